@@ -1,0 +1,271 @@
+//! A strict reader of Asterisk's configuration format, for files that the portal generated.
+//!
+//! It reads what `main/config.c` of Asterisk 22 would read, and refuses whatever Asterisk would
+//! skip, cut, or take as something else: there a file with one bad line loads "successfully" and
+//! silently loses every object behind that line. The portal checks what it rendered with it, the
+//! agent what it received.
+
+use std::fmt;
+
+/// Longest line that Asterisk reads: longer ones are skipped with a warning.
+const LINE_BYTES_MAX: usize = 8191;
+
+/// Longest section name: Asterisk cuts longer ones silently, so that two of them may collide.
+const SECTION_NAME_BYTES_MAX: usize = 79;
+
+/// `[name]` and the lines below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The text between the brackets.
+    pub name: String,
+    /// Where it stands, from 1.
+    pub line: usize,
+    /// Its lines, in order.
+    pub entries: Vec<Entry>,
+}
+
+impl Section {
+    /// The value of the first `key`.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| entry.value.as_str())
+    }
+}
+
+/// `key = value` or `key => value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Before the first `=`.
+    pub key: String,
+    /// Behind it, as Asterisk hands it to the module: unescaped and trimmed.
+    pub value: String,
+    /// Where it stands, from 1.
+    pub line: usize,
+}
+
+/// Why Asterisk would not read the text as it is meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {fault}")]
+pub struct ReadError {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A byte below 0x20, or 0x7f.
+    ControlCharacter,
+    /// Not UTF-8.
+    NotUtf8,
+    /// More than 8191 bytes.
+    TooLong,
+    /// `#include`, `#exec` and the like.
+    Directive,
+    /// `;--` opens a comment over several lines, and `--;` ends one.
+    BlockComment,
+    /// `[` without `]`, an empty name, one over 79 bytes, a template, or text behind the bracket.
+    SectionHeader,
+    /// A line before the first section: it would go into a section of another file.
+    OutsideSection,
+    /// A line without `=`, or with nothing before it.
+    NoAssignment,
+    /// `key += value` appends to an inherited value.
+    Append,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ControlCharacter => "control character",
+            Self::NotUtf8 => "not UTF-8",
+            Self::TooLong => "longer than 8191 bytes",
+            Self::Directive => "a directive (`#`) in a generated file",
+            Self::BlockComment => "a block comment (`;--` or `--;`)",
+            Self::SectionHeader => "a malformed section header",
+            Self::OutsideSection => "a line before the first section",
+            Self::NoAssignment => "a line that assigns nothing",
+            Self::Append => "an appending assignment (`+=`)",
+        })
+    }
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// The first line that Asterisk would not read as it is meant.
+pub fn read(bytes: &[u8]) -> Result<Vec<Section>, ReadError> {
+    let mut sections: Vec<Section> = Vec::new();
+    for (index, raw) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let line = index + 1;
+        let at = |fault| ReadError { line, fault };
+        match read_line(raw).map_err(at)? {
+            Line::Empty => {}
+            Line::Section(name) => {
+                sections.push(Section {
+                    name: name.to_owned(),
+                    line,
+                    entries: Vec::new(),
+                });
+            }
+            Line::Entry { key, value } => {
+                let section = sections.last_mut().ok_or(at(Fault::OutsideSection))?;
+                section.entries.push(Entry { key, value, line });
+            }
+        }
+    }
+    Ok(sections)
+}
+
+enum Line<'a> {
+    Empty,
+    Section(&'a str),
+    Entry { key: String, value: String },
+}
+
+fn read_line(raw: &[u8]) -> Result<Line<'_>, Fault> {
+    if raw.len() > LINE_BYTES_MAX {
+        return Err(Fault::TooLong);
+    }
+    if raw.iter().any(|&byte| byte < 0x20 || byte == 0x7f) {
+        return Err(Fault::ControlCharacter);
+    }
+    let text = std::str::from_utf8(raw).map_err(|_| Fault::NotUtf8)?;
+    if text.starts_with(';') && !text.starts_with(";--") {
+        return Ok(Line::Empty);
+    }
+    let text = uncomment(text)?;
+    // Asterisk strips bytes up to the space only; `str::trim` would strip Unicode blanks as well.
+    let trimmed = text.trim_matches(' ');
+    match trimmed.as_bytes().first() {
+        None => Ok(Line::Empty),
+        Some(b'#') => Err(Fault::Directive),
+        // A section header holds nothing that `uncomment` changes, so the raw line will do.
+        Some(b'[') => section_name(raw).map(Line::Section),
+        Some(_) => entry(trimmed),
+    }
+}
+
+/// Cuts a comment and takes one backslash from each `\;`.
+fn uncomment(text: &str) -> Result<String, Fault> {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(';') {
+        let (before, from) = rest.split_at(at);
+        if let Some(escaped) = before.strip_suffix('\\') {
+            kept.push_str(escaped);
+            kept.push(';');
+            rest = &from[1..];
+        } else if from.starts_with(";--") || before.ends_with("--") {
+            return Err(Fault::BlockComment);
+        } else {
+            rest = "";
+            kept.push_str(before);
+        }
+    }
+    kept.push_str(rest);
+    Ok(kept)
+}
+
+fn section_name(raw: &[u8]) -> Result<&str, Fault> {
+    let text = std::str::from_utf8(raw).map_err(|_| Fault::NotUtf8)?;
+    let name = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .ok_or(Fault::SectionHeader)?;
+    let plain = !name.contains([']', ';', '[']) && !name.is_empty();
+    if plain && name.len() <= SECTION_NAME_BYTES_MAX {
+        Ok(name)
+    } else {
+        Err(Fault::SectionHeader)
+    }
+}
+
+fn entry<'a>(text: &str) -> Result<Line<'a>, Fault> {
+    let (key, value) = text.split_once('=').ok_or(Fault::NoAssignment)?;
+    if key.ends_with('+') {
+        return Err(Fault::Append);
+    }
+    let key = key.trim_matches(' ');
+    if key.is_empty() {
+        return Err(Fault::NoAssignment);
+    }
+    let value = value.strip_prefix('>').unwrap_or(value).trim_matches(' ');
+    Ok(Line::Entry {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> Option<Fault> {
+        read(text.as_bytes()).err().map(|error| error.fault)
+    }
+
+    fn value_of(line: &str) -> String {
+        let sections = read(format!("[s]\n{line}\n").as_bytes()).unwrap();
+        sections[0].entries[0].value.clone()
+    }
+
+    #[test]
+    fn reads_sections_and_both_kinds_of_assignment() {
+        let sections = read(b"; who\n[a]\nk = v\nexten => 1,1,NoOp()\n\n[b]\n").unwrap();
+        assert_eq!(sections.len(), 2);
+        assert_eq!(sections[0].value("k"), Some("v"));
+        assert_eq!(sections[0].value("exten"), Some("1,1,NoOp()"));
+        assert_eq!((sections[1].name.as_str(), sections[1].line), ("b", 6));
+    }
+
+    #[test]
+    fn reads_values_as_asterisk_does() {
+        assert_eq!(value_of(r"k = a\;b"), "a;b");
+        assert_eq!(value_of(r"k = a\\;b"), r"a\;b");
+        assert_eq!(value_of(r"k = \;\;"), ";;");
+        assert_eq!(value_of("k = a ; comment"), "a");
+        assert_eq!(value_of("k = >x"), ">x");
+        assert_eq!(value_of("k =>x"), "x");
+        assert_eq!(value_of("k = a=b"), "a=b");
+        assert_eq!(value_of(r"k = --\;"), "--;");
+    }
+
+    #[test]
+    fn refuses_what_asterisk_would_lose_in_silence() {
+        for (text, expected) in [
+            ("k = v\n", Fault::OutsideSection),
+            ("[1001\n", Fault::SectionHeader),
+            ("[]\n", Fault::SectionHeader),
+            ("[a](!)\n", Fault::SectionHeader),
+            ("[a](b)\n", Fault::SectionHeader),
+            ("[a](+)\n", Fault::SectionHeader),
+            ("[a;b]\n", Fault::SectionHeader),
+            ("[s]\naors 1001\n", Fault::NoAssignment),
+            ("[s]\n= x\n", Fault::NoAssignment),
+            ("[s]\nk += v\n", Fault::Append),
+            ("[s]\n#include x\n", Fault::Directive),
+            ("[s]\n#exec /bin/x\n", Fault::Directive),
+            ("[s]\nk = a\0b\n", Fault::ControlCharacter),
+            ("[s]\nk = a\rb\n", Fault::ControlCharacter),
+            ("[s]\nk = a\u{7f}\n", Fault::ControlCharacter),
+            ("[s]\nk = a--;b\n", Fault::BlockComment),
+            ("[s]\n;-- x\n", Fault::BlockComment),
+        ] {
+            assert_eq!(fault(text), Some(expected), "{text:?}");
+        }
+        assert_eq!(
+            fault(&format!("[{}]\n", "m".repeat(80))),
+            Some(Fault::SectionHeader)
+        );
+        assert_eq!(
+            fault(&format!("[s]\nk = {}\n", "v".repeat(8191))),
+            Some(Fault::TooLong)
+        );
+        assert_eq!(read(b"[s]\nk = \xff\n").unwrap_err().fault, Fault::NotUtf8);
+    }
+}

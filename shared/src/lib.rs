@@ -1,0 +1,19 @@
+//! What the portal and the PBX agent must agree on, and nothing else: no HTTP, no SQL.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`bundle`] | the rendered files of one snapshot, their slots, digest and limits |
+//! | [`record`] | what an apply did: phases, steps, outcome |
+//! | [`wire`] | the generated protobuf types and their conversions; the only place that names them |
+//! | [`conf`] | a strict reader of Asterisk's configuration format |
+//! | [`tls`] | mutual TLS with pinned identities |
+//! | [`config`] | environment variables, all read before any error is reported |
+//! | [`telemetry`] | logging set-up |
+
+pub mod bundle;
+pub mod conf;
+pub mod config;
+pub mod record;
+pub mod telemetry;
+pub mod tls;
+pub mod wire;
