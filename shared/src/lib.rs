@@ -7,12 +7,14 @@
 //! | [`wire`] | the generated protobuf types and their conversions; the only place that names them |
 //! | [`conf`] | a strict reader of Asterisk's configuration format |
 //! | [`tls`] | mutual TLS with pinned identities |
+//! | [`model`] | what a bundle says, as objects; reading it is the check |
 //! | [`config`] | environment variables, all read before any error is reported |
 //! | [`telemetry`] | logging set-up |
 
 pub mod bundle;
 pub mod conf;
 pub mod config;
+pub mod model;
 pub mod record;
 pub mod telemetry;
 pub mod tls;

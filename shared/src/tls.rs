@@ -189,7 +189,7 @@ fn read_pem<T: rustls::pki_types::pem::PemObject>(path: &Path) -> Result<Vec<T>,
         reason,
     };
     let items = T::pem_file_iter(path)
-        .and_then(|items| items.collect::<Result<Vec<T>, _>>())
+        .and_then(Iterator::collect::<Result<Vec<T>, _>>)
         .map_err(|error| fault(error.to_string()))?;
     if items.is_empty() {
         Err(fault("holds no PEM item of the right kind".to_owned()))

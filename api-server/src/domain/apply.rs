@@ -1,0 +1,172 @@
+//! One attempt to bring what the database says into force on a PBX, as the audit trail keeps it.
+
+use shared::bundle::{ApplyId, Digest, Revision};
+use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
+use time::OffsetDateTime;
+
+use super::{PbxId, UserId};
+
+/// How an attempt ended, or that it has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// Sent or about to be sent; what the agent made of it is not known yet.
+    Started,
+    /// As the agent reported it.
+    OnPbx(Outcome),
+    /// Another apply held the PBX for too long; nothing was sent, or the agent did not take it.
+    Busy,
+    /// What the database holds could not be turned into a bundle; nothing was sent.
+    RenderFailed,
+    /// The agent could not be reached; nothing was changed.
+    AgentUnreachable,
+    /// The agent did not take the bundle or the order; nothing was changed.
+    AgentRefused,
+    /// Committed, but the agent never heard of it.
+    NeverStarted,
+}
+
+impl AttemptOutcome {
+    /// Each of them.
+    pub const ALL: [Self; 15] = [
+        Self::Started,
+        Self::OnPbx(Outcome::Applied),
+        Self::OnPbx(Outcome::Unchanged),
+        Self::OnPbx(Outcome::Rejected),
+        Self::OnPbx(Outcome::WriteFailed),
+        Self::OnPbx(Outcome::ReloadFailedFilesKept),
+        Self::OnPbx(Outcome::RolledBack),
+        Self::OnPbx(Outcome::RollbackFailed),
+        Self::OnPbx(Outcome::ReloadUnknown),
+        Self::OnPbx(Outcome::Interrupted),
+        Self::Busy,
+        Self::RenderFailed,
+        Self::AgentUnreachable,
+        Self::AgentRefused,
+        Self::NeverStarted,
+    ];
+
+    /// The word that the database and the REST API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::OnPbx(Outcome::Applied) => "applied",
+            Self::OnPbx(Outcome::Unchanged) => "unchanged",
+            Self::OnPbx(Outcome::Rejected) => "rejected",
+            Self::OnPbx(Outcome::WriteFailed) => "write_failed",
+            Self::OnPbx(Outcome::ReloadFailedFilesKept) => "reload_failed_files_kept",
+            Self::OnPbx(Outcome::RolledBack) => "rolled_back",
+            Self::OnPbx(Outcome::RollbackFailed) => "rollback_failed",
+            Self::OnPbx(Outcome::ReloadUnknown) => "reload_unknown",
+            Self::OnPbx(Outcome::Interrupted) => "interrupted",
+            Self::Busy => "busy",
+            Self::RenderFailed => "render_failed",
+            Self::AgentUnreachable => "agent_unreachable",
+            Self::AgentRefused => "agent_refused",
+            Self::NeverStarted => "never_started",
+        }
+    }
+
+    /// The outcome of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+}
+
+/// Why an attempt did not bring its revision into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable, for programs.
+    pub code: String,
+    /// For the administrator: what happened.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// A user as it was in the snapshot of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncludedUser {
+    /// Which user.
+    pub id: UserId,
+    /// The name at that time.
+    pub name: String,
+    /// The number at that time.
+    pub extension: u32,
+}
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Which attempt.
+    pub id: ApplyId,
+    /// On which PBX.
+    pub pbx_id: PbxId,
+    /// `None` when it ended before there was a bundle.
+    pub revision: Option<Revision>,
+    /// The bundle's digest.
+    pub digest: Option<Digest>,
+    /// What was to happen when Asterisk does not take the files.
+    pub on_reload_failure: OnReloadFailure,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// The administrator's name, as given then.
+    pub requested_by: String,
+    /// The request that asked for it.
+    pub request_id: String,
+    /// Where that request came from.
+    pub source_address: String,
+    /// When it was asked for.
+    pub started_at: OffsetDateTime,
+    /// When its outcome was known.
+    pub ended_at: Option<OffsetDateTime>,
+    /// Why it is neither applied nor unchanged.
+    pub failure: Option<Failure>,
+    /// What the agent did.
+    pub record: Option<ApplyRecord>,
+    /// How many users the snapshot held.
+    pub user_count: usize,
+    /// Who they were; empty where only the count was asked for.
+    pub users: Vec<IncludedUser>,
+}
+
+impl Attempt {
+    /// Takes the agent's closed record over. A record without outcome leaves the attempt open.
+    pub fn close_with(&mut self, record: ApplyRecord, at: OffsetDateTime) {
+        if let Some(outcome) = record.outcome {
+            let failed = !outcome.is_proven();
+            self.outcome = AttemptOutcome::OnPbx(outcome);
+            self.ended_at = Some(at);
+            self.failure =
+                failed.then(|| Failure::new(self.outcome.name(), record.failure.clone()));
+        }
+        self.record = Some(record);
+    }
+
+    /// Ends the attempt without a record of the agent.
+    pub fn fail(&mut self, outcome: AttemptOutcome, failure: Failure, at: OffsetDateTime) {
+        self.outcome = outcome;
+        self.failure = Some(failure);
+        self.ended_at = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_own_name() {
+        for outcome in AttemptOutcome::ALL {
+            assert_eq!(AttemptOutcome::from_name(outcome.name()), Some(outcome));
+        }
+        assert_eq!(AttemptOutcome::from_name("nonsense"), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Plain values without I/O. Each newtype has one constructor, and that constructor checks: whoever
+//! holds one need not check again.
+
+use std::fmt;
+
+use uuid::{Builder, Uuid};
+
+pub mod admin;
+pub mod apply;
+pub mod pbx;
+pub mod snapshot;
+pub mod tenant;
+pub mod user;
+
+pub use admin::{Actor, AdminUser, RequestId};
+pub use pbx::{PbxId, SipRealm};
+pub use tenant::TenantId;
+pub use user::{DisplayName, Email, ExtensionNumber, Metadata, SipPassword, UserId};
+
+/// Why a value was refused: a stable code, and a sentence that never repeats the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    /// For programs, e.g. `too_long`.
+    pub code: &'static str,
+    /// For people: what is expected.
+    pub message: &'static str,
+}
+
+impl Invalid {
+    const fn new(code: &'static str, message: &'static str) -> Self {
+        Self { code, message }
+    }
+}
+
+/// A version 7 UUID of the instant `unix_ms` (milliseconds since 1970 UTC), so that ids sort by
+/// time and indexes grow at their end.
+pub fn uuid_v7(unix_ms: u64, rng: &mut impl rand::CryptoRng) -> Uuid {
+    let mut random = [0; 10];
+    rng.fill_bytes(&mut random);
+    Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid()
+}
+
+/// Declares a UUID that cannot be mistaken for the id of something else.
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub uuid::Uuid);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+use typed_id;
+
+/// Whether a character may not stand in one line of text: ASCII and C1 controls (U+0085 is one of
+/// them) and the two Unicode line ends.
+fn breaks_a_line(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// Shows that there is a secret, and nothing of it.
+fn redacted(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    write!(f, "{name}(…)")
+}

@@ -1,0 +1,524 @@
+//! What a bundle says, as objects: the configuration that Asterisk must hold when it is in force.
+//!
+//! Reading is also the check. Asterisk answers an unknown option, a bad value, a duplicate or a
+//! dangling reference with silence: it keeps the old object, or loads one that cannot work, and
+//! says "reloaded successfully". So this accepts exactly what the portal renders, a closed list of
+//! types, options, values and applications, and refuses everything else. The portal reads what it
+//! rendered, the agent what it received, and the agent verifies Asterisk against the result.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::bundle::{Bundle, GENERATION_EXTENSION, GENERATION_MARKER, Slot};
+use crate::conf::{self, Entry, Section};
+
+/// The objects of a bundle, by name.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Model {
+    /// PJSIP endpoints.
+    pub endpoints: BTreeMap<String, Options>,
+    /// PJSIP auths. They hold digests, which are secrets: there is no `Debug` of a model.
+    pub auths: BTreeMap<String, Options>,
+    /// PJSIP AORs.
+    pub aors: BTreeMap<String, Options>,
+    /// Dialplan contexts; of each, its extensions with their steps (`Dial(PJSIP/1000,25)`) in the
+    /// order of their priorities, from 1.
+    pub contexts: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// What the four generation markers carry.
+    pub generation: String,
+}
+
+/// The options of one PJSIP object, without its `type`.
+pub type Options = BTreeMap<String, String>;
+
+/// Something in a bundle that Asterisk would refuse, ignore or take as something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// In which file.
+    pub slot: Slot,
+    /// From 1; 0 where it concerns the file as a whole.
+    pub line: usize,
+    /// What is wrong; never a secret.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} line {}: {}",
+            self.slot.name(),
+            self.line,
+            self.message
+        )
+    }
+}
+
+/// Reads and checks a whole bundle.
+///
+/// # Errors
+/// Everything that was found, not only the first.
+pub fn read(bundle: &Bundle) -> Result<Model, Vec<Finding>> {
+    let mut reader = Reader::default();
+    for slot in Slot::ALL {
+        match bundle.files.get(&slot).map(|bytes| conf::read(bytes)) {
+            Some(Ok(sections)) => reader.file(slot, &sections),
+            Some(Err(error)) => reader.find(slot, error.line, error.fault.to_string()),
+            None => reader.find(slot, 0, "the file is missing from the bundle".to_owned()),
+        }
+    }
+    if reader.findings.is_empty() {
+        reader.references();
+        reader.markers();
+    }
+    if reader.findings.is_empty() {
+        Ok(reader.model)
+    } else {
+        Err(reader.findings)
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    model: Model,
+    findings: Vec<Finding>,
+}
+
+impl Reader {
+    fn find(&mut self, slot: Slot, line: usize, message: String) {
+        self.findings.push(Finding {
+            slot,
+            line,
+            message,
+        });
+    }
+
+    fn file(&mut self, slot: Slot, sections: &[Section]) {
+        for section in sections {
+            if !is_name(&section.name) {
+                let message = format!("[{}] is no name of ours", section.name);
+                self.find(slot, section.line, message);
+                continue;
+            }
+            match slot {
+                Slot::PjsipEndpoints => self.pjsip_object(section),
+                Slot::DialplanRouting => self.context(section),
+            }
+        }
+    }
+
+    fn pjsip_object(&mut self, section: &Section) {
+        let slot = Slot::PjsipEndpoints;
+        let name = &section.name;
+        let (kind, rest) = match section.entries.split_first() {
+            Some((first, rest)) if first.key == "type" => (first.value.as_str(), rest),
+            _ => {
+                return self.find(
+                    slot,
+                    section.line,
+                    format!("[{name}] does not begin with a type"),
+                );
+            }
+        };
+        let Some(vocabulary) = vocabulary(kind) else {
+            return self.find(slot, section.line, format!("[{name}] has an unknown type"));
+        };
+        let mut options = Options::new();
+        for Entry { key, value, line } in rest {
+            let known = vocabulary.iter().find(|(option, _)| option == key);
+            match known {
+                None => self.find(
+                    slot,
+                    *line,
+                    format!("{kind} [{name}]: unknown option {key}"),
+                ),
+                Some((_, grammar)) if !grammar(value) => {
+                    self.find(slot, *line, format!("{kind} [{name}]: bad value of {key}"));
+                }
+                Some(_) => {
+                    if options.insert(key.clone(), value.clone()).is_some() {
+                        self.find(slot, *line, format!("{kind} [{name}]: {key} stands twice"));
+                    }
+                }
+            }
+        }
+        let objects = match kind {
+            "endpoint" => &mut self.model.endpoints,
+            "auth" => &mut self.model.auths,
+            _ => &mut self.model.aors,
+        };
+        if objects.insert(name.clone(), options).is_some() {
+            self.find(slot, section.line, format!("{kind} [{name}] stands twice"));
+        }
+    }
+
+    fn context(&mut self, section: &Section) {
+        let slot = Slot::DialplanRouting;
+        let name = &section.name;
+        let mut extensions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for entry in &section.entries {
+            let step = (entry.key == "exten").then(|| step(&entry.value)).flatten();
+            let Some((extension, priority, application)) = step else {
+                let message = format!("[{name}]: not a step that the portal renders");
+                self.find(slot, entry.line, message);
+                continue;
+            };
+            let steps = extensions.entry(extension.to_owned()).or_default();
+            if priority != steps.len() + 1 {
+                let message = format!("[{name}] {extension}: priority {priority} is out of turn");
+                self.find(slot, entry.line, message);
+                continue;
+            }
+            steps.push(application.to_owned());
+        }
+        if self
+            .model
+            .contexts
+            .insert(name.clone(), extensions)
+            .is_some()
+        {
+            self.find(slot, section.line, format!("context [{name}] stands twice"));
+        }
+    }
+
+    /// What Asterisk loads without a word and cannot use.
+    fn references(&mut self) {
+        let mut dangling = Vec::new();
+        let model = &self.model;
+        for (name, options) in &model.endpoints {
+            let target = |option: &str| options.get(option).map(String::as_str);
+            let sound = [
+                (
+                    "context",
+                    target("context").is_some_and(|to| model.contexts.contains_key(to)),
+                ),
+                (
+                    "auth",
+                    target("auth").is_some_and(|to| model.auths.contains_key(to)),
+                ),
+                (
+                    "aors",
+                    target("aors").is_none_or(|to| model.aors.contains_key(to)),
+                ),
+            ];
+            for (option, _) in sound.into_iter().filter(|(_, sound)| !sound) {
+                let message = format!("endpoint [{name}]: its {option} does not exist");
+                dangling.push((Slot::PjsipEndpoints, message));
+            }
+        }
+        for (context, extensions) in &model.contexts {
+            for (extension, step) in extensions
+                .iter()
+                .flat_map(|(e, s)| s.iter().map(move |s| (e, s)))
+            {
+                if let Some(endpoint) = dialled(step)
+                    && !model.endpoints.contains_key(endpoint)
+                {
+                    let message = format!("[{context}] {extension} dials a missing endpoint");
+                    dangling.push((Slot::DialplanRouting, message));
+                }
+            }
+        }
+        for (slot, message) in dangling {
+            self.find(slot, 0, message);
+        }
+    }
+
+    fn markers(&mut self) {
+        let model = &self.model;
+        let option = |objects: &BTreeMap<String, Options>, key: &str| {
+            objects
+                .get(GENERATION_MARKER)
+                .and_then(|options| options.get(key))
+                .cloned()
+        };
+        let context = model.contexts.get(GENERATION_MARKER);
+        let step = context.and_then(|extensions| extensions.get(GENERATION_EXTENSION)?.first());
+        let marks = [
+            option(&model.endpoints, "accountcode"),
+            option(&model.auths, "username"),
+            option(&model.aors, "voicemail_extension"),
+            step.and_then(|step| argument(step, "NoOp"))
+                .map(str::to_owned),
+        ];
+        match &marks[0] {
+            Some(mark) if marks.iter().all(|other| other.as_ref() == Some(mark)) => {
+                self.model.generation.clone_from(mark);
+            }
+            _ => {
+                let message = "the generation markers are incomplete or differ".to_owned();
+                self.find(Slot::PjsipEndpoints, 0, message);
+            }
+        }
+    }
+}
+
+type Grammar = fn(&str) -> bool;
+
+/// The options that the portal renders, each with what its value may be.
+fn vocabulary(kind: &str) -> Option<&'static [(&'static str, Grammar)]> {
+    match kind {
+        "endpoint" => Some(&[
+            ("context", is_name),
+            ("disallow", |value| value == "all"),
+            ("allow", is_codecs),
+            ("auth", is_name),
+            ("aors", is_name),
+            ("callerid", is_caller_id),
+            ("direct_media", is_yes_no),
+            ("rtp_symmetric", is_yes_no),
+            ("force_rport", is_yes_no),
+            ("rewrite_contact", is_yes_no),
+            ("accountcode", is_name),
+        ]),
+        "auth" => Some(&[
+            ("auth_type", |value| value == "digest"),
+            ("username", is_name),
+            ("realm", is_realm),
+            ("password_digest", is_md5_digest),
+        ]),
+        "aor" => Some(&[
+            ("max_contacts", is_small_number),
+            ("remove_existing", is_yes_no),
+            ("maximum_expiration", is_small_number),
+            ("qualify_frequency", is_small_number),
+            ("voicemail_extension", is_name),
+        ]),
+        _ => None,
+    }
+}
+
+/// Names are made by the portal alone: far shorter than the 79 bytes at which Asterisk cuts.
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(plain)
+}
+
+fn is_realm(text: &str) -> bool {
+    text.split('.').all(is_name)
+}
+
+fn is_codecs(text: &str) -> bool {
+    text.split(',')
+        .all(|codec| matches!(codec, "ulaw" | "alaw" | "g722" | "opus"))
+}
+
+fn is_yes_no(text: &str) -> bool {
+    matches!(text, "yes" | "no")
+}
+
+fn is_small_number(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_digits(text: &str) -> bool {
+    (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_md5_digest(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.strip_prefix("MD5:")
+        .is_some_and(|hash| hash.len() == 32 && hash.bytes().all(hex))
+}
+
+/// `"NAME" <NUMBER>` with every quote and backslash of the name escaped.
+fn is_caller_id(text: &str) -> bool {
+    let Some((name, number)) = text
+        .strip_suffix('>')
+        .and_then(|rest| rest.rsplit_once("\" <"))
+        .and_then(|(name, number)| Some((name.strip_prefix('"')?, number)))
+    else {
+        return false;
+    };
+    let mut chars = name.chars();
+    while let Some(char) = chars.next() {
+        let escaped = char != '\\' || matches!(chars.next(), Some('\\' | '"'));
+        if char == '"' || !escaped {
+            return false;
+        }
+    }
+    is_digits(number)
+}
+
+/// Takes `EXTEN,PRIORITY,APPLICATION(ARGUMENTS)` apart; `None` unless the portal renders such a
+/// step. Asterisk loads a step whose application does not exist, and fails when it is dialled.
+fn step(text: &str) -> Option<(&str, usize, &str)> {
+    let (extension, rest) = text.split_once(',')?;
+    let (priority, application) = rest.split_once(',')?;
+    let known = argument(application, "NoOp").is_some_and(is_name) || is_dial(application);
+    let extension_known = is_digits(extension) || extension == GENERATION_EXTENSION;
+    (known && extension_known).then_some((extension, priority.parse().ok()?, application))
+}
+
+fn is_dial(application: &str) -> bool {
+    dialled(application).is_some_and(is_name)
+        && argument(application, "Dial")
+            .and_then(|arguments| arguments.split_once(','))
+            .is_some_and(|(_, seconds)| is_small_number(seconds))
+}
+
+/// The endpoint that `Dial(PJSIP/<endpoint>,<seconds>)` rings.
+fn dialled(application: &str) -> Option<&str> {
+    argument(application, "Dial")?
+        .split_once(',')?
+        .0
+        .strip_prefix("PJSIP/")
+}
+
+fn argument<'a>(application: &'a str, name: &str) -> Option<&'a str> {
+    application
+        .strip_prefix(name)?
+        .strip_prefix('(')?
+        .strip_suffix(')')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PJSIP: &str = "; header\n\
+        [1000]\ntype = endpoint\ncontext = synergy-internal\ndisallow = all\nallow = ulaw,alaw\n\
+        auth = 1000\naors = 1000\ncallerid = \"A \\\"B\\\" C\\\\\" <1000>\n\
+        [1000]\ntype = auth\nauth_type = digest\nusername = 1000\nrealm = r\n\
+        password_digest = MD5:0123456789abcdef0123456789abcdef\n\
+        [1000]\ntype = aor\nmax_contacts = 1\n\
+        [synergy-generation]\ntype = aor\nmax_contacts = 0\nvoicemail_extension = g-1\n\
+        [synergy-generation]\ntype = auth\nauth_type = digest\nusername = g-1\n\
+        password_digest = MD5:00000000000000000000000000000000\n\
+        [synergy-generation]\ntype = endpoint\ncontext = synergy-generation\ndisallow = all\n\
+        auth = synergy-generation\naccountcode = g-1\n";
+    const DIALPLAN: &str = "; header\n\
+        [synergy-internal]\nexten => 1000,1,Dial(PJSIP/1000,25)\n\
+        [synergy-generation]\nexten => generation,1,NoOp(g-1)\n";
+
+    fn bundle(pjsip: &str, dialplan: &str) -> Bundle {
+        let files = BTreeMap::from([
+            (Slot::PjsipEndpoints, pjsip.as_bytes().to_vec()),
+            (Slot::DialplanRouting, dialplan.as_bytes().to_vec()),
+        ]);
+        Bundle {
+            files,
+            reserved_numbers: Vec::new(),
+        }
+    }
+
+    fn found(pjsip: &str, dialplan: &str) -> String {
+        let findings = read(&bundle(pjsip, dialplan))
+            .err()
+            .expect("nothing was found");
+        findings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn reads_what_the_portal_renders() {
+        let model = read(&bundle(PJSIP, DIALPLAN)).expect("a sound bundle");
+        assert_eq!(model.generation, "g-1");
+        assert_eq!(
+            model.endpoints["1000"]["callerid"],
+            r#""A \"B\" C\\" <1000>"#
+        );
+        assert_eq!(
+            model.contexts["synergy-internal"]["1000"],
+            ["Dial(PJSIP/1000,25)"]
+        );
+        assert_eq!(model.aors.len() + model.auths.len(), 4);
+    }
+
+    /// Each of these loads "successfully" in Asterisk 22 and is not what it says.
+    #[test]
+    fn refuses_what_asterisk_answers_with_silence() {
+        let pjsip = |from: &str, to: &str| {
+            assert!(PJSIP.contains(from));
+            found(&PJSIP.replacen(from, to, 1), DIALPLAN)
+        };
+        for (from, to, expected) in [
+            ("aors = 1000", "aors = 1009", "its aors does not exist"),
+            ("auth = 1000", "auth = 1009", "its auth does not exist"),
+            (
+                "context = synergy-internal",
+                "context = elsewhere",
+                "its context does not exist",
+            ),
+            ("aors = 1000", "aors 1000", "assigns nothing"),
+            ("disallow = all", "disalow = all", "unknown option disalow"),
+            (
+                "allow = ulaw,alaw",
+                "allow = ulaw,alow",
+                "bad value of allow",
+            ),
+            (
+                "max_contacts = 1",
+                "max_contacts = one",
+                "bad value of max_contacts",
+            ),
+            (
+                "max_contacts = 1",
+                "max_contacts = 1\nmax_contacts = 2",
+                "stands twice",
+            ),
+            ("type = aor", "type = aorta", "unknown type"),
+            ("type = aor\n", "", "does not begin with a type"),
+            (
+                "[1000]\ntype = auth",
+                "[1000\ntype = auth",
+                "malformed section header",
+            ),
+            (
+                "[1000]\ntype = aor",
+                "[1000](!)\ntype = aor",
+                "malformed section header",
+            ),
+            ("C\\\\\" <1000>", "C\\\" <1000>", "bad value of callerid"),
+            ("\"A ", "\"A --;", "block comment"),
+            ("MD5:01", "MD5:0Z", "bad value of password_digest"),
+            (
+                "voicemail_extension = g-1",
+                "voicemail_extension = g-2",
+                "markers",
+            ),
+        ] {
+            let message = pjsip(from, to);
+            assert!(message.contains(expected), "{to}: {message}");
+        }
+        let twice = format!("{PJSIP}[1000]\ntype = aor\n");
+        assert!(found(&twice, DIALPLAN).contains("aor [1000] stands twice"));
+    }
+
+    #[test]
+    fn refuses_dialplan_that_fails_only_when_it_is_dialled() {
+        for (line, expected) in [
+            (
+                "exten => 1000,1,Dial(PJSIP/1000,25)",
+                "priority 1 is out of turn",
+            ),
+            (
+                "exten => 1001,2,Dial(PJSIP/1000,25)",
+                "priority 2 is out of turn",
+            ),
+            (
+                "exten => 1001,1,Dial(PJSIP/1009,25)",
+                "dials a missing endpoint",
+            ),
+            ("exten => 1001,1,Dail(PJSIP/1000,25)", "not a step"),
+            ("exten => 1001,1,System(id)", "not a step"),
+            ("exten => 1001,1,Dial(PJSIP/${EXTEN},25)", "not a step"),
+            ("exten => _X.,1,Dial(PJSIP/1000,25)", "not a step"),
+            ("exten => 1001,1,NoOp(unclosed", "not a step"),
+            ("include => nowhere", "not a step"),
+            (
+                "[synergy-internal]",
+                "context [synergy-internal] stands twice",
+            ),
+            ("exten 1001,1,NoOp(x)", "assigns nothing"),
+        ] {
+            let broken = DIALPLAN.replace("[synergy-gen", &format!("{line}\n[synergy-gen"));
+            let message = found(PJSIP, &broken);
+            assert!(message.contains(expected), "{line}: {message}");
+        }
+        assert!(found(PJSIP, "").contains("markers") || found(PJSIP, "").contains("context"));
+    }
+}
