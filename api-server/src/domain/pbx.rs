@@ -31,10 +31,7 @@ impl FromStr for SipRealm {
     /// `^[a-z0-9][a-z0-9.-]{0,62}$`: it is written into Asterisk's files and into SIP headers.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let first = text
-            .as_bytes()
-            .first()
-            .is_some_and(|byte| alphanumeric(byte));
+        let first = text.as_bytes().first().is_some_and(alphanumeric);
         let rest = text
             .bytes()
             .all(|byte| alphanumeric(&byte) || matches!(byte, b'.' | b'-'));

@@ -1,0 +1,282 @@
+//! The client of a PBX's agent: gRPC over mutual TLS on a connector of our own, because tonic's own
+//! TLS reads no CRL and pins no identity.
+//!
+//! The channel is cached and reconnects by itself; each new connection reads the TLS files again,
+//! so that a renewed certificate needs no restart.
+
+mod fault;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use shared::bundle::{ApplyId, Bundle, CHUNK_BYTES_MAX, Digest, Revision, Slot};
+use shared::record::{ApplyRecord, OnReloadFailure};
+use shared::tls::{AGENT_DNS_NAME, Identity, TlsFiles};
+use shared::wire::{self, pb};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::domain::RequestId;
+use pb::agent_client::AgentClient;
+
+pub use fault::{AgentError, LinkFault};
+
+/// How long TCP and TLS may take to connect, in seconds.
+const CONNECT_SECONDS: u64 = 5;
+
+/// How often an idle connection is probed, in seconds.
+const KEEPALIVE_SECONDS: u64 = 20;
+
+/// How long the answer to a probe may take, in seconds.
+const KEEPALIVE_ANSWER_SECONDS: u64 = 10;
+
+/// How long status and record questions may take, in seconds.
+const QUESTION_SECONDS: u64 = 5;
+
+/// How long an upload may take, in seconds: 64 MiB at some 9 Mbit/s.
+const STAGE_SECONDS: u64 = 60;
+
+/// Largest record: thousands of mismatches.
+const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What is to be brought into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Which attempt.
+    pub id: ApplyId,
+    /// The number of its bundle.
+    pub revision: Revision,
+    /// The digest of its bundle.
+    pub digest: Digest,
+    /// What to do when Asterisk does not take it.
+    pub on_reload_failure: OnReloadFailure,
+}
+
+/// What the agent says about itself and Asterisk.
+#[derive(Clone, Debug)]
+pub struct AgentStatus {
+    /// The agent's version.
+    pub version: String,
+    /// The last revision that was proven.
+    pub active_revision: Option<Revision>,
+    /// Whether Asterisk answers.
+    pub asterisk_answering: bool,
+    /// Its version, or why it does not answer.
+    pub asterisk_detail: String,
+    /// What an administrator should look at.
+    pub warnings: Vec<String>,
+}
+
+/// The agent of one PBX. Clones share the connection.
+#[derive(Clone)]
+pub struct Agent {
+    client: AgentClient<Channel>,
+}
+
+impl Agent {
+    /// A client that connects when it is needed.
+    pub fn new(address: String, identity: Identity, tls: TlsFiles) -> Self {
+        let target = Arc::new(Target {
+            address,
+            identity,
+            tls,
+        });
+        let connector = tower::service_fn(move |_: Uri| {
+            let target = Arc::clone(&target);
+            async move { target.connect().await.map(TokioIo::new) }
+        });
+        // The scheme is http because the connector, not tonic, speaks TLS.
+        let channel = Endpoint::from_static("http://agent.pbx.internal")
+            .connect_timeout(Duration::from_secs(CONNECT_SECONDS))
+            .http2_keep_alive_interval(Duration::from_secs(KEEPALIVE_SECONDS))
+            .keep_alive_timeout(Duration::from_secs(KEEPALIVE_ANSWER_SECONDS))
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector);
+        Self {
+            client: AgentClient::new(channel).max_decoding_message_size(RECORD_BYTES_MAX),
+        }
+    }
+
+    /// How the agent and Asterisk are.
+    pub async fn status(&self) -> Result<AgentStatus, AgentError> {
+        let mut client = self.client.clone();
+        let limit = Duration::from_secs(QUESTION_SECONDS);
+        let status = in_time(limit, client.get_status(pb::GetStatusRequest {})).await?;
+        let asterisk = status.asterisk.unwrap_or_default();
+        Ok(AgentStatus {
+            version: status.agent_version,
+            active_revision: status.active.map(|active| Revision(active.revision)),
+            asterisk_answering: asterisk.answering,
+            asterisk_detail: asterisk.detail,
+            warnings: status.warnings,
+        })
+    }
+
+    /// Uploads a bundle. Nothing live is touched by it, whatever it answers.
+    pub async fn stage(
+        &self,
+        order: &Order,
+        bundle: Bundle,
+        request_id: &RequestId,
+    ) -> Result<(), AgentError> {
+        let manifest = bundle.manifest();
+        let header = pb::StageHeader {
+            apply_id: order.id.to_string(),
+            revision: order.revision.0,
+            digest: order.digest.0.to_vec(),
+            files: Vec::from(&manifest),
+            reserved_numbers: wire::ranges(&manifest),
+        };
+        let header = std::iter::once(pb::stage_request::Part::Header(header));
+        let chunks = bundle
+            .files
+            .into_iter()
+            .flat_map(|(slot, bytes)| chunks(slot, bytes));
+        let parts = header
+            .chain(chunks)
+            .map(|part| pb::StageRequest { part: Some(part) });
+        let limit = Duration::from_secs(STAGE_SECONDS);
+        let mut client = self.client.clone();
+        let request = traced(tonic::Request::new(tokio_stream::iter(parts)), request_id);
+        in_time(limit, client.stage(request)).await.map(drop)
+    }
+
+    /// Brings a staged revision into force, or attaches to that apply when it runs, or answers its
+    /// record when it has ended.
+    ///
+    /// # Errors
+    /// [`AgentError::Link`] leaves open whether the apply runs; every other error means that this
+    /// call did not start it.
+    pub async fn apply(
+        &self,
+        order: &Order,
+        limit: Duration,
+        request_id: &RequestId,
+    ) -> Result<ApplyRecord, AgentError> {
+        let message = pb::ApplyRequest {
+            apply_id: order.id.to_string(),
+            revision: order.revision.0,
+            digest: order.digest.0.to_vec(),
+            on_reload_failure: pb::OnReloadFailure::from(order.on_reload_failure).into(),
+        };
+        let mut client = self.client.clone();
+        let request = traced(tonic::Request::new(message), request_id);
+        let record = in_time(limit, client.apply(request)).await?;
+        to_record(record, order.id)
+    }
+
+    /// The record of an apply that ended or runs; `None` when the agent never heard of it.
+    pub async fn find_apply(&self, id: ApplyId) -> Result<Option<ApplyRecord>, AgentError> {
+        let message = pb::GetApplyRequest {
+            apply_id: id.to_string(),
+        };
+        let mut client = self.client.clone();
+        let limit = Duration::from_secs(QUESTION_SECONDS);
+        match in_time(limit, client.get_apply(message)).await {
+            Ok(record) => to_record(record, id).map(Some),
+            Err(AgentError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn to_record(record: pb::ApplyRecord, id: ApplyId) -> Result<ApplyRecord, AgentError> {
+    let record = ApplyRecord::try_from(record).map_err(AgentError::Malformed)?;
+    if record.apply_id == id {
+        Ok(record)
+    } else {
+        Err(AgentError::Malformed(wire::Malformed(
+            "the record of another apply",
+        )))
+    }
+}
+
+fn chunks(slot: Slot, bytes: Vec<u8>) -> impl Iterator<Item = pb::stage_request::Part> + Send {
+    (0..bytes.len()).step_by(CHUNK_BYTES_MAX).map(move |at| {
+        let end = bytes.len().min(at + CHUNK_BYTES_MAX);
+        pb::stage_request::Part::Chunk(pb::StageChunk {
+            slot: pb::Slot::from(slot).into(),
+            data: bytes[at..end].to_vec(),
+        })
+    })
+}
+
+/// Carries the request id, so that the agent's log can be matched with the portal's.
+fn traced<T>(mut request: tonic::Request<T>, id: &RequestId) -> tonic::Request<T> {
+    if let Ok(value) = id.as_str().parse() {
+        request.metadata_mut().insert("x-request-id", value);
+    }
+    request
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, AgentError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(AgentError::from(status)),
+        Err(_) => Err(AgentError::Link(LinkFault::Silent)),
+    }
+}
+
+/// Where an agent is and who it must be.
+struct Target {
+    address: String,
+    identity: Identity,
+    tls: TlsFiles,
+}
+
+impl Target {
+    async fn connect(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let config = self.tls.client_config(&self.identity)?;
+        let stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(AGENT_DNS_NAME).map_err(std::io::Error::other)?;
+        Ok(TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await?)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("TLS files")]
+    Files(#[from] shared::tls::TlsError),
+    #[error("connection")]
+    Io(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_a_file_in_order() {
+        for length in [
+            0,
+            1,
+            CHUNK_BYTES_MAX,
+            CHUNK_BYTES_MAX + 1,
+            3 * CHUNK_BYTES_MAX - 1,
+        ] {
+            let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+            let parts: Vec<Vec<u8>> = chunks(Slot::PjsipEndpoints, bytes.clone())
+                .filter_map(|part| match part {
+                    pb::stage_request::Part::Chunk(chunk) => Some(chunk.data),
+                    pb::stage_request::Part::Header(_) => None,
+                })
+                .collect();
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| (1..=CHUNK_BYTES_MAX).contains(&part.len()))
+            );
+            assert_eq!(parts.concat(), bytes);
+        }
+    }
+}

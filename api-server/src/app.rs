@@ -1,0 +1,123 @@
+//! Wiring, from the configuration to an orderly end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agent::Agent;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::db::Database;
+use crate::db::pbx::PbxSettings;
+use crate::domain::pbx::DEFAULT_PBX;
+use crate::domain::tenant::DEFAULT_TENANT;
+use crate::services::apply::{AllEnded, Queue};
+use crate::services::{Portal, Settings, reconcile};
+use crate::{http, listen};
+
+/// How long an orderly end may take beside what a running apply may take, in seconds.
+const SHUTDOWN_GRACE_SECONDS: u64 = 20;
+
+/// Serves until it is told to stop by SIGTERM or SIGINT; applies that run are finished first.
+///
+/// # Errors
+/// The address cannot be listened on. A database or an agent that is down is no error.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = TcpListener::bind(config.listen_addr)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
+    tracing::info!(address = %listener.local_addr()?, "listening (HTTP)");
+    tracing::warn!(
+        "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address administers \
+         the PBX"
+    );
+    let (portal, ended) = wire(&config);
+    let database = portal.database.clone();
+    let keeper = tokio::spawn(database.clone().keep());
+    let reconciler = tokio::spawn({
+        let portal = Arc::clone(&portal);
+        async move { reconcile::run(&portal).await }
+    });
+    let watchdog = tokio::spawn(watchdog());
+    tell(NotifyState::Ready);
+
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let running = listen::serve(listener, http::router(portal), stop).await;
+    tell(NotifyState::Stopping);
+    reconciler.abort();
+    let limit = config.apply_deadline + Duration::from_secs(SHUTDOWN_GRACE_SECONDS);
+    let orderly = async {
+        running.shutdown().await;
+        // The reconciler and the connections held the rest of the portal.
+        reconciler.await.ok();
+        ended.wait().await;
+    };
+    if tokio::time::timeout(limit, orderly).await.is_err() {
+        tracing::warn!("stopping although requests are still running");
+    }
+    database.close().await;
+    keeper.abort();
+    watchdog.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
+    let pbx = PbxSettings {
+        id: DEFAULT_PBX,
+        agent_address: config.agent_address.as_str().to_owned(),
+        agent_identity: config.agent_identity.to_string(),
+        sip_realm: config.sip_realm.clone(),
+    };
+    let agent = Agent::new(
+        config.agent_address.as_str().to_owned(),
+        config.agent_identity.clone(),
+        config.tls.clone(),
+    );
+    let (queue, ended) = Queue::new();
+    let portal = Portal {
+        database: Database::new(config.database.clone(), pbx),
+        vault: config.vault.clone(),
+        clock: Arc::new(SystemClock),
+        agent,
+        settings: Settings {
+            tenant: DEFAULT_TENANT,
+            pbx: DEFAULT_PBX,
+            sip_realm: config.sip_realm.clone(),
+            on_reload_failure: config.on_reload_failure,
+            apply_lock_wait: config.apply_lock_wait,
+            apply_deadline: config.apply_deadline,
+        },
+        queue,
+    };
+    (Arc::new(portal), ended)
+}
+
+/// Tells systemd, if it started this process, that the runtime still turns.
+async fn watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut ticks = tokio::time::interval(period / 2);
+    loop {
+        ticks.tick().await;
+        tell(NotifyState::Watchdog);
+    }
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}

@@ -1,0 +1,298 @@
+//! The portal's configuration, from environment variables.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use shared::config::{ConfigErrors, Env};
+use shared::record::OnReloadFailure;
+use shared::tls::{Identity, TlsFiles};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::domain::SipRealm;
+use crate::vault::Vault;
+
+/// How long an apply waits for another one unless told otherwise, in milliseconds.
+const APPLY_LOCK_WAIT_MS: u64 = 30_000;
+
+/// How long the agent may take for an apply unless told otherwise, in milliseconds: two reloads of
+/// 60 s that Asterisk's command line waits for at most, and what lies around them.
+const APPLY_DEADLINE_MS: u64 = 150_000;
+
+/// Everything that the portal is told from outside. No `Debug`: it holds secrets.
+#[derive(Clone)]
+pub struct Config {
+    /// `DATABASE_URL` or `DATABASE_URL_FILE`.
+    pub database: PgConnectOptions,
+    /// `LISTEN_ADDR`. Default `127.0.0.1:8080`.
+    pub listen_addr: SocketAddr,
+    /// `SECRET_KEY` or `SECRET_KEY_FILE`: 64 hexadecimal digits.
+    pub vault: Vault,
+    /// `PBX_AGENT_ADDR`: `host:port`.
+    pub agent_address: AgentAddress,
+    /// `PBX_AGENT_IDENTITY`. Default `spiffe://pbx.internal/agent/default`.
+    pub agent_identity: Identity,
+    /// `SIP_REALM`. Default `synergycall`.
+    pub sip_realm: SipRealm,
+    /// `TLS_CA_FILE`, `TLS_CERT_FILE`, `TLS_KEY_FILE` and, optional, `TLS_CRL_FILE`.
+    pub tls: TlsFiles,
+    /// `ON_RELOAD_FAILURE`: `roll_back` (the default) or `keep_new_files`.
+    pub on_reload_failure: OnReloadFailure,
+    /// `APPLY_LOCK_WAIT_MS`. Default 30 s.
+    pub apply_lock_wait: Duration,
+    /// `APPLY_DEADLINE_MS`. Default 150 s.
+    pub apply_deadline: Duration,
+}
+
+impl Config {
+    /// Reads every variable before it reports any error.
+    ///
+    /// `AUTH_MODE=trusted_network` must be set, because there is no sign-in: whoever reaches
+    /// `LISTEN_ADDR` administers the PBX, and that must be somebody's decision.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let database = database(&mut env);
+        let vault = vault(&mut env);
+        let default_addr = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let listen_addr = env.or("LISTEN_ADDR", default_addr);
+        let auth_mode = env.required::<TrustedNetwork>("AUTH_MODE", TrustedNetwork::MEANING);
+        let agent_address = env.required("PBX_AGENT_ADDR", "host:port of the agent");
+        let agent_identity = or_text(
+            &mut env,
+            "PBX_AGENT_IDENTITY",
+            "spiffe://pbx.internal/agent/default",
+        );
+        let sip_realm = or_text(&mut env, "SIP_REALM", "synergycall");
+        let tls = tls(&mut env);
+        let Policy(on_reload_failure) =
+            env.or("ON_RELOAD_FAILURE", Policy(OnReloadFailure::RollBack));
+        let Milliseconds(apply_lock_wait) =
+            env.or("APPLY_LOCK_WAIT_MS", Milliseconds::of(APPLY_LOCK_WAIT_MS));
+        let Milliseconds(apply_deadline) =
+            env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
+        let config = || {
+            let TrustedNetwork = auth_mode?;
+            Some(Self {
+                database: database?,
+                listen_addr,
+                vault: vault?,
+                agent_address: agent_address?,
+                agent_identity: agent_identity?,
+                sip_realm: sip_realm?,
+                tls: tls?,
+                on_reload_failure,
+                apply_lock_wait,
+                apply_deadline,
+            })
+        };
+        let config = config();
+        env.finish(config)
+    }
+}
+
+fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
+    let url = env.secret("DATABASE_URL", "postgres://user:password@host/database")?;
+    // The parser's own words may repeat parts of the URL.
+    match url.expose_secret().parse() {
+        Ok(options) => Some(options),
+        Err(_) => env.fault("DATABASE_URL: is no PostgreSQL URL".to_owned()),
+    }
+}
+
+fn vault(env: &mut Env<'_>) -> Option<Vault> {
+    let meaning = "the key for secrets at rest; `api-server secret-key` prints a fresh one";
+    let key = env.secret("SECRET_KEY", meaning)?;
+    match key.expose_secret().parse() {
+        Ok(vault) => Some(vault),
+        Err(error) => env.fault(format!("SECRET_KEY: {error}")),
+    }
+}
+
+fn tls(env: &mut Env<'_>) -> Option<TlsFiles> {
+    let ca = env.required::<PathBuf>("TLS_CA_FILE", "the CA of portal and agent, PEM");
+    let cert = env.required::<PathBuf>("TLS_CERT_FILE", "the portal's certificate, PEM");
+    let key = env.required::<PathBuf>("TLS_KEY_FILE", "the portal's private key, PEM");
+    let crl = env.optional::<PathBuf>("TLS_CRL_FILE");
+    Some(TlsFiles {
+        ca: ca?,
+        cert: cert?,
+        key: key?,
+        crl,
+    })
+}
+
+/// A variable whose default is given as text.
+fn or_text<T: FromStr>(env: &mut Env<'_>, name: &str, default: &str) -> Option<T>
+where
+    T::Err: std::fmt::Display,
+{
+    let default: Result<T, T::Err> = default.parse();
+    match default {
+        Ok(default) => Some(env.or(name, default)),
+        Err(error) => env.fault(format!("{name}: {error}")),
+    }
+}
+
+/// The only way to run without sign-in, until sign-in exists.
+struct TrustedNetwork;
+
+impl TrustedNetwork {
+    const MEANING: &str = "set it to `trusted_network` if you mean that whoever reaches \
+        LISTEN_ADDR may administer the PBX: there is no sign-in";
+}
+
+impl FromStr for TrustedNetwork {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "trusted_network" {
+            Ok(Self)
+        } else {
+            Err("the only mode is `trusted_network`")
+        }
+    }
+}
+
+/// `host:port`, the host a name or an address (IPv6 in brackets).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentAddress(String);
+
+impl AgentAddress {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').unwrap_or_default();
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let plain = !host.is_empty()
+            && (bracketed || !host.contains(':'))
+            && !host.contains(|c: char| c.is_whitespace() || c == '/');
+        if plain && port.parse::<u16>().is_ok_and(|port| port != 0) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must read host:port")
+        }
+    }
+}
+
+struct Policy(OnReloadFailure);
+
+impl FromStr for Policy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "roll_back" => Ok(Self(OnReloadFailure::RollBack)),
+            "keep_new_files" => Ok(Self(OnReloadFailure::KeepNewFiles)),
+            _ => Err("must be `roll_back` or `keep_new_files`"),
+        }
+    }
+}
+
+/// One millisecond to one hour.
+struct Milliseconds(Duration);
+
+impl Milliseconds {
+    const fn of(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+}
+
+impl FromStr for Milliseconds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(milliseconds @ 1..=3_600_000) => Ok(Self::of(milliseconds)),
+            Ok(_) | Err(_) => Err("must be 1 to 3600000 milliseconds"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(extra: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+        let base = [
+            (
+                "DATABASE_URL",
+                "postgres://portal:hunter2@db.example/portal",
+            ),
+            (
+                "SECRET_KEY",
+                "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+            ),
+            ("AUTH_MODE", "trusted_network"),
+            ("PBX_AGENT_ADDR", "pbx.example:50051"),
+            ("TLS_CA_FILE", "/ca"),
+            ("TLS_CERT_FILE", "/cert"),
+            ("TLS_KEY_FILE", "/key"),
+        ];
+        let lookup = |name: &str| {
+            let found = extra.iter().chain(&base).find(|(key, _)| *key == name);
+            found
+                .map(|(_, value)| (*value).to_owned())
+                .filter(|value| !value.is_empty())
+        };
+        Config::read(&lookup)
+    }
+
+    #[test]
+    fn defaults() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.listen_addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.sip_realm.as_str(), "synergycall");
+        assert_eq!(config.on_reload_failure, OnReloadFailure::RollBack);
+        assert_eq!(config.apply_deadline, Duration::from_secs(150));
+    }
+
+    #[test]
+    fn every_error_is_reported_and_no_secret_shown() {
+        let wrong = [
+            ("DATABASE_URL", "postgres://portal:hunter2@db:port/x"),
+            ("SECRET_KEY", "swordfish"),
+            ("AUTH_MODE", ""),
+            ("PBX_AGENT_ADDR", "nowhere"),
+            ("SIP_REALM", "A B"),
+            ("ON_RELOAD_FAILURE", "perhaps"),
+            ("APPLY_DEADLINE_MS", "0"),
+            ("TLS_KEY_FILE", ""),
+        ];
+        let message = read(&wrong).err().unwrap().to_string();
+        for (name, _) in wrong {
+            assert!(message.contains(name), "{name} is missing in {message}");
+        }
+        for secret in ["hunter2", "swordfish"] {
+            assert!(!message.contains(secret), "{message}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["a:1", "127.0.0.1:50051", "[::1]:50051", "pbx.example:65535"] {
+            assert!(good.parse::<AgentAddress>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:65536",
+            "::1:5",
+            "a b:1",
+            "http://a:1",
+        ] {
+            assert!(bad.parse::<AgentAddress>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Table `apply`: the audit trail of applies.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::bundle::{ApplyId, Digest, Revision};
+use shared::record::{ApplyRecord, OnReloadFailure};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::DbError;
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser};
+use crate::domain::{PbxId, UserId};
+
+/// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
+/// its PBX. To be called under the PBX's lock, and committed before anything is sent.
+pub async fn open(
+    connection: &mut PgConnection,
+    attempt: &Attempt,
+    digest: Digest,
+    bundle_encrypted: &[u8],
+) -> Result<Revision, DbError> {
+    let revision = sqlx::query_scalar!(
+        r#"
+        with next as (
+            update pbx set last_revision = last_revision + 1 where pbx_id = $2
+            returning last_revision
+        )
+        insert into apply (
+            apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+            request_id, source_address, started_at, user_count, users, bundle_encrypted
+        )
+        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11
+        from next
+        returning revision as "revision!"
+        "#,
+        attempt.id.0,
+        attempt.pbx_id.0,
+        &digest.0,
+        policy_name(attempt.on_reload_failure),
+        attempt.requested_by,
+        attempt.request_id,
+        attempt.source_address,
+        attempt.started_at,
+        count(attempt),
+        users_json(attempt),
+        bundle_encrypted,
+    )
+    .fetch_one(connection)
+    .await?;
+    to_revision(attempt.id, revision)
+}
+
+/// Inserts an attempt that ended before there was a bundle.
+pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into apply (
+            apply_id, pbx_id, on_reload_failure, outcome, requested_by, request_id,
+            source_address, started_at, ended_at, failure_code, failure_message, user_count, users
+        )
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        attempt.id.0,
+        attempt.pbx_id.0,
+        policy_name(attempt.on_reload_failure),
+        attempt.outcome.name(),
+        attempt.requested_by,
+        attempt.request_id,
+        attempt.source_address,
+        attempt.started_at,
+        attempt.ended_at,
+        failure_code(attempt),
+        failure_message(attempt),
+        count(attempt),
+        users_json(attempt),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes how an attempt ended; `false` when its row was closed already.
+///
+/// `never_started` may be replaced: it is a conclusion, and a portal that was stopped between
+/// commit and sending may prove it wrong when it wakes.
+pub async fn close(connection: &mut PgConnection, attempt: &Attempt) -> Result<bool, DbError> {
+    let closed = sqlx::query!(
+        "update apply
+         set outcome = $2, ended_at = $3, failure_code = $4, failure_message = $5, record = $6
+         where apply_id = $1 and outcome in ('started', 'never_started')",
+        attempt.id.0,
+        attempt.outcome.name(),
+        attempt.ended_at,
+        failure_code(attempt),
+        failure_message(attempt),
+        record_json(attempt),
+    )
+    .execute(connection)
+    .await?;
+    Ok(closed.rows_affected() == 1)
+}
+
+/// The attempts of a PBX whose outcome is not known, oldest first.
+pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<Attempt>, DbError> {
+    sqlx::query_as!(
+        ApplyRow,
+        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+            request_id, source_address, started_at, ended_at, failure_code, failure_message,
+            record, user_count, '[]'::jsonb as "users!"
+         from apply where pbx_id = $1 and outcome = 'started'
+         order by apply_id"#,
+        pbx.0,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Attempt::try_from)
+    .collect()
+}
+
+/// One attempt, with the users it included.
+pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<Attempt>, DbError> {
+    sqlx::query_as!(
+        ApplyRow,
+        "select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+            request_id, source_address, started_at, ended_at, failure_code, failure_message,
+            record, user_count, users
+         from apply where apply_id = $1",
+        id.0,
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(Attempt::try_from)
+    .transpose()
+}
+
+/// Attempts, the newest first, before `before`; the users they included are only counted.
+pub async fn list(
+    connection: &mut PgConnection,
+    before: Option<ApplyId>,
+    limit: u16,
+) -> Result<Vec<Attempt>, DbError> {
+    sqlx::query_as!(
+        ApplyRow,
+        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+            request_id, source_address, started_at, ended_at, failure_code, failure_message,
+            record, user_count, '[]'::jsonb as "users!"
+         from apply where $1::uuid is null or apply_id < $1
+         order by apply_id desc
+         limit $2"#,
+        before.map(|id| id.0),
+        i64::from(limit),
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Attempt::try_from)
+    .collect()
+}
+
+struct ApplyRow {
+    apply_id: Uuid,
+    pbx_id: Uuid,
+    revision: Option<i64>,
+    digest: Option<Vec<u8>>,
+    on_reload_failure: String,
+    outcome: String,
+    requested_by: String,
+    request_id: String,
+    source_address: String,
+    started_at: OffsetDateTime,
+    ended_at: Option<OffsetDateTime>,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
+    record: Option<Value>,
+    user_count: i32,
+    users: Value,
+}
+
+impl TryFrom<ApplyRow> for Attempt {
+    type Error = DbError;
+
+    fn try_from(row: ApplyRow) -> Result<Self, DbError> {
+        let id = ApplyId(row.apply_id);
+        let broken = |column, reason: String| DbError::inconsistent("apply", column, &id, &reason);
+        let digest = row.digest.map(|bytes| Digest::try_from(bytes.as_slice()));
+        let record = row.record.map(serde_json::from_value::<ApplyRecord>);
+        let users: Vec<UserJson> = serde_json::from_value(row.users)
+            .map_err(|reason| broken("users", reason.to_string()))?;
+        Ok(Self {
+            id,
+            pbx_id: PbxId(row.pbx_id),
+            revision: row
+                .revision
+                .map(|revision| to_revision(id, revision))
+                .transpose()?,
+            digest: digest
+                .transpose()
+                .map_err(|reason| broken("digest", reason.to_string()))?,
+            on_reload_failure: policy(&row.on_reload_failure)
+                .ok_or_else(|| broken("on_reload_failure", "unknown".to_owned()))?,
+            outcome: AttemptOutcome::from_name(&row.outcome)
+                .ok_or_else(|| broken("outcome", "unknown".to_owned()))?,
+            requested_by: row.requested_by,
+            request_id: row.request_id,
+            source_address: row.source_address,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            failure: row
+                .failure_code
+                .zip(row.failure_message)
+                .map(|(code, message)| Failure { code, message }),
+            record: record
+                .transpose()
+                .map_err(|reason| broken("record", reason.to_string()))?,
+            user_count: usize::try_from(row.user_count).unwrap_or_default(),
+            users: users.into_iter().map(IncludedUser::from).collect(),
+        })
+    }
+}
+
+/// An element of `apply.users`.
+#[derive(Serialize, Deserialize)]
+struct UserJson {
+    id: Uuid,
+    name: String,
+    extension: u32,
+}
+
+impl From<UserJson> for IncludedUser {
+    fn from(user: UserJson) -> Self {
+        Self {
+            id: UserId(user.id),
+            name: user.name,
+            extension: user.extension,
+        }
+    }
+}
+
+fn users_json(attempt: &Attempt) -> Value {
+    let users = attempt.users.iter().map(|user| {
+        serde_json::json!({ "id": user.id.0, "name": user.name, "extension": user.extension })
+    });
+    Value::Array(users.collect())
+}
+
+fn record_json(attempt: &Attempt) -> Option<Value> {
+    let record = attempt.record.as_ref()?;
+    serde_json::to_value(record).ok().map(without_nul)
+}
+
+/// PostgreSQL stores no U+0000, but what Asterisk said may hold one.
+fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
+        Value::Object(map) => {
+            let pairs = map
+                .into_iter()
+                .map(|(key, inner)| (key, without_nul(inner)));
+            Value::Object(pairs.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
+}
+
+fn failure_code(attempt: &Attempt) -> Option<String> {
+    let failure = attempt.failure.as_ref()?;
+    Some(failure.code.clone())
+}
+
+fn failure_message(attempt: &Attempt) -> Option<String> {
+    let failure = attempt.failure.as_ref()?;
+    Some(failure.message.replace('\0', "\u{fffd}"))
+}
+
+fn count(attempt: &Attempt) -> i32 {
+    i32::try_from(attempt.user_count).unwrap_or(i32::MAX)
+}
+
+fn to_revision(id: ApplyId, revision: i64) -> Result<Revision, DbError> {
+    u64::try_from(revision)
+        .map(Revision)
+        .map_err(|_| DbError::inconsistent("apply", "revision", &id, &"negative"))
+}
+
+const fn policy_name(policy: OnReloadFailure) -> &'static str {
+    match policy {
+        OnReloadFailure::RollBack => "roll_back",
+        OnReloadFailure::KeepNewFiles => "keep_new_files",
+    }
+}
+
+fn policy(name: &str) -> Option<OnReloadFailure> {
+    [OnReloadFailure::RollBack, OnReloadFailure::KeepNewFiles]
+        .into_iter()
+        .find(|policy| policy_name(*policy) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nul_is_replaced_wherever_it_stands() {
+        let value = serde_json::json!({ "a": ["x\0", { "b": "\0" }], "c": 1 });
+        let expected = serde_json::json!({ "a": ["x\u{fffd}", { "b": "\u{fffd}" }], "c": 1 });
+        assert_eq!(without_nul(value), expected);
+    }
+
+    #[test]
+    fn policies_read_back() {
+        for name in ["roll_back", "keep_new_files"] {
+            assert_eq!(policy(name).map(policy_name), Some(name));
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! PostgreSQL: the pool, the schema's life, and bare query functions, a file for each table family.
+//!
+//! The database may be down when the portal starts and at any time later. [`Database::keep`] brings
+//! the schema up to date whenever the database (or another one in its place) appears, and no query
+//! is served before that. Each new connection compares the server's start time with the one whose
+//! schema was checked, so that a restart or a restored backup cannot go unnoticed.
+
+pub mod applies;
+pub mod apply_lock;
+pub mod extensions;
+pub mod pbx;
+pub mod snapshot;
+pub mod users;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use self::pbx::PbxSettings;
+use crate::causes::causes;
+
+/// Every migration, compiled in.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// How long a request waits for a usable connection, in milliseconds.
+const ACQUIRE_MS: u64 = 2_000;
+
+/// How long the keeper pauses between two attempts, in milliseconds.
+const RETRY_MS: u64 = 500;
+
+/// How long the keeper waits for one connection, in seconds.
+const CONNECT_SECONDS: u64 = 5;
+
+/// Largest number of connections; applies hold one more each.
+const CONNECTIONS_MAX: u32 = 16;
+
+/// Why a query gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It cannot be reached, is starting or stopping, or is too busy: the same may work later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Option<sqlx::Error>),
+    /// A named constraint refused the change.
+    #[error("constraint {name} was violated")]
+    Constraint {
+        /// The name in the schema.
+        name: String,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A row holds what the portal would never have written.
+    #[error("{table} {row}: column {column}: {reason}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+        /// What is wrong, without the value.
+        reason: String,
+    },
+    /// Anything else: a bug.
+    #[error("a query failed")]
+    Query(#[source] sqlx::Error),
+}
+
+impl DbError {
+    fn inconsistent(
+        table: &'static str,
+        column: &'static str,
+        row: &impl ToString,
+        reason: &impl ToString,
+    ) -> Self {
+        Self::Inconsistent {
+            table,
+            column,
+            row: row.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The name of the violated constraint.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Constraint { name, .. } => Some(name),
+            Self::Unavailable(_) | Self::Inconsistent { .. } | Self::Query(_) => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) {
+            return Self::Unavailable(Some(error));
+        }
+        match error.as_database_error().and_then(|e| e.constraint()) {
+            Some(name) => Self::Constraint {
+                name: name.to_owned(),
+                source: error,
+            },
+            None => Self::Query(error),
+        }
+    }
+}
+
+/// Whether the same statement may succeed later without anybody changing it.
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Classes of SQLSTATE: 08 connection, 53 resources, 57 operator intervention (shutdown,
+            // starting, timeout), 28 credentials, 40 serialisation and deadlock; then: no such
+            // database, lock not available in time, read-only (a standby).
+            let class = code.get(..2).unwrap_or_default();
+            ["08", "28", "40", "53", "57"].contains(&class)
+                || ["3D000", "55P03", "25006"].contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}
+
+/// Whether queries may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The schema is up to date.
+    Ready,
+    /// Not now, and why in words without host or credentials.
+    Down(&'static str),
+}
+
+/// What tells one life of the server from the next, and one database from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Epoch {
+    started_at: OffsetDateTime,
+    database_oid: i64,
+}
+
+struct Schema {
+    state: watch::Sender<State>,
+    epoch: Mutex<Option<Epoch>>,
+}
+
+impl Schema {
+    fn down(&self, reason: &'static str) {
+        self.state.send_if_modified(|state| {
+            std::mem::replace(state, State::Down(reason)) == State::Ready
+        });
+    }
+
+    fn expects(&self, epoch: Epoch) -> bool {
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) == Some(epoch)
+    }
+}
+
+/// The portal's PostgreSQL. Clones share the pool.
+#[derive(Clone)]
+pub struct Database {
+    pool: PgPool,
+    options: PgConnectOptions,
+    schema: Arc<Schema>,
+    pbx: Arc<PbxSettings>,
+}
+
+impl Database {
+    /// A pool that connects when it is needed. Nothing is served until [`Database::keep`] runs.
+    pub fn new(options: PgConnectOptions, pbx: PbxSettings) -> Self {
+        let options = options.application_name("synergycall-portal").options([
+            ("statement_timeout", "5s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+            // A portal that dies with its host must not keep locks: the server notices within
+            // a minute, also while the session waits for a lock.
+            ("tcp_keepalives_idle", "20"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+            ("client_connection_check_interval", "5s"),
+        ]);
+        let schema = Arc::new(Schema {
+            state: watch::Sender::new(State::Down("not reached yet")),
+            epoch: Mutex::new(None),
+        });
+        let checked = Arc::clone(&schema);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_millis(ACQUIRE_MS))
+            .after_connect(move |connection, _| {
+                let schema = Arc::clone(&checked);
+                Box::pin(async move {
+                    if schema.expects(epoch(connection).await?) {
+                        return Ok(());
+                    }
+                    schema.down("was restarted");
+                    Err(sqlx::Error::Protocol("the schema is being checked".into()))
+                })
+            })
+            .connect_lazy_with(options.clone());
+        Self {
+            pool,
+            options,
+            schema,
+            pbx: Arc::new(pbx),
+        }
+    }
+
+    /// Runs for ever: brings the schema up to date whenever the database is new or back.
+    pub async fn keep(self) {
+        let mut state = self.schema.state.subscribe();
+        let mut reported = "";
+        loop {
+            // The sender lives as long as `self`.
+            state.wait_for(|state| *state != State::Ready).await.ok();
+            match self.prepare().await {
+                Ok(()) => {
+                    tracing::info!("database ready, schema up to date");
+                    reported = "";
+                    self.schema.state.send_replace(State::Ready);
+                }
+                Err(error) => {
+                    let reason = plain_reason(&error);
+                    if reported != reason {
+                        tracing::warn!(error = causes(&error), "database {reason}");
+                        reported = reason;
+                    }
+                    self.schema.state.send_replace(State::Down(reason));
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                }
+            }
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), PrepareError> {
+        // A migration may take longer than any query of a request.
+        let options = self
+            .options
+            .clone()
+            .options([("statement_timeout", "10min")]);
+        let limit = Duration::from_secs(CONNECT_SECONDS);
+        let mut connection = tokio::time::timeout(limit, PgConnection::connect_with(&options))
+            .await
+            .map_err(|_| PrepareError::Silent)??;
+        MIGRATOR.run_direct(None, &mut connection, false).await?;
+        pbx::configure(&mut connection, &self.pbx).await?;
+        let epoch = epoch(&mut connection).await?;
+        *self
+            .schema
+            .epoch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Whether queries are served now.
+    pub fn state(&self) -> State {
+        *self.schema.state.borrow()
+    }
+
+    /// A connection whose schema is up to date, within two seconds.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, DbError> {
+        self.in_time(self.pool.acquire()).await
+    }
+
+    /// A transaction, likewise.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, DbError> {
+        self.in_time(self.pool.begin()).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        acquire: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, DbError> {
+        let limit = Duration::from_millis(ACQUIRE_MS);
+        let acquired = tokio::time::timeout(limit, async {
+            self.ready().await;
+            acquire.await
+        });
+        match acquired.await {
+            Ok(Ok(acquired)) => return Ok(acquired),
+            Ok(Err(error)) => Err(DbError::from(error)),
+            Err(_) => Err(DbError::Unavailable(None)),
+        }
+        // The keeper finds out what is wrong, and says ready again at once if nothing is.
+        .inspect_err(|_| self.schema.down("cannot be reached"))
+    }
+
+    async fn ready(&self) {
+        let mut state = self.schema.state.subscribe();
+        // The sender lives as long as `self`.
+        state.wait_for(|state| *state == State::Ready).await.ok();
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Ends a transaction.
+pub async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), DbError> {
+    Ok(transaction.commit().await?)
+}
+
+async fn epoch(connection: &mut PgConnection) -> Result<Epoch, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select pg_postmaster_start_time() as "started_at!", oid::bigint as "database_oid!"
+           from pg_database where datname = current_database()"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Epoch {
+        started_at: row.started_at,
+        database_oid: row.database_oid,
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    #[error("no answer")]
+    Silent,
+    #[error("cannot be used")]
+    Connection(#[from] sqlx::Error),
+    #[error("a migration failed")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the PBX could not be configured")]
+    Settings(#[from] DbError),
+}
+
+/// What readiness shows: enough to know whom to call, no host, user or query.
+fn plain_reason(error: &PrepareError) -> &'static str {
+    match error {
+        PrepareError::Silent => "does not answer",
+        PrepareError::Migration(sqlx::migrate::MigrateError::VersionMissing(_)) => {
+            "has a schema newer than this portal"
+        }
+        PrepareError::Migration(_) => "did not take a migration; see the log",
+        PrepareError::Settings(_) => "did not take the settings of the PBX; see the log",
+        PrepareError::Connection(sqlx::Error::Database(error)) => match error.code().as_deref() {
+            Some(code) if code.starts_with("28") => "refuses the portal's credentials",
+            Some("3D000") => "does not exist on its server",
+            Some("57P03") => "is starting or stopping",
+            Some(_) | None => "refuses the connection; see the log",
+        },
+        PrepareError::Connection(_) => "cannot be reached",
+    }
+}

@@ -1,0 +1,412 @@
+//! `/apply` and `/applies`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use shared::bundle::ApplyId;
+use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, Step, WrittenFile};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, Problem};
+use super::extract::{By, Id, OptionalBody};
+use super::fields::{FieldError, Fields};
+use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
+use crate::domain::Invalid;
+use crate::domain::apply::{Attempt, AttemptOutcome};
+use crate::services::{Portal, applies, apply};
+
+/// How many attempts a list holds unless told otherwise.
+const LIMIT_DEFAULT: u16 = 50;
+
+/// How many at most.
+const LIMIT_MAX: u16 = 200;
+
+/// How to apply. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document shows it; `policy` reads the field")]
+struct ApplyRequestBody {
+    /// What happens when the files are in place but Asterisk does not hold what they say:
+    /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
+    /// portal's setting when absent.
+    on_reload_failure: Option<PolicyBody>,
+}
+
+/// What happens when Asterisk does not take the new files.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the document shows it; `policy` reads the field")]
+enum PolicyBody {
+    RollBack,
+    KeepNewFiles,
+}
+
+/// One attempt to bring what the database says into force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ApplyBody {
+    id: Uuid,
+    /// `applied` and `unchanged` are proven. `rejected`, `write_failed`,
+    /// `reload_failed_files_kept`, `rolled_back`, `rollback_failed`, `reload_unknown` and
+    /// `interrupted` ended on the PBX. `busy`, `render_failed`, `agent_unreachable`,
+    /// `agent_refused` and `never_started` changed nothing there. `started`: not known yet.
+    #[schema(value_type = String, example = "applied")]
+    outcome: &'static str,
+    /// The number of the bundle on its PBX; null when there was none.
+    #[schema(example = 7)]
+    revision: Option<u64>,
+    /// SHA-256 of the bundle.
+    digest: Option<String>,
+    #[schema(value_type = PolicyBody)]
+    on_reload_failure: OnReloadFailure,
+    /// Who asked, from `X-Admin-User`.
+    requested_by: String,
+    request_id: String,
+    /// Where the request came from.
+    source_address: String,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    ended_at: Option<OffsetDateTime>,
+    /// Why the outcome is neither `applied` nor `unchanged`.
+    failure: Option<FailureBody>,
+    /// What was done, in order.
+    steps: Vec<StepBody>,
+    /// The live files.
+    files: Vec<FileBody>,
+    /// The steps in which Asterisk was told to reload.
+    reloads: Vec<StepBody>,
+    /// Each object that Asterisk holds otherwise than the files say.
+    mismatches: Vec<MismatchBody>,
+    /// What an administrator should know although the outcome stands.
+    notes: Vec<String>,
+    /// The revision whose files are live since; null when there never was one, or it is not known.
+    live_revision: Option<u64>,
+    /// How many users the configuration holds.
+    user_count: usize,
+    /// Who they are; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    users: Option<Vec<IncludedUserBody>>,
+}
+
+/// Why an apply did not come into force.
+#[derive(Debug, Serialize, ToSchema)]
+struct FailureBody {
+    /// For programs.
+    code: String,
+    /// For people.
+    message: String,
+}
+
+/// One thing that was done.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct StepBody {
+    /// `staged`, `validated`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
+    /// `rolling_back` or `recovered`.
+    #[schema(value_type = String, example = "reloading")]
+    phase: Phase,
+    #[schema(example = "asterisk -rx 'pjsip reload'")]
+    action: String,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    duration_ms: f64,
+    ok: bool,
+    /// What Asterisk or the operating system said.
+    said: String,
+}
+
+/// A live file.
+#[derive(Debug, Serialize, ToSchema)]
+struct FileBody {
+    #[schema(value_type = String, example = "pjsip_endpoints")]
+    slot: &'static str,
+    path: String,
+    size: u64,
+    sha256: String,
+}
+
+/// An object that Asterisk holds otherwise than the files say.
+#[derive(Debug, Serialize, ToSchema)]
+struct MismatchBody {
+    #[schema(value_type = String, example = "endpoint")]
+    object: &'static str,
+    name: String,
+    /// `missing`, `extra` or `different`.
+    #[schema(value_type = String, example = "missing")]
+    kind: shared::record::MismatchKind,
+    detail: String,
+}
+
+/// A user as it was applied.
+#[derive(Debug, Serialize, ToSchema)]
+struct IncludedUserBody {
+    id: Uuid,
+    name: String,
+    #[schema(example = 1000)]
+    extension: u32,
+}
+
+impl From<Step> for StepBody {
+    fn from(step: Step) -> Self {
+        Self {
+            phase: step.phase,
+            action: step.action,
+            started_at: step.started_at,
+            duration_ms: std::time::Duration::from_micros(step.duration_us).as_secs_f64() * 1e3,
+            ok: step.ok,
+            said: step.said,
+        }
+    }
+}
+
+impl From<WrittenFile> for FileBody {
+    fn from(file: WrittenFile) -> Self {
+        Self {
+            slot: file.slot.name(),
+            path: file.path,
+            size: file.size,
+            sha256: file.sha256.to_string(),
+        }
+    }
+}
+
+impl From<Mismatch> for MismatchBody {
+    fn from(mismatch: Mismatch) -> Self {
+        Self {
+            object: mismatch.object.name(),
+            name: mismatch.name,
+            kind: mismatch.kind,
+            detail: mismatch.detail,
+        }
+    }
+}
+
+impl From<Attempt> for ApplyBody {
+    fn from(attempt: Attempt) -> Self {
+        let users = attempt.users.into_iter().map(|user| IncludedUserBody {
+            id: user.id.0,
+            name: user.name,
+            extension: user.extension,
+        });
+        let mut body = Self {
+            id: attempt.id.0,
+            outcome: attempt.outcome.name(),
+            revision: attempt.revision.map(|revision| revision.0),
+            digest: attempt.digest.map(|digest| digest.to_string()),
+            on_reload_failure: attempt.on_reload_failure,
+            requested_by: attempt.requested_by,
+            request_id: attempt.request_id,
+            source_address: attempt.source_address,
+            started_at: attempt.started_at,
+            ended_at: attempt.ended_at,
+            failure: attempt.failure.map(|failure| FailureBody {
+                code: failure.code,
+                message: failure.message,
+            }),
+            steps: Vec::new(),
+            files: Vec::new(),
+            reloads: Vec::new(),
+            mismatches: Vec::new(),
+            notes: Vec::new(),
+            live_revision: None,
+            user_count: attempt.user_count,
+            users: Some(users.collect()),
+        };
+        if let Some(record) = attempt.record {
+            body.tell(record);
+        }
+        body
+    }
+}
+
+impl ApplyBody {
+    fn tell(&mut self, record: ApplyRecord) {
+        self.steps = record.steps.into_iter().map(StepBody::from).collect();
+        let reloads = self
+            .steps
+            .iter()
+            .filter(|step| step.phase == Phase::Reloading);
+        self.reloads = reloads.cloned().collect();
+        self.files = record.files.into_iter().map(FileBody::from).collect();
+        self.mismatches = record
+            .mismatches
+            .into_iter()
+            .map(MismatchBody::from)
+            .collect();
+        self.notes = record.notes;
+        self.live_revision = record.live_revision.map(|revision| revision.0);
+    }
+
+    fn in_list(attempt: Attempt) -> Self {
+        Self {
+            users: None,
+            ..Self::from(attempt)
+        }
+    }
+}
+
+/// Bring the users into force on the PBX
+///
+/// Renders the configuration of every user, hands it to the agent on the PBX host, which puts the
+/// files in place, reloads Asterisk and reads back what Asterisk holds. 200 means that this is
+/// proven. Applies of a PBX run one after another. A client that goes away does not end it.
+#[utoipa::path(
+    post, path = "/apply", tag = "applies",
+    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "`applied` or `unchanged`", body = ApplyBody),
+        (status = 409, description = "`apply_busy`: waited too long for another apply",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 502, description = "The PBX did not take it: `apply_rejected`, \
+            `apply_write_failed`, `apply_reload_failed_files_kept`, `apply_rolled_back`, \
+            `apply_rollback_failed`, `apply_interrupted`, `agent_refused`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`apply_reload_unknown`: Asterisk did not answer",
+            body = Problem, content_type = "application/problem+json"),
+        ApplyProblems,
+    )
+)]
+pub(super) async fn run(
+    State(portal): State<Arc<Portal>>,
+    By(actor): By,
+    OptionalBody(fields): OptionalBody,
+) -> Result<Json<ApplyBody>, ApiError> {
+    let policy = policy(fields).map_err(ApiError::InvalidFields)?;
+    let attempt = apply::run_to_the_end(portal, actor, policy).await?;
+    match attempt.outcome {
+        AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
+        _ => Err(ApiError::NotApplied(Box::new(attempt))),
+    }
+}
+
+fn policy(mut fields: Fields) -> Result<Option<OnReloadFailure>, Vec<FieldError>> {
+    let policy = fields.or_default("on_reload_failure", |value| {
+        serde_json::from_value(value)
+            .map(Some)
+            .map_err(|_| Invalid {
+                code: "malformed",
+                message: "must be \"roll_back\" or \"keep_new_files\"",
+            })
+    });
+    fields.finish(policy)
+}
+
+/// List the attempts to apply
+///
+/// The audit trail, the newest first. Every attempt is there, also one that failed before it
+/// reached the PBX.
+#[utoipa::path(
+    get, path = "/applies", tag = "applies",
+    params(
+        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
+            minimum = 1, maximum = 200),
+        ("before" = Option<Uuid>, Query, description = "Only attempts older than this one"),
+    ),
+    responses(
+        (status = 200, description = "The attempts", body = [ApplyBody]),
+        (status = 400, description = "`validation_failed`",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(super) async fn list(
+    State(portal): State<Arc<Portal>>,
+    query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Vec<ApplyBody>>, ApiError> {
+    let given = query.map(|Query(given)| given).unwrap_or_default();
+    let (before, limit) = page(given).map_err(ApiError::InvalidFields)?;
+    let attempts = applies::list(&portal, before, limit).await?;
+    Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
+}
+
+fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
+    let given: Map<String, Value> = given
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    let mut fields = Fields::new(given);
+    let before = fields.or_default("before", |value| {
+        let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
+        id.map(|id| Some(ApplyId(id))).ok_or(Invalid {
+            code: "malformed",
+            message: "must be the id of an apply",
+        })
+    });
+    let limit = fields.or_default("limit", |value| {
+        let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
+        let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        limit.map(Some).ok_or(Invalid {
+            code: "out_of_range",
+            message: "must be a number from 1 to 200",
+        })
+    });
+    let page = before.zip(limit);
+    fields.finish(page.map(|(before, limit)| (before, limit.unwrap_or(LIMIT_DEFAULT))))
+}
+
+/// Show one attempt to apply
+///
+/// With every step and the users it included.
+#[utoipa::path(
+    get, path = "/applies/{id}", tag = "applies",
+    params(("id" = Uuid, Path, description = "The attempt")),
+    responses(
+        (status = 200, description = "The attempt", body = ApplyBody),
+        (status = 404, description = "`apply_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        IdProblems,
+    )
+)]
+pub(super) async fn get(
+    State(portal): State<Arc<Portal>>,
+    Id(id): Id,
+) -> Result<Json<ApplyBody>, ApiError> {
+    let attempt = applies::get(&portal, ApplyId(id)).await?;
+    Ok(Json(attempt.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn pages() {
+        assert_eq!(page(given(&[])).unwrap(), (None, 50));
+        assert_eq!(page(given(&[("limit", "200")])).unwrap().1, 200);
+        for bad in [
+            ("limit", "0"),
+            ("limit", "201"),
+            ("limit", "x"),
+            ("before", "x"),
+            ("x", "1"),
+        ] {
+            assert_eq!(page(given(&[bad])).unwrap_err()[0].field, bad.0);
+        }
+    }
+
+    #[test]
+    fn policies() {
+        let read = |text: &str| policy(Fields::new(serde_json::from_str(text).unwrap()));
+        assert_eq!(read("{}").unwrap(), None);
+        let keep = read(r#"{"on_reload_failure": "keep_new_files"}"#).unwrap();
+        assert_eq!(keep, Some(OnReloadFailure::KeepNewFiles));
+        for bad in [
+            r#"{"on_reload_failure": "x"}"#,
+            r#"{"on_reload_failure": 1}"#,
+            r#"{"y": 1}"#,
+        ] {
+            assert_eq!(read(bad).unwrap_err().len(), 1, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Errors as RFC 9457 problem details: one match from each error to its status, code and words.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::applies::ApplyBody;
+use super::fields::FieldError;
+use super::outcome;
+use crate::causes::causes;
+use crate::domain::apply::Attempt;
+use crate::services::Error;
+
+/// The media type of problem details.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An error as RFC 9457 says it. `code` is stable; the texts are not.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// A URI for the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:synergycall:problem:validation_failed")]
+    pub(super) kind: String,
+    /// The kind of problem in words.
+    pub(super) title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 400)]
+    pub(super) status: u16,
+    /// This problem in words: what happened and what to do.
+    pub(super) detail: String,
+    /// The path of the request.
+    #[schema(example = "/users")]
+    pub(super) instance: String,
+    /// The kind of problem for programs.
+    #[schema(example = "validation_failed")]
+    pub(super) code: &'static str,
+    /// To be named in a question to the operator; it stands in the log as well.
+    pub(super) request_id: String,
+    /// Each invalid field, with `validation_failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) errors: Option<Vec<FieldError>>,
+    /// The attempt, with problems of `POST /apply`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) apply: Option<Box<ApplyBody>>,
+}
+
+/// Why a request has no good answer.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// A service could not do it.
+    Service(Error),
+    /// An apply ended otherwise than hoped for.
+    NotApplied(Box<Attempt>),
+    /// Fields of the body or of the query.
+    InvalidFields(Vec<FieldError>),
+    /// The body is no JSON.
+    MalformedJson(String),
+    /// The body is JSON, but no object.
+    NotAnObject,
+    /// The id in the path is no UUID.
+    MalformedId,
+    /// A header that the portal reads.
+    InvalidHeader(&'static str, &'static str),
+    /// The body is of another type.
+    UnsupportedMediaType,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body broke off.
+    BodyIncomplete,
+    /// No such path.
+    UnknownPath,
+    /// The path has other methods, which the `Allow` header names.
+    MethodNotAllowed,
+    /// The request took too long.
+    RequestTimeout,
+    /// A handler died.
+    Panicked,
+    /// Another layer refused the request with this status and no words.
+    Bare(StatusCode),
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::Service(error)
+    }
+}
+
+/// Status, code, title and detail of an error.
+pub(super) struct Description(
+    pub(super) StatusCode,
+    pub(super) &'static str,
+    pub(super) &'static str,
+    pub(super) String,
+);
+
+/// A problem that awaits what only the request knows; the envelope completes it.
+#[derive(Clone)]
+pub(super) struct Pending(std::sync::Arc<std::sync::Mutex<Option<Problem>>>);
+
+impl Pending {
+    /// The problem, once.
+    pub(super) fn take(&self) -> Option<Problem> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Description(status, code, title, detail) = describe(&self);
+        if let Self::Service(error) = &self
+            && status.is_server_error()
+        {
+            tracing::error!(code, error = causes(error), "request failed");
+        }
+        let (errors, apply) = members(self);
+        let problem = Problem {
+            kind: format!("urn:synergycall:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail,
+            instance: String::new(),
+            code,
+            request_id: String::new(),
+            errors,
+            apply,
+        };
+        let pending = Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(problem))));
+        let mut response = status.into_response();
+        response.extensions_mut().insert(pending);
+        response
+    }
+}
+
+fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>) {
+    match error {
+        ApiError::InvalidFields(errors) => (Some(errors), None),
+        ApiError::NotApplied(attempt)
+        | ApiError::Service(
+            Error::ApplyOutcomeUnknown { attempt, .. } | Error::ApplyNotRecorded { attempt, .. },
+        ) => (None, Some(Box::new(ApplyBody::from(*attempt)))),
+        ApiError::Service(
+            Error::DatabaseUnavailable(_)
+            | Error::Database(_)
+            | Error::Sealing(_)
+            | Error::Task(_)
+            | Error::UserNotFound
+            | Error::EmailTaken
+            | Error::ExtensionPoolExhausted { .. }
+            | Error::ApplyNotFound,
+        )
+        | ApiError::MalformedJson(_)
+        | ApiError::NotAnObject
+        | ApiError::MalformedId
+        | ApiError::InvalidHeader(..)
+        | ApiError::UnsupportedMediaType
+        | ApiError::BodyTooLarge
+        | ApiError::BodyIncomplete
+        | ApiError::UnknownPath
+        | ApiError::MethodNotAllowed
+        | ApiError::RequestTimeout
+        | ApiError::Panicked
+        | ApiError::Bare(_) => (None, None),
+    }
+}
+
+/// What an error is called in HTTP.
+pub(super) fn describe(error: &ApiError) -> Description {
+    match error {
+        ApiError::Service(error) => describe_service(error),
+        ApiError::NotApplied(attempt) => outcome::describe(attempt),
+        ApiError::InvalidFields(errors) => describe_fields(errors),
+        ApiError::MalformedJson(reason) => Description(
+            StatusCode::BAD_REQUEST,
+            "malformed_json",
+            "Malformed JSON",
+            format!("The body cannot be read as JSON: {reason}."),
+        ),
+        ApiError::NotAnObject => plain(
+            StatusCode::BAD_REQUEST,
+            "not_an_object",
+            "Not a JSON object",
+            "The body must be a JSON object.",
+        ),
+        ApiError::MalformedId => plain(
+            StatusCode::BAD_REQUEST,
+            "malformed_id",
+            "Malformed id",
+            "The id in the path must be a UUID.",
+        ),
+        ApiError::InvalidHeader(name, reason) => Description(
+            StatusCode::BAD_REQUEST,
+            "invalid_header",
+            "Invalid header",
+            format!("Header {name}: {reason}."),
+        ),
+        ApiError::UnsupportedMediaType => plain(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Unsupported media type",
+            "Send the body as Content-Type: application/json.",
+        ),
+        ApiError::BodyTooLarge => plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "Body too large",
+            "The body must be at most 64 KiB.",
+        ),
+        ApiError::BodyIncomplete => plain(
+            StatusCode::BAD_REQUEST,
+            "body_incomplete",
+            "Incomplete body",
+            "The body ended before its announced length, or could not be read.",
+        ),
+        ApiError::UnknownPath => unknown_path(),
+        ApiError::MethodNotAllowed => plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "Method not allowed",
+            "This path takes the methods that the Allow header names.",
+        ),
+        ApiError::RequestTimeout => plain(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "Request timeout",
+            "The request was not complete and answered in time.",
+        ),
+        ApiError::Panicked => internal(),
+        ApiError::Bare(status) => Description(
+            *status,
+            "refused",
+            status.canonical_reason().unwrap_or("Refused"),
+            "The request cannot be served.".to_owned(),
+        ),
+    }
+}
+
+fn describe_fields(errors: &[FieldError]) -> Description {
+    let names: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+    let detail = format!("Correct these fields: {}.", names.join(", "));
+    Description(
+        StatusCode::BAD_REQUEST,
+        "validation_failed",
+        "Invalid fields",
+        detail,
+    )
+}
+
+fn unknown_path() -> Description {
+    plain(
+        StatusCode::NOT_FOUND,
+        "unknown_path",
+        "Unknown path",
+        "There is nothing at this path; /docs shows what there is.",
+    )
+}
+
+fn describe_service(error: &Error) -> Description {
+    match error {
+        Error::DatabaseUnavailable(_) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "Database unavailable",
+            "The portal cannot reach its database now; nothing was changed by this request. \
+             Try again; GET /health/ready tells when it is back.",
+        ),
+        Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
+        Error::UserNotFound => plain(
+            StatusCode::NOT_FOUND,
+            "user_not_found",
+            "User not found",
+            "There is no user with this id, or it was deleted.",
+        ),
+        Error::EmailTaken => plain(
+            StatusCode::CONFLICT,
+            "email_taken",
+            "E-mail address taken",
+            "Another user has this e-mail address.",
+        ),
+        Error::ExtensionPoolExhausted { first, last } => Description(
+            StatusCode::CONFLICT,
+            "extension_pool_exhausted",
+            "No free extension",
+            format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
+        ),
+        Error::ApplyNotFound => plain(
+            StatusCode::NOT_FOUND,
+            "apply_not_found",
+            "Apply not found",
+            "There is no apply with this id.",
+        ),
+        Error::ApplyOutcomeUnknown { attempt, reason } => Description(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "apply_outcome_unknown",
+            "Outcome unknown",
+            format!(
+                "The agent's answer was lost: {reason}. The apply may be in force or not. The \
+                 portal goes on asking; GET /applies/{} shows the outcome once it is known.",
+                attempt.id
+            ),
+        ),
+        Error::ApplyNotRecorded { attempt, .. } => Description(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "apply_not_recorded",
+            "Outcome not recorded",
+            format!(
+                "On the PBX this apply ended as '{}', but the database was lost meanwhile. The \
+                 portal records it as soon as the database is back: GET /applies/{}.",
+                attempt.outcome.name(),
+                attempt.id
+            ),
+        ),
+    }
+}
+
+fn plain(
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: &'static str,
+) -> Description {
+    Description(status, code, title, detail.to_owned())
+}
+
+fn internal() -> Description {
+    plain(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Internal error",
+        "The portal failed. Its log tells why, under the request id.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::DbError;
+
+    fn table(error: impl Into<ApiError>) -> (u16, &'static str) {
+        let Description(status, code, _, detail) = describe(&error.into());
+        assert!(detail.ends_with('.'), "{detail}");
+        (status.as_u16(), code)
+    }
+
+    #[test]
+    fn each_failure_of_a_service_has_its_status_and_code() {
+        let unavailable = Error::from(DbError::Unavailable(None));
+        assert_eq!(table(unavailable), (503, "database_unavailable"));
+        let broken = Error::from(DbError::Query(sqlx::Error::RowNotFound));
+        assert_eq!(table(broken), (500, "internal_error"));
+        assert_eq!(table(Error::UserNotFound), (404, "user_not_found"));
+        assert_eq!(table(Error::EmailTaken), (409, "email_taken"));
+        let exhausted = Error::ExtensionPoolExhausted {
+            first: 1000,
+            last: 1999,
+        };
+        assert_eq!(table(exhausted), (409, "extension_pool_exhausted"));
+        assert_eq!(table(Error::ApplyNotFound), (404, "apply_not_found"));
+    }
+
+    #[test]
+    fn each_refused_request_has_its_status_and_code() {
+        let refused = [
+            (
+                ApiError::InvalidFields(Vec::new()),
+                400,
+                "validation_failed",
+            ),
+            (
+                ApiError::MalformedJson(String::new()),
+                400,
+                "malformed_json",
+            ),
+            (ApiError::NotAnObject, 400, "not_an_object"),
+            (ApiError::MalformedId, 400, "malformed_id"),
+            (ApiError::InvalidHeader("A", "b"), 400, "invalid_header"),
+            (ApiError::BodyIncomplete, 400, "body_incomplete"),
+            (ApiError::UnknownPath, 404, "unknown_path"),
+            (ApiError::MethodNotAllowed, 405, "method_not_allowed"),
+            (ApiError::RequestTimeout, 408, "request_timeout"),
+            (ApiError::BodyTooLarge, 413, "body_too_large"),
+            (
+                ApiError::UnsupportedMediaType,
+                415,
+                "unsupported_media_type",
+            ),
+            (ApiError::Panicked, 500, "internal_error"),
+        ];
+        for (error, status, code) in refused {
+            assert_eq!(table(error), (status, code));
+        }
+    }
+
+    #[test]
+    fn internals_do_not_leak() {
+        let secret = sqlx::Error::Protocol("hunter2".into());
+        let Description(_, _, _, detail) = describe(&Error::from(DbError::Query(secret)).into());
+        assert!(!detail.contains("hunter2"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What handlers take out of a request; each refusal is a problem document.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::fields::{Fields, parse_json};
+use crate::domain::{Actor, AdminUser, RequestId};
+
+/// Who asks, in trusted-network mode: whoever the header names.
+const ADMIN_HEADER: &str = "x-admin-user";
+
+/// Who asks, from where, under which request.
+pub(super) struct By(pub(super) Actor);
+
+impl<S: Sync> FromRequestParts<S> for By {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        // The envelope gave the request its id.
+        let request_id = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self(Actor {
+            admin: admin(&parts.headers)?,
+            request_id: request_id.ok_or(ApiError::Panicked)?,
+            source: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip()),
+        }))
+    }
+}
+
+fn admin(headers: &HeaderMap) -> Result<AdminUser, ApiError> {
+    let mut values = headers.get_all(ADMIN_HEADER).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(AdminUser::anonymous()),
+        (Some(value), None) => std::str::from_utf8(value.as_bytes())
+            .map_err(|_| ApiError::InvalidHeader("X-Admin-User", "must be UTF-8"))?
+            .parse()
+            .map_err(|_| {
+                ApiError::InvalidHeader("X-Admin-User", "must be 1 to 100 printable characters")
+            }),
+        (Some(_), Some(_)) => Err(ApiError::InvalidHeader(
+            "X-Admin-User",
+            "must be given only once",
+        )),
+    }
+}
+
+/// The `{id}` of a path.
+pub(super) struct Id(pub(super) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::MalformedId)?;
+        // Only the form with hyphens: one user, one URL.
+        let hyphenated = (text.len() == 36).then(|| Uuid::try_parse(&text).ok());
+        hyphenated.flatten().map(Self).ok_or(ApiError::MalformedId)
+    }
+}
+
+/// A body that must be a JSON object.
+pub(super) struct Body(pub(super) Fields);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
+        if is_json != Some(true) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        object(&read(request, state).await?).map(Self)
+    }
+}
+
+/// A body that may be missing, and otherwise is a JSON object.
+pub(super) struct OptionalBody(pub(super) Fields);
+
+impl<S: Send + Sync> FromRequest<S> for OptionalBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
+        let bytes = read(request, state).await?;
+        if bytes.is_empty() {
+            Ok(Self(Fields::default()))
+        } else if is_json == Some(true) {
+            object(&bytes).map(Self)
+        } else {
+            Err(ApiError::UnsupportedMediaType)
+        }
+    }
+}
+
+/// Whether the body is announced as JSON; `None` when it is not announced.
+fn is_json(headers: &HeaderMap) -> Option<bool> {
+    let announced = headers.get(CONTENT_TYPE)?;
+    let essence = announced.to_str().unwrap_or_default().split(';').next();
+    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
+    let suffixed = essence.starts_with("application/") && essence.ends_with("+json");
+    Some(essence == "application/json" || suffixed)
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::BodyTooLarge
+            } else {
+                ApiError::BodyIncomplete
+            }
+        })
+}
+
+fn object(bytes: &[u8]) -> Result<Fields, ApiError> {
+    match parse_json(bytes) {
+        Ok(Value::Object(object)) => Ok(Fields::new(object)),
+        Ok(_) => Err(ApiError::NotAnObject),
+        Err(error) => Err(ApiError::MalformedJson(error.to_string())),
+    }
+}

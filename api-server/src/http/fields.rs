@@ -1,0 +1,255 @@
+//! Reading a JSON object so that everything that is wrong with it is reported at once.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::domain::Invalid;
+
+/// Longest field name that an error repeats, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub(super) struct FieldError {
+    /// The name in the body or in the query.
+    #[schema(example = "email")]
+    pub(super) field: String,
+    /// For programs: `missing`, `wrong_type`, `unknown_field`, `empty`, `too_long`, `malformed`,
+    /// `control_character`, `too_deep`, `out_of_range`.
+    #[schema(example = "malformed")]
+    pub(super) code: &'static str,
+    /// For people.
+    pub(super) message: &'static str,
+}
+
+/// The fields of an object that nobody has read yet, and what was wrong with the others.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    object: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// The fields of an object.
+    pub(super) fn new(object: Map<String, Value>) -> Self {
+        Self {
+            object,
+            errors: Vec::new(),
+        }
+    }
+
+    /// A string that must be there. `None` means that an error was noted.
+    pub(super) fn required_text<T: FromStr<Err = Invalid>>(&mut self, name: &str) -> Option<T> {
+        match self.object.remove(name) {
+            Some(value) => self.parse(name, value, text),
+            None => self.fault(name, "missing", "is required"),
+        }
+    }
+
+    /// A value that may be missing or null. `None` means that an error was noted.
+    pub(super) fn or_default<T: Default>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        match self.object.remove(name) {
+            None | Some(Value::Null) => Some(T::default()),
+            Some(value) => self.parse(name, value, parse),
+        }
+    }
+
+    fn parse<T>(
+        &mut self,
+        name: &str,
+        value: Value,
+        parse: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(Invalid { code, message }) => self.fault(name, code, message),
+        }
+    }
+
+    fn fault<T>(&mut self, name: &str, code: &'static str, message: &'static str) -> Option<T> {
+        self.errors.push(FieldError {
+            field: name.chars().take(NAME_CHARS_MAX).collect(),
+            code,
+            message,
+        });
+        None
+    }
+
+    /// `value`, unless anything was wrong. What nobody has read is unknown.
+    ///
+    /// Each `None` of the readers has noted its error, so `value` is `Some` when there is none.
+    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<T, Vec<FieldError>> {
+        for (name, _) in std::mem::take(&mut self.object) {
+            self.fault::<()>(&name, "unknown_field", "is not a field of this request");
+        }
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            Some(_) | None => Err(self.errors),
+        }
+    }
+}
+
+fn text<T: FromStr<Err = Invalid>>(value: Value) -> Result<T, Invalid> {
+    match value {
+        Value::String(text) => text.parse(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Invalid {
+                code: "wrong_type",
+                message: "must be a string",
+            })
+        }
+    }
+}
+
+/// Reads JSON and refuses a key that occurs twice in an object: readers differ in which of the two
+/// they take, so that what one checks is not what another one uses.
+pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Unique.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+#[derive(Clone, Copy)]
+struct Unique;
+
+impl<'de> DeserializeSeed<'de> for Unique {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
+        Ok(Value::Number(number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = pairs.next_key::<String>()? {
+            if object.contains_key(&key) {
+                return Err(A::Error::custom("a key occurs twice in one object"));
+            }
+            let value = pairs.next_value_seed(self)?;
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{DisplayName, Email, Metadata};
+
+    fn fields(value: &Value) -> Fields {
+        Fields::new(value.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let mut fields = fields(&json!({ "email": 7, "metadata": [], "role": "x", "age": null }));
+        let name = fields.required_text::<DisplayName>("name");
+        let email = fields.required_text::<Email>("email");
+        let metadata = fields.or_default("metadata", Metadata::try_from);
+        let errors = fields.finish(name.zip(email).zip(metadata)).unwrap_err();
+        let found: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.code)).collect();
+        assert_eq!(
+            found,
+            [
+                ("name", "missing"),
+                ("email", "wrong_type"),
+                ("metadata", "wrong_type"),
+                ("age", "unknown_field"),
+                ("role", "unknown_field"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_field_is_enough() {
+        let mut fields = fields(&json!({ "name": "Ann", "x": 1 }));
+        let name = fields.required_text::<DisplayName>("name");
+        assert_eq!(fields.finish(name).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn optional_may_be_missing_or_null() {
+        for body in [json!({}), json!({ "metadata": null })] {
+            let mut fields = fields(&body);
+            let metadata = fields.or_default("metadata", Metadata::try_from);
+            assert_eq!(fields.finish(metadata).unwrap(), Metadata::default());
+        }
+    }
+
+    #[test]
+    fn json_is_read_strictly() {
+        let text = br#"{"a": [1, -2, 1.5, "x", null, true, {"b": {}}]}"#;
+        assert_eq!(
+            parse_json(text).unwrap(),
+            serde_json::from_slice::<Value>(text).unwrap()
+        );
+        for bad in [
+            &b"{\"a\":1,\"a\":2}"[..],
+            b"{\"x\":{\"a\":1,\"a\":2}}",
+            b"{} {}",
+            b"{",
+            b"",
+            b"{\"a\":1e999}",
+            b"\"\xff\"",
+            "[".repeat(200).as_bytes(),
+        ] {
+            assert!(parse_json(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `/health`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::openapi::PanicProblem;
+use crate::services::Portal;
+use crate::services::health::{Check, readiness};
+
+/// The process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LiveBody {
+    /// Always `ok`.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+    /// The portal's version.
+    #[schema(value_type = String, example = "0.1.0")]
+    version: &'static str,
+}
+
+/// Whether the portal can do its work.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReadyBody {
+    /// `ready` or `not_ready`.
+    #[schema(value_type = String, example = "ready")]
+    status: &'static str,
+    /// PostgreSQL.
+    database: CheckBody,
+    /// The agent on the PBX host.
+    agent: CheckBody,
+    /// Asterisk, as the agent sees it.
+    asterisk: CheckBody,
+    /// What the agent wants an administrator to look at.
+    warnings: Vec<String>,
+}
+
+/// One thing that the portal needs.
+#[derive(Debug, Serialize, ToSchema)]
+struct CheckBody {
+    ok: bool,
+    detail: String,
+}
+
+impl From<Check> for CheckBody {
+    fn from(check: Check) -> Self {
+        Self {
+            ok: check.ok,
+            detail: check.detail,
+        }
+    }
+}
+
+/// Whether the process answers
+#[utoipa::path(
+    get, path = "/health/live", tag = "health",
+    responses((status = 200, description = "It does", body = LiveBody), PanicProblem)
+)]
+pub(super) async fn live() -> Json<LiveBody> {
+    Json(LiveBody {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// Whether the portal can do its work
+///
+/// The database, the agent and Asterisk, each by itself.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health",
+    responses(
+        (status = 200, description = "All of it works", body = ReadyBody),
+        (status = 503, description = "Something does not", body = ReadyBody),
+        PanicProblem,
+    )
+)]
+pub(super) async fn ready(State(portal): State<Arc<Portal>>) -> (StatusCode, Json<ReadyBody>) {
+    let readiness = readiness(&portal).await;
+    let (status, word) = if readiness.ok() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    };
+    let body = ReadyBody {
+        status: word,
+        database: readiness.database.into(),
+        agent: readiness.agent.into(),
+        asterisk: readiness.asterisk.into(),
+        warnings: readiness.warnings,
+    };
+    (status, Json(body))
+}

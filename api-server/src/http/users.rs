@@ -1,0 +1,207 @@
+//! `/users`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, Problem};
+use super::extract::{Body, By, Id};
+use super::fields::{FieldError, Fields};
+use super::openapi::{BodyProblems, IdProblems, ReadProblems};
+use crate::clock::os_rng;
+use crate::domain::user::{NewUser, User};
+use crate::domain::{Metadata, UserId};
+use crate::services::users::CreatedUser;
+use crate::services::{Portal, users};
+
+/// What a user is created from. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; `new_user` reads the fields one by one"
+)]
+struct NewUserBody {
+    /// Shown to whoever is called: 1 to 100 characters, at most 200 bytes, one line.
+    #[schema(example = "Ann Example", min_length = 1, max_length = 100)]
+    name: String,
+    /// Unique among the users of a tenant, whatever its case.
+    #[schema(example = "ann@example.com", max_length = 254)]
+    email: String,
+    /// Kept as it is: a JSON object of at most 4096 bytes, nested at most 8 levels deep.
+    #[schema(value_type = Option<Object>, example = json!({ "department": "sales" }))]
+    metadata: Option<Map<String, Value>>,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UserBody {
+    id: Uuid,
+    #[schema(example = "Ann Example")]
+    name: String,
+    #[schema(example = "ann@example.com")]
+    email: String,
+    /// The number, which is also the SIP username.
+    #[schema(example = 1000)]
+    extension: u32,
+    #[schema(value_type = Object, example = json!({ "department": "sales" }))]
+    metadata: Map<String, Value>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// What a phone registers with. It works once the user is applied.
+#[derive(Serialize, ToSchema)]
+struct SipAccountBody {
+    #[schema(example = "1000")]
+    username: String,
+    /// Shown this once.
+    password: String,
+    #[schema(example = "synergycall")]
+    realm: String,
+}
+
+/// A user that was just created.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CreatedUserBody {
+    #[serde(flatten)]
+    user: UserBody,
+    sip: SipAccountBody,
+}
+
+impl From<User> for UserBody {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id.0,
+            name: user.name.as_str().to_owned(),
+            email: user.email.as_str().to_owned(),
+            extension: user.extension.get(),
+            metadata: user.metadata.as_object().clone(),
+            created_at: user.created_at,
+        }
+    }
+}
+
+impl From<CreatedUser> for CreatedUserBody {
+    fn from(created: CreatedUser) -> Self {
+        Self {
+            user: created.user.into(),
+            sip: SipAccountBody {
+                username: created.sip_username,
+                password: created.sip_password.expose().to_owned(),
+                realm: created.sip_realm.as_str().to_owned(),
+            },
+        }
+    }
+}
+
+/// Create a user
+///
+/// The user gets the lowest free extension of the tenant and a SIP account. The SIP password is
+/// shown in this answer only.
+#[utoipa::path(
+    post, path = "/users", tag = "users",
+    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    request_body = NewUserBody,
+    responses(
+        (status = 201, description = "Created", body = CreatedUserBody,
+            headers(("Location" = String, description = "The path of the user"))),
+        (status = 409, description = "`email_taken`, or `extension_pool_exhausted`",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+    )
+)]
+pub(super) async fn create(
+    State(portal): State<Arc<Portal>>,
+    By(actor): By,
+    Body(fields): Body,
+) -> Result<(StatusCode, HeaderMap, Json<CreatedUserBody>), ApiError> {
+    let new = new_user(fields).map_err(ApiError::InvalidFields)?;
+    let created = users::create(&portal, &actor, new, &mut os_rng()).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(location) = HeaderValue::from_str(&format!("/users/{}", created.user.id)) {
+        headers.insert(LOCATION, location);
+    }
+    Ok((StatusCode::CREATED, headers, Json(created.into())))
+}
+
+fn new_user(mut fields: Fields) -> Result<NewUser, Vec<FieldError>> {
+    let name = fields.required_text("name");
+    let email = fields.required_text("email");
+    let metadata = fields.or_default("metadata", Metadata::try_from);
+    let new = name
+        .zip(email)
+        .zip(metadata)
+        .map(|((name, email), metadata)| NewUser {
+            name,
+            email,
+            metadata,
+        });
+    fields.finish(new)
+}
+
+/// List all users
+///
+/// By extension.
+#[utoipa::path(
+    get, path = "/users", tag = "users",
+    responses((status = 200, description = "Every user", body = [UserBody]), ReadProblems)
+)]
+pub(super) async fn list(
+    State(portal): State<Arc<Portal>>,
+) -> Result<Json<Vec<UserBody>>, ApiError> {
+    let users = users::list(&portal).await?;
+    Ok(Json(users.into_iter().map(UserBody::from).collect()))
+}
+
+/// Show a user
+#[utoipa::path(
+    get, path = "/users/{id}", tag = "users",
+    params(("id" = Uuid, Path, description = "The user")),
+    responses(
+        (status = 200, description = "The user", body = UserBody),
+        (status = 404, description = "`user_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        IdProblems,
+    )
+)]
+pub(super) async fn get(
+    State(portal): State<Arc<Portal>>,
+    Id(id): Id,
+) -> Result<Json<UserBody>, ApiError> {
+    let user = users::get(&portal, UserId(id)).await?;
+    Ok(Json(user.into()))
+}
+
+/// Delete a user
+///
+/// The extension is free at once. The phone keeps working until the next apply.
+#[utoipa::path(
+    delete, path = "/users/{id}", tag = "users",
+    params(
+        ("id" = Uuid, Path, description = "The user"),
+        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+    ),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 404, description = "`user_not_found`: unknown, or deleted before",
+            body = Problem, content_type = "application/problem+json"),
+        IdProblems,
+    )
+)]
+pub(super) async fn delete(
+    State(portal): State<Arc<Portal>>,
+    Id(id): Id,
+    By(actor): By,
+) -> Result<StatusCode, ApiError> {
+    users::delete(&portal, &actor, UserId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,73 @@
+//! Whose turn it is: first in line within this process, then the PBX's lock among all of them.
+//!
+//! Only the first in line waits on the database, so that 50 waiting requests cost one connection.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::time::Instant;
+
+use super::super::{Error, Portal};
+use crate::db::apply_lock::ApplyLock;
+
+/// The applies of this process on one PBX. tokio's mutex is fair: first come, first served.
+pub struct Queue {
+    line: Mutex<()>,
+    running: mpsc::Sender<Infallible>,
+}
+
+/// Resolves when no apply runs any more.
+pub struct AllEnded(mpsc::Receiver<Infallible>);
+
+impl AllEnded {
+    /// Waits for it. To be called when no further apply can begin.
+    pub async fn wait(mut self) {
+        // Nothing is ever sent: this ends when the last sender is gone.
+        self.0.recv().await;
+    }
+}
+
+/// Kept for as long as an apply runs, so that a shutdown waits for it.
+pub struct Running(#[expect(dead_code, reason = "held for its drop")] mpsc::Sender<Infallible>);
+
+/// The turn of one apply.
+pub struct Turn<'a> {
+    lock: ApplyLock,
+    place: MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Lets the next one in.
+    pub async fn end(self) {
+        self.lock.release().await;
+        drop(self.place);
+    }
+}
+
+impl Queue {
+    /// An empty queue, and what tells when it has run dry after it was dropped.
+    pub fn new() -> (Self, AllEnded) {
+        let (running, ended) = mpsc::channel(1);
+        let line = Mutex::new(());
+        (Self { line, running }, AllEnded(ended))
+    }
+
+    /// Says that an apply runs.
+    pub fn running(&self) -> Running {
+        Running(self.running.clone())
+    }
+
+    /// Waits for the turn; `None` when it did not come within the configured time.
+    pub async fn wait(&self, portal: &Portal) -> Result<Option<Turn<'_>>, Error> {
+        let deadline = Instant::now() + portal.settings.apply_lock_wait;
+        let Ok(place) = tokio::time::timeout_at(deadline, self.line.lock()).await else {
+            return Ok(None);
+        };
+        let rest = deadline.saturating_duration_since(Instant::now());
+        // Whoever comes to the front at the last moment still looks whether the lock is free.
+        let wait = rest.max(Duration::from_millis(1));
+        let lock = portal.database.lock_pbx(portal.settings.pbx, wait).await?;
+        Ok(lock.map(|lock| Turn { lock, place }))
+    }
+}

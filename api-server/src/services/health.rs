@@ -1,0 +1,91 @@
+//! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
+
+use super::Portal;
+use crate::db::State;
+
+/// One thing that the portal needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Whether it works.
+    pub ok: bool,
+    /// In words for an administrator, without secrets.
+    pub detail: String,
+}
+
+impl Check {
+    fn good(detail: impl Into<String>) -> Self {
+        Self {
+            ok: true,
+            detail: detail.into(),
+        }
+    }
+
+    fn bad(detail: impl Into<String>) -> Self {
+        Self {
+            ok: false,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Everything that the portal needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// PostgreSQL.
+    pub database: Check,
+    /// The agent on the PBX host.
+    pub agent: Check,
+    /// Asterisk, as the agent sees it.
+    pub asterisk: Check,
+    /// What the agent wants an administrator to look at.
+    pub warnings: Vec<String>,
+}
+
+impl Readiness {
+    /// Whether all of it works.
+    pub const fn ok(&self) -> bool {
+        self.database.ok && self.agent.ok && self.asterisk.ok
+    }
+}
+
+/// Asks each of them, all at once.
+pub async fn readiness(portal: &Portal) -> Readiness {
+    let (database, agent) = tokio::join!(database(portal), portal.agent.status());
+    match agent {
+        Ok(status) => {
+            let revision = status.active_revision.map_or_else(
+                || "no revision proven yet".to_owned(),
+                |revision| format!("revision {revision} in force"),
+            );
+            Readiness {
+                database,
+                agent: Check::good(format!("version {}, {revision}", status.version)),
+                asterisk: Check {
+                    ok: status.asterisk_answering,
+                    detail: status.asterisk_detail,
+                },
+                warnings: status.warnings,
+            }
+        }
+        Err(error) => Readiness {
+            database,
+            agent: Check::bad(error.to_string()),
+            asterisk: Check::bad("not known, because the agent does not say"),
+            warnings: Vec::new(),
+        },
+    }
+}
+
+async fn database(portal: &Portal) -> Check {
+    // What is known to be down is not waited for.
+    if let State::Down(reason) = portal.database.state() {
+        return Check::bad(reason);
+    }
+    match portal.database.acquire().await {
+        Ok(_) => Check::good("answers, schema up to date"),
+        Err(_) => Check::bad(match portal.database.state() {
+            State::Down(reason) => reason,
+            State::Ready => "cannot be reached",
+        }),
+    }
+}

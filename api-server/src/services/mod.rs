@@ -1,0 +1,115 @@
+//! What the portal can do, free of HTTP: a file for each entity.
+
+pub mod applies;
+pub mod apply;
+pub mod health;
+pub mod reconcile;
+pub mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::record::OnReloadFailure;
+
+use crate::agent::Agent;
+use crate::clock::Clock;
+use crate::db::{Database, DbError};
+use crate::domain::apply::Attempt;
+use crate::domain::{PbxId, SipRealm, TenantId};
+use crate::vault::{TooLarge, Vault};
+
+/// What every service works with.
+pub struct Portal {
+    /// PostgreSQL.
+    pub database: Database,
+    /// Encryption at rest.
+    pub vault: Vault,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The PBX's agent.
+    pub agent: Agent,
+    /// What the environment says.
+    pub settings: Settings,
+    /// The applies of this process.
+    pub queue: apply::Queue,
+}
+
+/// What the environment says about the work of the services.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The one tenant so far.
+    pub tenant: TenantId,
+    /// The one PBX so far.
+    pub pbx: PbxId,
+    /// The realm of SIP digests, shown with a new account.
+    pub sip_realm: SipRealm,
+    /// For applies that name no policy.
+    pub on_reload_failure: OnReloadFailure,
+    /// How long an apply waits for another one.
+    pub apply_lock_wait: Duration,
+    /// How long the agent may take to bring a bundle into force.
+    pub apply_deadline: Duration,
+}
+
+/// Why a service could not do what was asked. Free of transport: `http::error` maps each to its
+/// status.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database is down or too busy: the same may work later.
+    #[error("the database is unavailable")]
+    DatabaseUnavailable(#[source] DbError),
+    /// The database holds or says what it should not: a bug.
+    #[error("the database gave no usable answer")]
+    Database(#[source] DbError),
+    /// A secret could not be encrypted.
+    #[error("a secret could not be encrypted")]
+    Sealing(#[from] TooLarge),
+    /// A task of the portal itself died.
+    #[error("a task of the portal died")]
+    Task(#[from] tokio::task::JoinError),
+    /// No living user has that id.
+    #[error("no such user")]
+    UserNotFound,
+    /// A living user of the tenant has that address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// Every number of the tenant is taken (FR-015).
+    #[error("every extension from {first} to {last} is taken")]
+    ExtensionPoolExhausted {
+        /// The lowest number of the range.
+        first: i32,
+        /// The highest.
+        last: i32,
+    },
+    /// No attempt has that id.
+    #[error("no such apply")]
+    ApplyNotFound,
+    /// The agent has the order, but its answer was lost; the reconciler will close the row.
+    #[error("the outcome of the apply is not known: {reason}")]
+    ApplyOutcomeUnknown {
+        /// The attempt, still open.
+        attempt: Box<Attempt>,
+        /// What became of the link.
+        reason: String,
+    },
+    /// The outcome is known, but the database did not take it; the reconciler will write it.
+    #[error("the outcome of the apply could not be recorded")]
+    ApplyNotRecorded {
+        /// The attempt with its outcome.
+        attempt: Box<Attempt>,
+        /// What the database said.
+        #[source]
+        source: DbError,
+    },
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable(_) => Self::DatabaseUnavailable(error),
+            DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Query(_) => {
+                Self::Database(error)
+            }
+        }
+    }
+}
