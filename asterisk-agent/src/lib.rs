@@ -1,1 +1,52 @@
-//! x
+//! The agent on the PBX host: it takes complete bundles of Asterisk configuration from the portal,
+//! switches the live files, reloads Asterisk, and reads back what Asterisk then really holds.
+//!
+//! The whole story of one apply is [`apply`]'s `run`; everything it calls is a leaf:
+//!
+//! | module | does |
+//! |---|---|
+//! | [`config`] | reads the environment |
+//! | `serve`, `listener`, `grpc` | accept mutually authenticated connections and answer RPCs; only `grpc` names `Status` |
+//! | `agent` | the face of the engine: admission, attaching to a running apply, status |
+//! | `engine` | owns the state on its one thread: no file of an apply is touched from another |
+//! | `apply`, `finish` | stage → validate → prepare → switch, then reload → verify → contacts → (restore) |
+//! | `status` | what is in force, and what an administrator should look at |
+//! | `stage`, `generations`, `records` | receive a bundle, keep it durably; keep the records |
+//! | `validate`, `foreign` | refuse what Asterisk would answer with silence |
+//! | `live`, `switch`, `drift` | the managed files: read, prepare, rename, restore; what others wrote there |
+//! | `reload`, `verify`, `contacts` | what is asked of Asterisk |
+//! | [`asterisk`] | the closed list of commands and the two ways in which they travel |
+//! | `answers` | reads what Asterisk answers |
+//! | `journal`, `recover` | what makes a kill at any instant harmless |
+//! | `durable` | the only place that creates, renames and syncs files |
+//! | [`clock`] | the time |
+
+mod agent;
+mod answers;
+mod apply;
+pub mod asterisk;
+pub mod clock;
+pub mod config;
+mod contacts;
+mod drift;
+mod durable;
+mod engine;
+mod finish;
+mod foreign;
+mod generations;
+mod grpc;
+mod journal;
+mod listener;
+mod live;
+mod records;
+mod recover;
+mod reload;
+mod serve;
+mod stage;
+mod status;
+mod steps;
+mod switch;
+mod validate;
+mod verify;
+
+pub use serve::{ServeError, serve};

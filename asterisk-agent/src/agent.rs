@@ -1,0 +1,420 @@
+//! The face of the engine towards the RPCs: decides what may start, lets callers wait for what
+//! runs, and tells what is in force.
+//!
+//! An apply belongs to the engine's thread, not to the RPC that asked for it: when the caller goes
+//! away, the apply goes on, and whoever asks again with the same id gets the same record.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use shared::bundle::{ApplyId, Bundle, Digest, Revision};
+use shared::record::ApplyRecord;
+use tokio::sync::{oneshot, watch};
+
+use crate::apply::{self, Request};
+use crate::asterisk::Asterisk;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::durable::{Dir, FileError};
+use crate::engine::Engine;
+use crate::journal::{Generation, JournalError, Ledger};
+use crate::records::Records;
+use crate::recover::{self, Unfinished};
+use crate::stage::Header;
+use crate::steps::{Log, chain};
+
+/// Nothing was started, and why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// One apply at a time.
+    #[error("apply {0} is running")]
+    Busy(ApplyId),
+    /// The fence: a portal that lost its lock without knowing.
+    #[error("STALE_REVISION: this agent has seen revision {highest}, {offered} is older")]
+    Stale {
+        /// What was asked for.
+        offered: Revision,
+        /// The highest revision that was ever staged here.
+        highest: Revision,
+    },
+    /// The revision or apply id is known with other content.
+    #[error("{0}")]
+    Conflict(String),
+    /// Nothing of that revision was uploaded.
+    #[error("NOT_STAGED: revision {0} has not been staged")]
+    NotStaged(Revision),
+    /// The state directory is damaged.
+    #[error("SAFE_MODE: {0}")]
+    SafeMode(String),
+    /// The agent is shutting down.
+    #[error("the agent is shutting down")]
+    Stopping,
+    /// The bundle could not be stored.
+    #[error("the bundle could not be stored")]
+    Storage(#[from] FileError),
+}
+
+/// The agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be used.
+    #[error("the state directory cannot be used: {0}")]
+    State(String),
+    /// The engine's thread could not be started, or it ended.
+    #[error("the engine cannot run")]
+    Engine(#[source] std::io::Error),
+}
+
+/// Where an apply stands.
+pub(crate) enum Attached {
+    /// It has ended.
+    Ended(Box<ApplyRecord>),
+    /// It runs; the record comes when it ends.
+    Running(watch::Receiver<Option<ApplyRecord>>),
+}
+
+struct Running {
+    request: Request,
+    log: Log,
+    done: watch::Sender<Option<ApplyRecord>>,
+}
+
+/// What the engine has published.
+#[derive(Default)]
+struct Board {
+    ledger: Option<Ledger>,
+    staged: BTreeMap<Revision, Option<Generation>>,
+    running: Option<Running>,
+    safe_mode: Option<String>,
+    stopping: bool,
+}
+
+enum Job {
+    Stage { header: Box<Header>, bundle: Bundle, reply: oneshot::Sender<Result<(), FileError>> },
+    Apply(Request, Log),
+    Stop,
+}
+
+/// See the module's text.
+pub(crate) struct Agent {
+    pub(crate) config: Config,
+    pub(crate) asterisk: Arc<dyn Asterisk>,
+    clock: Arc<dyn Clock>,
+    board: Mutex<Board>,
+    jobs: mpsc::Sender<Job>,
+    records: Records,
+}
+
+/// What `GetStatus` tells about the state.
+pub(crate) struct Standing {
+    pub(crate) ledger: Option<Ledger>,
+    pub(crate) highest: Revision,
+    pub(crate) running: Option<ApplyId>,
+    pub(crate) safe_mode: Option<String>,
+}
+
+impl Agent {
+    /// Starts the engine and repairs what an earlier life left: when this returns, the agent is
+    /// ready. The second value resolves when the engine has ended.
+    pub(crate) async fn start(
+        config: Config,
+        asterisk: Arc<dyn Asterisk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, oneshot::Receiver<()>), StartError> {
+        let state = Dir::open(&config.state_dir).map_err(|error| state_error(&error.into()))?;
+        let records = state.subdir("applies").map_err(|error| state_error(&error.into()))?;
+        let (jobs, queue) = mpsc::channel();
+        let board = Mutex::new(Board::default());
+        let records = Records::open(records);
+        let agent = Arc::new(Self { config, asterisk, clock, board, jobs, records });
+        let (ready, is_ready) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
+        let face = Arc::clone(&agent);
+        let body = move || {
+            face.run_engine(&queue, ready);
+            // Dropped by a panic as well, which ends the process: the journal then repairs.
+            drop(ended);
+        };
+        let spawned = thread::Builder::new().name("engine".to_owned()).spawn(body);
+        spawned.map_err(StartError::Engine)?;
+        match is_ready.await {
+            Ok(started) => started.map(|()| (agent, has_ended)),
+            Err(_) => Err(StartError::Engine(std::io::Error::other("it panicked"))),
+        }
+    }
+
+    /// The engine's thread.
+    fn run_engine(&self, queue: &mpsc::Receiver<Job>, ready: oneshot::Sender<Result<(), StartError>>) {
+        let opened = self.open_engine();
+        let (mut engine, unfinished) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                ready.send(Err(error)).ok();
+                return;
+            }
+        };
+        ready.send(Ok(())).ok();
+        if let (Some(engine), Some(unfinished)) = (&mut engine, &unfinished) {
+            self.carry_out(engine, &unfinished.log, |engine, _| recover::finish(engine, unfinished));
+        }
+        for job in queue {
+            match (job, &mut engine) {
+                (Job::Stop, _) => return,
+                (Job::Stage { header, bundle, reply }, Some(engine)) => {
+                    let stored =
+                        engine.generations.store(header.apply_id, header.revision, &bundle);
+                    self.publish(engine);
+                    reply.send(stored).ok();
+                }
+                (Job::Apply(request, log), Some(engine)) => {
+                    self.carry_out(engine, &log, |engine, log| apply::run(engine, &request, log));
+                }
+                // In safe mode nothing is admitted, so that nothing arrives.
+                (Job::Stage { .. } | Job::Apply(..), None) => {}
+            }
+        }
+    }
+
+    /// Opens the state and repairs the files; without an engine, the agent is in safe mode.
+    fn open_engine(&self) -> Result<(Option<Engine>, Option<Unfinished>), StartError> {
+        let config = self.config.clone();
+        let opened =
+            Engine::open(config, Arc::clone(&self.asterisk), Arc::clone(&self.clock));
+        let mut engine = match opened {
+            Ok(engine) => engine,
+            Err(error @ JournalError::Damaged(_)) => {
+                self.enter_safe_mode(&chain(&error));
+                return Ok((None, None));
+            }
+            Err(error) => return Err(state_error(&error)),
+        };
+        let unfinished = match recover::files(&mut engine) {
+            Ok(unfinished) => unfinished,
+            Err(error) => {
+                self.enter_safe_mode(&chain(&error));
+                return Ok((None, None));
+            }
+        };
+        self.publish(&engine);
+        if let Some(unfinished) = &unfinished {
+            let record = unfinished.log.snapshot();
+            let request = Request {
+                apply_id: record.apply_id,
+                revision: record.revision,
+                digest: record.digest,
+                on_reload_failure: record.on_reload_failure,
+            };
+            let (done, _) = watch::channel(None);
+            let log = unfinished.log.clone();
+            self.board().running = Some(Running { request, log, done });
+        }
+        Ok((Some(engine), unfinished))
+    }
+
+    fn enter_safe_mode(&self, reason: &str) {
+        tracing::error!(reason, "safe mode: no file is touched and no apply accepted");
+        self.board().safe_mode = Some(format!(
+            "{reason}. Nothing is touched. Look at the live files and at {}; move what is damaged \
+             there away (`intent`, `active`) and start the agent again",
+            self.config.state_dir.display()
+        ));
+    }
+
+    /// Runs one apply to its end and lets everybody know.
+    fn carry_out(
+        &self,
+        engine: &mut Engine,
+        log: &Log,
+        work: impl FnOnce(&mut Engine, &Log) -> shared::record::Outcome,
+    ) {
+        let (apply_id, revision) = {
+            let record = log.record();
+            (record.apply_id, record.revision)
+        };
+        let span = tracing::info_span!("apply", %apply_id, %revision);
+        let _entered = span.enter();
+        tracing::info!("apply begins");
+        let outcome = work(engine, log);
+        let record = engine.close(outcome, log);
+        self.publish(engine);
+        if let Some(running) = self.board().running.take() {
+            running.done.send_replace(Some(record));
+        }
+        engine.tidy_up();
+        self.publish(engine);
+    }
+
+    fn publish(&self, engine: &Engine) {
+        let staged = engine.generations.all();
+        let mut board = self.board();
+        board.ledger = Some(engine.ledger.clone());
+        match staged {
+            Ok(staged) => board.staged = staged,
+            Err(error) => tracing::error!(error = chain(&error), "cannot list generations"),
+        }
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores an uploaded bundle.
+    pub(crate) async fn stage(&self, header: Header, bundle: Bundle) -> Result<(), Refusal> {
+        let receiver = {
+            let board = self.board();
+            if board.admits_stage(&header)? {
+                return Ok(());
+            }
+            let (reply, receiver) = oneshot::channel();
+            let header = Box::new(header);
+            let sent = self.jobs.send(Job::Stage { header, bundle, reply });
+            sent.map_err(|_| Refusal::Stopping)?;
+            receiver
+        };
+        Ok(receiver.await.map_err(|_| Refusal::Stopping)??)
+    }
+
+    /// Whether such an upload would be accepted, before it is received.
+    pub(crate) fn would_stage(&self, header: &Header) -> Result<(), Refusal> {
+        self.board().admits_stage(header).map(drop)
+    }
+
+    /// Starts an apply, or finds the one that was started before under the same id.
+    pub(crate) fn apply(&self, request: Request) -> Result<Attached, Refusal> {
+        let mut board = self.board();
+        if let Some(running) = &board.running {
+            if running.request.apply_id != request.apply_id {
+                return Err(Refusal::Busy(running.request.apply_id));
+            }
+            same_apply(&running.log.record(), &request)?;
+            return Ok(Attached::Running(running.done.subscribe()));
+        }
+        if let Some(record) = self.ended(&board, request.apply_id)? {
+            same_apply(&record, &request)?;
+            return Ok(Attached::Ended(Box::new(record)));
+        }
+        board.admits_apply(&request)?;
+        let log = Log::new(request.record(), Arc::clone(&self.clock));
+        let (done, receiver) = watch::channel(None);
+        let sent = self.jobs.send(Job::Apply(request, log.clone()));
+        sent.map_err(|_| Refusal::Stopping)?;
+        board.running = Some(Running { request, log, done });
+        Ok(Attached::Running(receiver))
+    }
+
+    /// The record of an apply that ended, or its state so far.
+    pub(crate) fn record(&self, apply_id: ApplyId) -> Result<Option<ApplyRecord>, FileError> {
+        let board = self.board();
+        match &board.running {
+            Some(running) if running.request.apply_id == apply_id => {
+                Ok(Some(running.log.snapshot()))
+            }
+            _ => self.ended(&board, apply_id),
+        }
+    }
+
+    fn ended(&self, board: &Board, apply_id: ApplyId) -> Result<Option<ApplyRecord>, FileError> {
+        let last = board.ledger.as_ref().and_then(|ledger| ledger.last.as_ref());
+        match last {
+            Some(last) if last.apply_id == apply_id => Ok(Some(last.clone())),
+            _ => self.records.read(apply_id),
+        }
+    }
+
+    /// What is in force and what runs.
+    pub(crate) fn standing(&self) -> Standing {
+        let board = self.board();
+        Standing {
+            ledger: board.ledger.clone(),
+            highest: board.highest(),
+            running: board.running.as_ref().map(|running| running.request.apply_id),
+            safe_mode: board.safe_mode.clone(),
+        }
+    }
+
+    /// Refuses new work, and lets the engine end after what it is doing.
+    pub(crate) fn stop(&self) {
+        self.board().stopping = true;
+        self.jobs.send(Job::Stop).ok();
+    }
+}
+
+impl Board {
+    /// A generation that is live counts as well: its directory may have been removed by hand.
+    fn highest(&self) -> Revision {
+        let staged = self.staged.keys().next_back().copied();
+        let live = self.ledger.as_ref().and_then(|ledger| ledger.live);
+        staged.max(live.map(|live| live.revision)).unwrap_or_default()
+    }
+
+    fn admits_anything(&self) -> Result<(), Refusal> {
+        if let Some(reason) = &self.safe_mode {
+            return Err(Refusal::SafeMode(reason.clone()));
+        }
+        if self.stopping { Err(Refusal::Stopping) } else { Ok(()) }
+    }
+
+    /// `true` when the very bundle is there already.
+    fn admits_stage(&self, header: &Header) -> Result<bool, Refusal> {
+        self.admits_anything()?;
+        let (revision, highest) = (header.revision, self.highest());
+        match self.staged.get(&revision) {
+            Some(Some(known)) if revision == highest => {
+                return same_bundle(known, revision, header.digest, header.apply_id).map(|()| true);
+            }
+            _ if revision <= highest => return Err(Refusal::Stale { offered: revision, highest }),
+            _ => {}
+        }
+        match &self.running {
+            Some(running) => Err(Refusal::Busy(running.request.apply_id)),
+            None => Ok(false),
+        }
+    }
+
+    fn admits_apply(&self, request: &Request) -> Result<(), Refusal> {
+        self.admits_anything()?;
+        let highest = self.highest();
+        if request.revision < highest {
+            return Err(Refusal::Stale { offered: request.revision, highest });
+        }
+        match self.staged.get(&request.revision) {
+            Some(Some(known)) => {
+                same_bundle(known, request.revision, request.digest, request.apply_id)
+            }
+            _ => Err(Refusal::NotStaged(request.revision)),
+        }
+    }
+}
+
+fn same_bundle(
+    known: &Generation,
+    revision: Revision,
+    digest: Digest,
+    apply_id: ApplyId,
+) -> Result<(), Refusal> {
+    if known.digest != digest {
+        let text = format!("revision {revision} was staged with another digest");
+        return Err(Refusal::Conflict(text));
+    }
+    if known.apply_id != apply_id {
+        let text = format!("revision {revision} belongs to apply {}", known.apply_id);
+        return Err(Refusal::Conflict(text));
+    }
+    Ok(())
+}
+
+fn same_apply(record: &ApplyRecord, request: &Request) -> Result<(), Refusal> {
+    if (record.revision, record.digest) == (request.revision, request.digest) {
+        return Ok(());
+    }
+    let text = format!("apply {} was for revision {}", record.apply_id, record.revision);
+    Err(Refusal::Conflict(text))
+}
+
+fn state_error(error: &JournalError) -> StartError {
+    StartError::State(chain(error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! The agent's configuration, from environment variables.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::config::{ConfigErrors, Env};
+use shared::tls::{Identity, TlsFiles};
+
+/// Everything that the agent is told from outside.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `LISTEN_ADDR`: where to listen unless systemd hands a socket in. Default `127.0.0.1:50051`.
+    pub listen_addr: SocketAddr,
+    /// `TLS_CA_FILE`, `TLS_CERT_FILE`, `TLS_KEY_FILE` and, optional, `TLS_CRL_FILE`.
+    pub tls: TlsFiles,
+    /// `PORTAL_IDENTITY`: the only peer that gets in. Default `spiffe://pbx.internal/portal`.
+    pub portal: Identity,
+    /// `STATE_DIR`: generations, journal and records. Default `/var/lib/asterisk-agent`.
+    pub state_dir: PathBuf,
+    /// `ASTERISK_CONFIG_DIR`: the managed files lie below it. Default `/etc/asterisk`.
+    pub asterisk_config_dir: PathBuf,
+    /// How Asterisk is reached.
+    pub asterisk: AsteriskConfig,
+}
+
+/// How Asterisk is reached, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct AsteriskConfig {
+    /// `ASTERISK_BINARY`: runs `-rx`. Default `/usr/sbin/asterisk`.
+    pub binary: PathBuf,
+    /// `ASTERISK_CONF`: goes to it as `-C`; absent by default.
+    pub conf: Option<PathBuf>,
+    /// `ASTERISK_CONTROL_SOCKET`. Default `/var/run/asterisk/asterisk.ctl`.
+    pub control_socket: PathBuf,
+    /// `RELOAD_DEADLINE_MS`: for one reload, waiting for another one included. Default 60 s, which
+    /// is when `asterisk -rx` itself gives up; some 40,000 endpoints reload in that time.
+    pub reload_deadline: Duration,
+    /// `QUERY_DEADLINE_MS`: for one question. Default 10 s.
+    pub query_deadline: Duration,
+}
+
+impl Config {
+    /// Reads every variable before it reports any error.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let default_addr = SocketAddr::from(([127, 0, 0, 1], 50051));
+        let listen_addr = env.or("LISTEN_ADDR", default_addr);
+        let ca = env.required::<PathBuf>("TLS_CA_FILE", "the CA of portal and agent, PEM");
+        let cert = env.required::<PathBuf>("TLS_CERT_FILE", "this agent's certificate, PEM");
+        let key = env.required::<PathBuf>("TLS_KEY_FILE", "this agent's private key, PEM");
+        let crl = env.optional::<PathBuf>("TLS_CRL_FILE");
+        let portal = match lookup("PORTAL_IDENTITY") {
+            Some(_) => env.required("PORTAL_IDENTITY", "who may connect"),
+            None => "spiffe://pbx.internal/portal".parse().ok(),
+        };
+        let state_dir = env.path("STATE_DIR", "/var/lib/asterisk-agent");
+        let asterisk_config_dir = env.path("ASTERISK_CONFIG_DIR", "/etc/asterisk");
+        let asterisk = AsteriskConfig {
+            binary: env.path("ASTERISK_BINARY", "/usr/sbin/asterisk"),
+            conf: env.optional("ASTERISK_CONF"),
+            control_socket: env.path("ASTERISK_CONTROL_SOCKET", "/var/run/asterisk/asterisk.ctl"),
+            reload_deadline: milliseconds(&mut env, "RELOAD_DEADLINE_MS", 60_000),
+            query_deadline: milliseconds(&mut env, "QUERY_DEADLINE_MS", 10_000),
+        };
+        let value = ca.zip(cert).zip(key).zip(portal);
+        env.finish(value.map(|(((ca, cert), key), portal)| Self {
+            listen_addr,
+            tls: TlsFiles { ca, cert, key, crl },
+            portal,
+            state_dir,
+            asterisk_config_dir,
+            asterisk,
+        }))
+    }
+}
+
+/// A duration between 100 ms and 10 minutes: outside of that it is a mistake in the unit.
+fn milliseconds(env: &mut Env<'_>, name: &str, default_ms: u64) -> Duration {
+    let ms = env.or(name, default_ms);
+    if !(100..=600_000).contains(&ms) {
+        env.fault::<()>(format!("{name}: not within 100 and 600000 milliseconds"));
+    }
+    Duration::from_millis(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_a_debian_host() {
+        let lookup = |name: &str| name.starts_with("TLS_").then(|| format!("/tls/{name}"));
+        let config = Config::read(&lookup).unwrap();
+        assert_eq!(config.listen_addr.to_string(), "127.0.0.1:50051");
+        assert_eq!(config.portal.to_string(), "spiffe://pbx.internal/portal");
+        assert_eq!(config.asterisk.binary.to_str(), Some("/usr/sbin/asterisk"));
+        assert_eq!(config.asterisk.reload_deadline, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let lookup = |name: &str| match name {
+            "LISTEN_ADDR" => Some("nowhere".to_owned()),
+            "PORTAL_IDENTITY" => Some("me".to_owned()),
+            "QUERY_DEADLINE_MS" => Some("1".to_owned()),
+            _ => None,
+        };
+        let message = Config::read(&lookup).unwrap_err().to_string();
+        for name in ["LISTEN_ADDR", "PORTAL_IDENTITY", "QUERY_DEADLINE_MS", "TLS_CA_FILE"] {
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Registered phones of extensions that have got another owner or another password.
+//!
+//! Asterisk keeps a contact in its own database when the AOR goes away. Delete 1001, apply, create
+//! 1001 for somebody else, apply: without this, the old phone gets the new person's calls until its
+//! registration expires. So such contacts are removed after the reload, and read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::bundle::{GENERATION_MARKER, Manifest};
+use shared::model::{Model, Options};
+use shared::record::{Mismatch, MismatchKind, ObjectKind, Phase};
+
+use crate::answers::{self, Contact};
+use crate::asterisk::{Command, Name};
+use crate::journal::Owed;
+use crate::steps::{Log, chain};
+use crate::verify::{Questions, VerifyError, mismatch};
+
+/// The AORs of `before` that `after` does not have, or lets somebody else register at: whoever is
+/// registered there was let in by what is no longer valid.
+pub(crate) fn changed_hands(before: &Model, after: &Model) -> BTreeSet<String> {
+    let (keys_before, keys_after) = (keys(before), keys(after));
+    let changed = |name: &&String| {
+        let name = name.as_str();
+        !after.aors.contains_key(name) || keys_before.get(name) != keys_after.get(name)
+    };
+    let real = before.aors.keys().filter(|name| *name != GENERATION_MARKER);
+    real.filter(changed).cloned().collect()
+}
+
+/// Which auths let register at an AOR: those of the endpoints that it belongs to.
+fn keys(model: &Model) -> BTreeMap<&str, Vec<Option<&Options>>> {
+    let mut keys: BTreeMap<&str, Vec<Option<&Options>>> = BTreeMap::new();
+    for options in model.endpoints.values() {
+        if let (Some(aor), Some(auth)) = (options.get("aors"), options.get("auth")) {
+            keys.entry(aor).or_default().push(model.auths.get(auth));
+        }
+    }
+    keys
+}
+
+/// Removes the contacts that are owed, and reads back that they are gone. What is left comes back
+/// as mismatches.
+pub(crate) fn sweep(
+    questions: Questions<'_>,
+    owed: &Owed,
+    model: &Model,
+    manifest: &Manifest,
+    log: &Log,
+) -> Result<Vec<Mismatch>, VerifyError> {
+    log.step_saying(Phase::Contacts, "remove contacts of former owners", || {
+        let swept = remove(questions, owed, model, manifest);
+        let said = match &swept {
+            Ok((0, _)) => "there were none".to_owned(),
+            Ok((removed, left)) => format!("{removed} found, {} could not be removed", left.len()),
+            Err(error) => chain(error),
+        };
+        (swept.map(|(_, left)| left), said)
+    })
+}
+
+fn remove(
+    questions: Questions<'_>,
+    owed: &Owed,
+    model: &Model,
+    manifest: &Manifest,
+) -> Result<(usize, Vec<Mismatch>), VerifyError> {
+    let is_owed = |contact: &Contact| {
+        let aor = &contact.aor;
+        let ours = model.aors.contains_key(aor) || manifest.reserves(aor);
+        owed.aors.contains(aor) || (owed.everything && ours)
+    };
+    let registered = questions.ask(&Command::ShowContacts, answers::contacts)?;
+    let found: Vec<_> = registered.into_iter().filter(is_owed).collect();
+    for contact in &found {
+        if let (Some(aor), Some(hash)) = (Name::new(&contact.aor), Name::new(&contact.hash)) {
+            questions.ask(&Command::DeleteContact { aor, hash }, |_| Ok(()))?;
+        }
+    }
+    if found.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let registered = questions.ask(&Command::ShowContacts, answers::contacts)?;
+    let left = registered.iter().filter(|contact| found.contains(contact));
+    let detail = "a phone of a former owner is still registered";
+    let left = left
+        .map(|contact| mismatch(ObjectKind::Contact, &contact.aor, MismatchKind::Extra, detail));
+    Ok((found.len(), left.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::verify::tests::{Script, bundle, log, model};
+
+    const LISTED: &str = "\
+/registrar/contact/1000;@0123456789abcdef0123456789abcdef: {\"uri\":\"sip:1000@127.0.0.1:5080\"}
+/registrar/contact/1001;@00000000000000000000000000000000: {\"uri\":\"sip:1001@127.0.0.1:5081\"}
+/registrar/contact/trunk;@11111111111111111111111111111111: {\"uri\":\"sip:x\"}
+3 results found.\n";
+    const EMPTIED: &str = "0 results found.\n";
+
+    fn swept(owed: &Owed, answers: &[&'static str]) -> (Vec<Mismatch>, Vec<String>) {
+        let answers: Vec<_> = answers.iter().map(|answer| Ok(*answer)).collect();
+        let script = Script::answering(&answers);
+        let questions = Questions { asterisk: &script, deadline: Duration::from_secs(1) };
+        let manifest = bundle(&[1000]).manifest();
+        let left = sweep(questions, owed, &model(&[1000]), &manifest, &log()).unwrap();
+        (left, script.asked().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn removed_and_rekeyed_aors_change_hands() {
+        let before = model(&[1000, 1001, 1002]);
+        let mut after = model(&[1000, 1002, 1003]);
+        let auth = after.auths.get_mut("1002").unwrap();
+        auth.insert("password_digest".to_owned(), format!("MD5:{}", "f".repeat(32)));
+        let changed = changed_hands(&before, &after);
+        assert_eq!(changed, BTreeSet::from(["1001".to_owned(), "1002".to_owned()]));
+    }
+
+    #[test]
+    fn only_what_is_owed_is_removed() {
+        let owed = Owed { everything: false, aors: BTreeSet::from(["1001".to_owned()]) };
+        let (left, asked) = swept(&owed, &[LISTED, "Database entry removed.\n", EMPTIED]);
+        assert!(left.is_empty());
+        let delete =
+            "database del registrar \"contact/1001;@00000000000000000000000000000000\"".to_owned();
+        assert_eq!(asked[1], delete);
+        assert_eq!(asked.len(), 3);
+    }
+
+    #[test]
+    fn without_a_past_every_contact_of_ours_goes_and_trunks_stay() {
+        let owed = Owed { everything: true, aors: BTreeSet::new() };
+        let gone = "Database entry removed.\n";
+        let (left, asked) = swept(&owed, &[LISTED, gone, gone, EMPTIED]);
+        assert!(left.is_empty());
+        assert!(asked[1].contains("1000;@") && asked[2].contains("1001;@"), "{asked:?}");
+    }
+
+    #[test]
+    fn a_contact_that_stays_is_reported() {
+        let owed = Owed { everything: false, aors: BTreeSet::from(["1000".to_owned()]) };
+        let (left, _) = swept(&owed, &[LISTED, "Database entry could not be removed.\n", LISTED]);
+        assert_eq!(left.len(), 1);
+        assert_eq!((left[0].object, left[0].name.as_str()), (ObjectKind::Contact, "1000"));
+    }
+}

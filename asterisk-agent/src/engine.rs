@@ -1,0 +1,189 @@
+//! What one apply after another works on: the state directory and the ways to Asterisk. It lives on
+//! one thread, so that applies cannot overlap and no two of their file operations can.
+
+use std::sync::Arc;
+
+use shared::bundle::{Bundle, Manifest};
+use shared::model::Model;
+use shared::record::{ApplyRecord, Outcome};
+
+use crate::asterisk::Asterisk;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::drift;
+use crate::durable::{Dir, FileError};
+use crate::generations::{GenerationError, Generations};
+use crate::journal::{Generation, Journal, JournalError, Ledger};
+use crate::records::Records;
+use crate::steps::{Log, chain};
+use crate::validate;
+use crate::verify::Questions;
+
+/// How many sets of evidence stay under `failed/`.
+const FAILED_KEPT: usize = 20;
+
+/// A bundle that was read and checked, ready to be brought into force.
+pub(crate) struct Target {
+    pub(crate) generation: Generation,
+    pub(crate) bundle: Bundle,
+    pub(crate) manifest: Manifest,
+    pub(crate) model: Arc<Model>,
+}
+
+/// The state that one thread owns.
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) asterisk: Arc<dyn Asterisk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) state: Dir,
+    pub(crate) drift: Dir,
+    pub(crate) failed: Dir,
+    pub(crate) journal: Journal,
+    pub(crate) generations: Generations,
+    pub(crate) ledger: Ledger,
+    records: Records,
+    /// The objects of the generations that were read last, so that the next apply need not.
+    models: Vec<(Generation, Arc<Model>)>,
+}
+
+impl Engine {
+    /// Opens the state directory, made ready if it is new.
+    pub(crate) fn open(
+        config: Config,
+        asterisk: Arc<dyn Asterisk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, JournalError> {
+        let state = Dir::open(&config.state_dir)?;
+        let journal = Journal::open(Dir::open(&config.state_dir)?)?;
+        let ledger = journal.ledger()?;
+        Ok(Self {
+            drift: state.subdir("drift")?,
+            failed: state.subdir("failed")?,
+            generations: Generations::open(state.subdir("gen")?)?,
+            records: Records::open(state.subdir("applies")?),
+            models: Vec::new(),
+            config,
+            asterisk,
+            clock,
+            state,
+            journal,
+            ledger,
+        })
+    }
+
+    /// How to ask Asterisk.
+    pub(crate) fn questions(&self) -> Questions<'_> {
+        let deadline = self.config.asterisk.query_deadline;
+        Questions { asterisk: self.asterisk.as_ref(), deadline }
+    }
+
+    /// Reads and checks a stored generation.
+    pub(crate) fn target(&mut self, generation: Generation) -> Result<Target, TargetError> {
+        let bundle = self.generations.load(generation.revision, generation.digest)?;
+        let model = match self.remembered(&generation) {
+            Some(model) => model,
+            None => Arc::new(validate::text(&bundle)?),
+        };
+        self.remember(generation, &model);
+        let manifest = bundle.manifest();
+        Ok(Target { generation, bundle, manifest, model })
+    }
+
+    /// The objects of the generations that are live and proven. `None` in the place of one that
+    /// cannot be read any more.
+    pub(crate) fn models_before(&mut self) -> Vec<Option<Arc<Model>>> {
+        let mut generations: Vec<_> = self.ledger.live.into_iter().collect();
+        let proven = self.ledger.proven.map(|proven| proven.generation);
+        generations.extend(proven.filter(|proven| Some(*proven) != self.ledger.live));
+        generations.into_iter().map(|generation| self.model(generation)).collect()
+    }
+
+    /// The objects of a stored generation, if it can still be read.
+    pub(crate) fn model(&mut self, generation: Generation) -> Option<Arc<Model>> {
+        if let Some(model) = self.remembered(&generation) {
+            return Some(model);
+        }
+        self.target(generation).ok().map(|target| target.model)
+    }
+
+    fn remembered(&self, generation: &Generation) -> Option<Arc<Model>> {
+        let same = |(known, _): &&(Generation, Arc<Model>)| known.digest == generation.digest;
+        self.models.iter().find(same).map(|(_, model)| Arc::clone(model))
+    }
+
+    fn remember(&mut self, generation: Generation, model: &Arc<Model>) {
+        const REMEMBERED_MAX: usize = 3;
+        self.models.retain(|(known, _)| known.digest != generation.digest);
+        self.models.insert(0, (generation, Arc::clone(model)));
+        self.models.truncate(REMEMBERED_MAX);
+    }
+
+    /// Ends an apply: the ledger with its record is the commit.
+    pub(crate) fn close(&mut self, outcome: Outcome, log: &Log) -> ApplyRecord {
+        let live_revision = self.ledger.live.map(|live| live.revision);
+        {
+            let mut record = log.record();
+            record.outcome = Some(outcome);
+            record.live_revision = live_revision;
+        }
+        self.ledger.last = Some(log.snapshot());
+        if let Err(error) = self.journal.write_ledger(&self.ledger) {
+            // The journal still tells how far it came: the next start finishes the books.
+            log.note(format!("the outcome could not be written down: {}", chain(&error)));
+        }
+        let record = log.snapshot();
+        if record.failure.is_empty() {
+            tracing::info!(?outcome, "apply ended");
+        } else {
+            tracing::error!(?outcome, failure = record.failure, "apply ended");
+        }
+        record
+    }
+
+    /// What can wait until the caller has its answer: nothing here is needed for the truth.
+    pub(crate) fn tidy_up(&mut self) {
+        let tidied = self.try_tidy_up();
+        if let Err(error) = tidied {
+            tracing::warn!(error = chain(&error), "cannot tidy up the state directory");
+        }
+    }
+
+    fn try_tidy_up(&mut self) -> Result<(), JournalError> {
+        if let Some(record) = &self.ledger.last
+            && self.records.read(record.apply_id)?.as_ref() != Some(record)
+        {
+            self.records.write(record)?;
+        }
+        self.journal.clear()?;
+        let live = self.ledger.live.map(|live| live.revision);
+        let proven = self.ledger.proven.map(|proven| proven.generation.revision);
+        let used: Vec<_> = live.into_iter().chain(proven).collect();
+        self.generations.prune(&used)?;
+        self.records.prune()?;
+        drift::prune(&self.drift)?;
+        self.prune_failed()?;
+        Ok(())
+    }
+
+    fn prune_failed(&self) -> Result<(), FileError> {
+        // `<revision>-<apply id>`: the lowest revisions are the oldest.
+        let mut names = self.failed.names()?;
+        names.sort_by_key(|name| {
+            let revision = name.split('-').next();
+            revision.and_then(|revision| revision.parse::<u64>().ok()).unwrap_or(0)
+        });
+        let surplus = names.len().saturating_sub(FAILED_KEPT);
+        names[..surplus].iter().try_for_each(|name| self.failed.remove_dir(name))
+    }
+}
+
+/// A stored generation cannot be brought into force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// It must not be used.
+    #[error(transparent)]
+    Rejected(#[from] validate::Rejected),
+}

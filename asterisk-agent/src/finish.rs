@@ -1,0 +1,267 @@
+//! What follows the switch: reload, read back, remove contacts, and what happens when Asterisk does
+//! not hold what it should.
+//!
+//! | what was found | outcome |
+//! |---|---|
+//! | everything as expected | `applied` |
+//! | Asterisk is not running | `reload_failed_files_kept`: it reads the files when it starts |
+//! | no answer in time | `reload_unknown`: nothing is renamed under a reload that may still run |
+//! | anything else, policy `keep_new_files`, or nothing was ever proven | `reload_failed_files_kept` |
+//! | anything else, policy `roll_back` | `rolled_back`, or `rollback_failed` if that fails too |
+
+use std::sync::Arc;
+
+use shared::model::Model;
+use shared::record::{Mismatch, OnReloadFailure, Outcome, Phase};
+
+use crate::apply::{ended, switch_files};
+use crate::asterisk::AsteriskError;
+use crate::contacts;
+use crate::durable::{FileError, PRIVATE};
+use crate::engine::{Engine, Target};
+use crate::journal::{Direction, Owed, Proven};
+use crate::live::Live;
+use crate::reload::{self, Patience, ReloadError};
+use crate::steps::{Log, chain};
+use crate::verify::{self, Expected, VerifyError};
+
+/// Why a generation is not proven.
+enum Unproven {
+    NotRunning(String),
+    Unknown(String),
+    Failed(String),
+}
+
+/// Notes in the ledger that a generation is live and proven.
+pub(crate) fn proven(engine: &mut Engine, target: &Target) {
+    engine.ledger.live = Some(target.generation);
+    engine.ledger.proven = Some(Proven { generation: target.generation, at: engine.clock.now() });
+    engine.ledger.owed = Owed::default();
+    engine.ledger.unsettled = false;
+}
+
+/// Goes on from switched files.
+pub(crate) fn run(
+    engine: &mut Engine,
+    live: &Live,
+    target: &Target,
+    before: &[Arc<Model>],
+    patience: Patience,
+    log: &Log,
+) -> Outcome {
+    let proven_before = engine.ledger.proven.and_then(|last| engine.model(last.generation));
+    let against = proven_before.unwrap_or_default();
+    match prove(engine, target, before, &against, patience, log) {
+        Ok(()) => {
+            proven(engine, target);
+            Outcome::Applied
+        }
+        Err(Unproven::NotRunning(why)) => ended(log, Outcome::ReloadFailedFilesKept, why),
+        Err(Unproven::Unknown(why)) => {
+            engine.ledger.unsettled = true;
+            ended(log, Outcome::ReloadUnknown, why)
+        }
+        Err(Unproven::Failed(why)) => {
+            log.record().failure.clone_from(&why);
+            let kept = log.step(Phase::Verifying, "keep the evidence under failed/", || {
+                keep_evidence(engine, target, log)
+            });
+            if kept.is_err() {
+                log.note("the evidence could not be kept");
+            }
+            let policy = log.record().on_reload_failure;
+            match policy {
+                OnReloadFailure::KeepNewFiles => Outcome::ReloadFailedFilesKept,
+                OnReloadFailure::RollBack => roll_back(engine, live, target, before, log),
+            }
+        }
+    }
+}
+
+/// Reloads Asterisk and reads back whether it holds the target; every option of what differs from
+/// `against`.
+fn prove(
+    engine: &Engine,
+    target: &Target,
+    before: &[Arc<Model>],
+    against: &Model,
+    patience: Patience,
+    log: &Log,
+) -> Result<(), Unproven> {
+    let deadline = engine.config.asterisk.reload_deadline;
+    let asterisk = engine.asterisk.as_ref();
+    let questions = engine.questions();
+    reload::wait_until_booted(asterisk, deadline, patience, log)?;
+    let pjsip = reload::pjsip(asterisk, deadline, log);
+    if let Err(error @ (ReloadError::NotRunning(_) | ReloadError::Unknown { .. })) = pjsip {
+        return Err(error.into());
+    }
+    let earlier: Vec<&Model> = before.iter().map(Arc::as_ref).collect();
+    let expected = Expected {
+        model: &target.model,
+        manifest: &target.manifest,
+        before: &earlier,
+        against,
+    };
+    // Both take their time in Asterisk, on different locks: side by side they take that of one.
+    let span = tracing::Span::current();
+    let (pjsip_held, dialplan, dialplan_held) = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| span.in_scope(|| verify::pjsip(questions, &expected, log)));
+        let dialplan = reload::dialplan(asterisk, deadline, log);
+        let held = dialplan.is_ok().then(|| verify::dialplan(questions, &expected, log));
+        (reading.join(), dialplan, held)
+    });
+    let mut mismatches = Vec::new();
+    let pjsip_held = pjsip_held
+        .unwrap_or_else(|_| Err(AsteriskError::Broken("reading it failed".to_owned()).into()));
+    let pjsip_said = collect(pjsip, Some(pjsip_held), &mut mismatches)?;
+    let dialplan_said = collect(dialplan, dialplan_held, &mut mismatches)?;
+    let (model, manifest) = (&target.model, &target.manifest);
+    if pjsip_said.is_none() && !engine.ledger.owed.is_empty() {
+        let left = contacts::sweep(questions, &engine.ledger.owed, model, manifest, log)?;
+        mismatches.extend(left);
+    }
+    log.mismatches(&mismatches);
+    if pjsip_said.is_none() && dialplan_said.is_none() && mismatches.is_empty() {
+        return Ok(());
+    }
+    Err(Unproven::Failed(failure(pjsip_said, dialplan_said, &mismatches)))
+}
+
+/// What is wrong with a reload, apart from the mismatches that it led to.
+fn collect(
+    reload: Result<(), ReloadError>,
+    held: Option<Result<Vec<Mismatch>, VerifyError>>,
+    mismatches: &mut Vec<Mismatch>,
+) -> Result<Option<String>, Unproven> {
+    let said = match reload {
+        Ok(()) => None,
+        Err(error @ (ReloadError::NotRunning(_) | ReloadError::Unknown { .. })) => {
+            return Err(error.into());
+        }
+        Err(error) => Some(chain(&error)),
+    };
+    match held {
+        None => {}
+        Some(Ok(found)) => mismatches.extend(found),
+        Some(Err(error)) => return Err(error.into()),
+    }
+    Ok(said)
+}
+
+/// Both reloads are told, also when one of them went well (spec: partial reload failure).
+fn failure(pjsip: Option<String>, dialplan: Option<String>, mismatches: &[Mismatch]) -> String {
+    let mut parts = Vec::new();
+    if pjsip.is_some() || dialplan.is_some() {
+        let told = |said: Option<String>| said.unwrap_or_else(|| "was reloaded".to_owned());
+        parts.push(format!("PJSIP: {}. Dialplan: {}", told(pjsip), told(dialplan)));
+    }
+    if !mismatches.is_empty() {
+        let summary = verify::summary(mismatches);
+        parts.push(format!("Asterisk does not hold the new configuration: {summary}"));
+    }
+    parts.join(". ")
+}
+
+impl From<ReloadError> for Unproven {
+    fn from(error: ReloadError) -> Self {
+        let text = chain(&error);
+        match error {
+            ReloadError::NotRunning(_) => Self::NotRunning(text),
+            ReloadError::Unknown { .. } => Self::Unknown(text),
+            ReloadError::NoSuchCommand { .. } | ReloadError::Failed { .. } => Self::Failed(text),
+        }
+    }
+}
+
+impl From<VerifyError> for Unproven {
+    fn from(error: VerifyError) -> Self {
+        let text = format!("the reload could not be verified: {}", chain(&error));
+        match error {
+            VerifyError::Asterisk(AsteriskError::NotRunning(_)) => Self::NotRunning(text),
+            VerifyError::Asterisk(AsteriskError::TimedOut(_) | AsteriskError::Broken(_)) => {
+                Self::Unknown(text)
+            }
+            VerifyError::Asterisk(AsteriskError::Unusable(_)) | VerifyError::Answer { .. } => {
+                Self::Failed(text)
+            }
+        }
+    }
+}
+
+/// The failed files and the record so far, with all that Asterisk said.
+fn keep_evidence(engine: &Engine, target: &Target, log: &Log) -> Result<(), FileError> {
+    let record = log.snapshot();
+    let name = format!("{}-{}", record.revision, record.apply_id);
+    engine.failed.remove_dir(&name)?;
+    let dir = engine.failed.make_dir(&name)?;
+    for (slot, bytes) in &target.bundle.files {
+        dir.write_new(slot.name(), PRIVATE, bytes)?;
+    }
+    let json = serde_json::to_vec_pretty(&record).unwrap_or_default();
+    dir.write_new("record.json", PRIVATE, &json)?;
+    dir.sync()?;
+    engine.failed.sync()
+}
+
+/// Brings the last proven generation back.
+fn roll_back(
+    engine: &mut Engine,
+    live: &Live,
+    failed: &Target,
+    before: &[Arc<Model>],
+    log: &Log,
+) -> Outcome {
+    let Some(last) = engine.ledger.proven else {
+        log.note("there is no proven revision to go back to: the new files stay");
+        return Outcome::ReloadFailedFilesKept;
+    };
+    let revision = last.generation.revision;
+    let action = format!("load revision {revision}, the last proven one");
+    let restored = match log.step(Phase::RollingBack, action, || engine.target(last.generation)) {
+        Ok(target) => target,
+        Err(error) => return rollback_failed(log, &chain(&error)),
+    };
+    let old = match log.step(Phase::RollingBack, "read the failed files", || live.read()) {
+        Ok(old) => old,
+        Err(error) => return rollback_failed(log, &chain(&error)),
+    };
+    // Whoever registered with what is taken back has to go as well.
+    let changed = contacts::changed_hands(&failed.model, &restored.model);
+    engine.ledger.owed.aors.extend(changed);
+    if let Err(error) = switch_files(engine, live, &old, &restored, Direction::RollBack, log) {
+        return rollback_failed(log, &chain(&error));
+    }
+    let mut before = before.to_vec();
+    before.push(Arc::clone(&failed.model));
+    rolled_back(engine, &restored, &before, &failed.model, Patience::Running, log)
+}
+
+/// Goes on from the restored files, which replaced those of `failed`.
+pub(crate) fn rolled_back(
+    engine: &mut Engine,
+    restored: &Target,
+    before: &[Arc<Model>],
+    failed: &Model,
+    patience: Patience,
+    log: &Log,
+) -> Outcome {
+    match prove(engine, restored, before, failed, patience, log) {
+        Ok(()) => {
+            proven(engine, restored);
+            Outcome::RolledBack
+        }
+        Err(Unproven::NotRunning(why) | Unproven::Failed(why)) => rollback_failed(log, &why),
+        Err(Unproven::Unknown(why)) => {
+            engine.ledger.unsettled = true;
+            rollback_failed(log, &why)
+        }
+    }
+}
+
+fn rollback_failed(log: &Log, why: &str) -> Outcome {
+    let mut record = log.record();
+    let failure = format!("{}. Rolling back failed: {why}", record.failure);
+    record.failure = failure;
+    Outcome::RollbackFailed
+}

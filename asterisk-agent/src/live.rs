@@ -1,0 +1,87 @@
+//! The managed files where Asterisk reads them: `pjsip.d/synergycall/generated_endpoints.conf`
+//! (FR-007) and `extensions.d/synergycall/generated_routing.conf` (FR-008).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use shared::bundle::{BUNDLE_BYTES_MAX, Revision, Slot};
+
+use crate::durable::{Dir, FileError};
+
+/// One managed file in its open directory.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: Dir,
+    /// Its name in there.
+    pub(crate) name: &'static str,
+}
+
+impl Place {
+    /// The name of the copy that is written beside it: no `*.conf`, so that Asterisk's include
+    /// never matches it, and in the same directory, because a rename does not cross a mount.
+    pub(crate) fn temporary(&self, revision: Revision) -> String {
+        format!(".{}.{revision}.tmp", self.name)
+    }
+
+    /// The name under which the file that is replaced is kept until the switch is over.
+    pub(crate) fn replaced(&self) -> String {
+        format!(".{}.old.tmp", self.name)
+    }
+
+    fn is_leftover(&self, name: &str) -> bool {
+        name.starts_with(&format!(".{}.", self.name))
+            && Path::new(name).extension().is_some_and(|extension| extension == "tmp")
+    }
+}
+
+/// All managed files.
+#[derive(Debug)]
+pub(crate) struct Live {
+    places: BTreeMap<Slot, Place>,
+}
+
+/// The bytes of every managed file that is there.
+pub(crate) type Files = BTreeMap<Slot, Vec<u8>>;
+
+impl Live {
+    /// Opens every directory below `config_dir`.
+    pub(crate) fn open(config_dir: &Path) -> Result<Self, FileError> {
+        let mut places = BTreeMap::new();
+        for slot in Slot::ALL {
+            let (dir, name) = slot.relative_path().rsplit_once('/').unwrap_or((".", ""));
+            let dir = Dir::open(&config_dir.join(dir))?;
+            places.insert(slot, Place { dir, name });
+        }
+        Ok(Self { places })
+    }
+
+    /// Every place, in the order in which files are switched.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Slot, &Place)> {
+        self.places.iter().map(|(&slot, place)| (slot, place))
+    }
+
+    /// The files as they are now. A symbolic link counts as no file: what it leads to is not ours
+    /// to read, and a switch replaces the link itself.
+    pub(crate) fn read(&self) -> Result<Files, FileError> {
+        let mut files = Files::new();
+        for (slot, place) in self.places() {
+            if place.dir.is_link(place.name)? {
+                continue;
+            }
+            if let Some(bytes) = place.dir.read(place.name, BUNDLE_BYTES_MAX)? {
+                files.insert(slot, bytes);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes whatever an interrupted switch left beside the files.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), FileError> {
+        for (_, place) in self.places() {
+            for name in place.dir.names()?.iter().filter(|name| place.is_leftover(name)) {
+                place.dir.remove(name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Writes the record of an apply while it runs: every thing that is done becomes a step.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use shared::record::{ApplyRecord, Mismatch, Phase, SAID_BYTES_MAX, Step};
+
+use crate::clock::Clock;
+
+/// The record of a running apply, readable from other threads.
+#[derive(Clone)]
+pub(crate) struct Log {
+    record: Arc<Mutex<ApplyRecord>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A result together with what was said about it.
+pub(crate) type Saying<T, E> = (Result<T, E>, String);
+
+impl Log {
+    /// Goes on with `record`.
+    pub(crate) fn new(record: ApplyRecord, clock: Arc<dyn Clock>) -> Self {
+        Self { record: Arc::new(Mutex::new(record)), clock }
+    }
+
+    /// The record, to read or to change. A thread that panicked while it held the lock has at
+    /// worst left out a step.
+    pub(crate) fn record(&self) -> MutexGuard<'_, ApplyRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the record so far.
+    pub(crate) fn snapshot(&self) -> ApplyRecord {
+        self.record().clone()
+    }
+
+    /// Does something and notes how it went.
+    pub(crate) fn step<T, E: Error>(
+        &self,
+        phase: Phase,
+        action: impl Into<String>,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.step_saying(phase, action, || {
+            let result = work();
+            let said = result.as_ref().err().map(|error| chain(error)).unwrap_or_default();
+            (result, said)
+        })
+    }
+
+    /// Does something and notes how it went and what was said.
+    pub(crate) fn step_saying<T, E>(
+        &self,
+        phase: Phase,
+        action: impl Into<String>,
+        work: impl FnOnce() -> Saying<T, E>,
+    ) -> Result<T, E> {
+        let action = action.into();
+        let started_at = self.clock.now();
+        let began = Instant::now();
+        let (result, said) = work();
+        let step = Step {
+            phase,
+            started_at,
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            ok: result.is_ok(),
+            said: capped(&said),
+            action,
+        };
+        let (ms, action) = (step.duration_us / 1000, &step.action);
+        if step.ok {
+            tracing::info!(?phase, action, ms, "step done");
+        } else {
+            tracing::warn!(?phase, action, ms, said = step.said, "step failed");
+        }
+        self.record().steps.push(step);
+        result
+    }
+
+    /// Notes something that an administrator should know although the outcome stands.
+    pub(crate) fn note(&self, note: impl Into<String>) {
+        let note = note.into();
+        tracing::warn!(note, "note");
+        self.record().notes.push(note);
+    }
+
+    /// Notes objects that Asterisk holds otherwise, at most a thousand of them.
+    pub(crate) fn mismatches(&self, found: &[Mismatch]) {
+        const MISMATCHES_MAX: usize = 1000;
+        let mut record = self.record();
+        let room = MISMATCHES_MAX.saturating_sub(record.mismatches.len());
+        record.mismatches.extend(found.iter().take(room).cloned());
+    }
+}
+
+/// An error with everything that caused it, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The beginning of `text`, cut between two characters.
+fn capped(text: &str) -> String {
+    let text = text.trim_end();
+    if text.len() <= SAID_BYTES_MAX {
+        return text.to_owned();
+    }
+    const CUT: &str = " …";
+    let end = text.floor_char_boundary(SAID_BYTES_MAX - CUT.len());
+    format!("{}{CUT}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_cut_between_characters() {
+        assert_eq!(capped("short\n"), "short");
+        let cut = capped(&"ž".repeat(SAID_BYTES_MAX));
+        assert!(cut.len() <= SAID_BYTES_MAX && cut.ends_with('…'));
+    }
+}

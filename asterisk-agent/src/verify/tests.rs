@@ -1,0 +1,268 @@
+//! The comparison, and what the tests of other modules share: sample bundles, a stand-in that
+//! answers from a script, and one that behaves like an Asterisk that took a given bundle.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use shared::bundle::{ApplyId, Bundle, Digest, Revision, Slot};
+use shared::record::{ApplyRecord, OnReloadFailure};
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::validate;
+
+/// A bundle as the portal renders it, with these extensions.
+pub(crate) fn bundle(numbers: &[u32]) -> Bundle {
+    let mut pjsip = "; header\n".to_owned();
+    let mut dialplan = "; header\n[synergy-internal]\n".to_owned();
+    for n in numbers.iter().rev() {
+        pjsip.push_str(&format!(
+            "[{n}]\ntype = endpoint\ncontext = synergy-internal\ndisallow = all\n\
+             allow = ulaw,alaw\nauth = {n}\naors = {n}\ncallerid = \"U \\\"x\\\"\" <{n}>\n\
+             direct_media = no\n[{n}]\ntype = auth\nauth_type = digest\nusername = {n}\n\
+             realm = synergycall\npassword_digest = MD5:0000000000000000000000000000{n:04}\n\
+             [{n}]\ntype = aor\nmax_contacts = 1\nremove_existing = yes\n"
+        ));
+        dialplan.push_str(&format!("exten => {n},1,Dial(PJSIP/{n},25)\n"));
+    }
+    let mark = format!("g-{}", &Digest::of(pjsip.as_bytes()).to_string()[..16]);
+    let name = GENERATION_MARKER;
+    pjsip.push_str(&format!(
+        "[{name}]\ntype = aor\nmax_contacts = 0\nvoicemail_extension = {mark}\n\
+         [{name}]\ntype = auth\nauth_type = digest\nusername = {mark}\n\
+         password_digest = MD5:11111111111111111111111111111111\n\
+         [{name}]\ntype = endpoint\ncontext = {name}\ndisallow = all\nauth = {name}\n\
+         accountcode = {mark}\n"
+    ));
+    dialplan.push_str(&format!("[{name}]\nexten => generation,1,NoOp({mark})\n"));
+    let files = BTreeMap::from([
+        (Slot::PjsipEndpoints, pjsip.into_bytes()),
+        (Slot::DialplanRouting, dialplan.into_bytes()),
+    ]);
+    Bundle { files, reserved_numbers: vec![1000..=1999] }
+}
+
+/// Its objects.
+pub(crate) fn model(numbers: &[u32]) -> Model {
+    validate::text(&bundle(numbers)).ok().expect("a sound bundle")
+}
+
+/// The directories of the managed files, empty.
+pub(crate) fn directories() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for slot in Slot::ALL {
+        let path = dir.path().join(slot.relative_path());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    }
+    dir
+}
+
+/// An empty record.
+pub(crate) fn log() -> Log {
+    let record = ApplyRecord {
+        apply_id: ApplyId(uuid::Uuid::nil()),
+        revision: Revision(1),
+        digest: Digest([0; 32]),
+        on_reload_failure: OnReloadFailure::RollBack,
+        outcome: None,
+        steps: Vec::new(),
+        files: Vec::new(),
+        failure: String::new(),
+        mismatches: Vec::new(),
+        live_revision: None,
+        notes: Vec::new(),
+    };
+    Log::new(record, Arc::new(SystemClock))
+}
+
+type Scripted = Result<&'static str, AsteriskError>;
+
+/// Answers whatever it is asked from a list, and notes the questions.
+pub(crate) struct Script {
+    answers: Mutex<VecDeque<Scripted>>,
+    asked: Mutex<Vec<Command>>,
+}
+
+impl Script {
+    pub(crate) fn answering(answers: &[Scripted]) -> Self {
+        let answers = Mutex::new(answers.iter().cloned().collect());
+        Self { answers, asked: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Command> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Asterisk for Script {
+    fn run(&self, command: &Command, _: Duration) -> Result<String, AsteriskError> {
+        self.asked.lock().unwrap().push(command.clone());
+        let answer = self.answers.lock().unwrap().pop_front();
+        answer.expect("asked more than the script holds").map(str::to_owned)
+    }
+}
+
+/// Answers as an Asterisk that holds `model`, in the form of Asterisk 22.10.1.
+pub(crate) struct Holding(pub(crate) Model);
+
+impl Asterisk for Holding {
+    fn run(&self, command: &Command, _: Duration) -> Result<String, AsteriskError> {
+        Ok(answer_as(&self.0, command))
+    }
+}
+
+/// What an Asterisk that holds `model` answers.
+pub(crate) fn answer_as(model: &Model, command: &Command) -> String {
+    match command {
+        Command::List(kind) => {
+            let title = match kind {
+                PjsipType::Endpoint => "Endpoint",
+                PjsipType::Auth => "Auth",
+                PjsipType::Aor => "Aor",
+            };
+            let names = objects(model, *kind).keys();
+            let lines: String = names.map(|name| format!(" {title}:  {name}/x   1 of inf\n")).collect();
+            let count = objects(model, *kind).len();
+            format!(" {title}:  <{title}.....>\n======\n\n{lines}\nObjects found: {count}\n\n")
+        }
+        Command::Show(kind, names) => names.iter().map(|name| shown(model, *kind, name)).collect(),
+        Command::ShowDialplan { context, .. } => shown_context(model, context.as_str()),
+        Command::ShowContacts => "0 results found.\n".to_owned(),
+        Command::WaitFullyBooted => "Asterisk has fully booted.\n".to_owned(),
+        Command::PjsipReload => "Module 'res_pjsip.so' reloaded successfully.\n".to_owned(),
+        Command::DialplanReload => "Dialplan reloaded.\n".to_owned(),
+        Command::Version => "Asterisk 22.10.1\n".to_owned(),
+        other => panic!("not scripted: {other}"),
+    }
+}
+
+fn shown(model: &Model, kind: PjsipType, name: &Name) -> String {
+    let Some(options) = objects(model, kind).get(name.as_str()) else {
+        return format!("Unable to find object {}.\n\n", name.as_str());
+    };
+    let line = |(option, value): (&String, &String)| match (option.as_str(), value.as_str()) {
+        ("allow", value) => format!(" allow : ({})\n", value.replace(',', "|")),
+        (_, "yes") => format!(" {option} : true\n"),
+        (_, "no") => format!(" {option} : false\n"),
+        (_, value) => format!(" {option} : {value}\n"),
+    };
+    let lines: String = options.iter().map(line).collect();
+    format!("\n head\n\n ParameterName : ParameterValue\n =====\n{lines}\n")
+}
+
+fn shown_context(model: &Model, context: &str) -> String {
+    let Some(extensions) = model.contexts.get(context) else {
+        return format!("There is no existence of '{context}' context\n");
+    };
+    let line = |(extension, steps): (&String, &Vec<String>)| {
+        format!("  '{extension}' =>   1. {}   [generated_routing.conf:3]\n", steps[0])
+    };
+    let lines: String = extensions.iter().map(line).collect();
+    let count = extensions.len();
+    format!(
+        "[ Context '{context}' created by 'pbx_config' ]\n{lines}\n\
+         -= {count} extensions ({count} priorities) in 1 context. =-\n"
+    )
+}
+
+/// What is found when Asterisk holds `held` and should hold `expected`.
+fn found(held: Model, expected: &Model, before: &[&Model], against: Option<&Model>) -> Vec<String> {
+    let asterisk = Holding(held);
+    let questions = Questions { asterisk: &asterisk, deadline: Duration::from_secs(1) };
+    let manifest = bundle(&[]).manifest();
+    let against = against.unwrap_or(expected);
+    let expected = Expected { model: expected, manifest: &manifest, before, against };
+    let mut found = pjsip(questions, &expected, &log()).unwrap();
+    found.extend(dialplan(questions, &expected, &log()).unwrap());
+    found
+        .iter()
+        .map(|m| format!("{} {} {:?} {}", m.object.name(), m.name, m.kind, m.detail))
+        .collect()
+}
+
+#[test]
+fn what_was_sent_is_found_again() {
+    let sent = model(&[1000, 1001]);
+    assert!(found(model(&[1000, 1001]), &sent, &[], Some(&model(&[]))).is_empty());
+}
+
+#[test]
+fn an_asterisk_that_kept_the_old_set_is_noticed() {
+    let found = found(model(&[1000, 1001]), &model(&[1000, 1002]), &[], None);
+    for expected in [
+        "endpoint 1002 Missing",
+        "auth 1002 Missing",
+        "aor 1002 Missing",
+        "aor 1001 Extra",
+        "marker synergy-generation Different endpoint: accountcode",
+        "marker synergy-generation Different auth: username",
+        "marker synergy-generation Different aor: voicemail_extension",
+        "marker generation@synergy-generation Different",
+        "extension 1002@synergy-internal Missing",
+        "extension 1001@synergy-internal Extra",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(expected)), "{expected}: {found:#?}");
+    }
+}
+
+/// One type kept its old objects: its marker tells.
+#[test]
+fn a_mixture_is_noticed_by_the_marker_of_its_type() {
+    let sent = model(&[1000, 1001]);
+    let mut held = model(&[1000, 1001]);
+    held.endpoints.get_mut(GENERATION_MARKER).unwrap().insert("accountcode".into(), "g-0".into());
+    let found = found(held, &sent, &[], None);
+    assert_eq!(found, ["marker synergy-generation Different endpoint: accountcode"]);
+}
+
+/// One object kept its old version, as Asterisk does with a bad option: only its options tell.
+#[test]
+fn a_changed_object_is_compared_option_by_option_and_no_secret_is_shown() {
+    let sent = model(&[1000]);
+    for (kind, option) in [
+        (PjsipType::Endpoint, "context"),
+        (PjsipType::Endpoint, "callerid"),
+        (PjsipType::Endpoint, "allow"),
+        (PjsipType::Auth, "password_digest"),
+        (PjsipType::Aor, "max_contacts"),
+    ] {
+        let mut held = model(&[1000]);
+        let objects = match kind {
+            PjsipType::Endpoint => &mut held.endpoints,
+            PjsipType::Auth => &mut held.auths,
+            PjsipType::Aor => &mut held.aors,
+        };
+        objects.get_mut("1000").unwrap().insert(option.into(), "MD5:5ecre7".into());
+        let found = found(held, &sent, &[], Some(&model(&[])));
+        let word = kind.word();
+        assert_eq!(found, [format!("{word} 1000 Different {word}: {option}")]);
+    }
+}
+
+#[test]
+fn names_of_an_earlier_revision_and_reserved_numbers_are_extra_and_trunks_are_not() {
+    let mut held = model(&[1000]);
+    for name in ["trunk", "1999", "t1-1000-a"] {
+        held.aors.insert(name.into(), Options::new());
+    }
+    let mut before = model(&[]);
+    before.aors.insert("t1-1000-a".into(), Options::new());
+    let found = found(held, &model(&[1000]), &[&before], None);
+    assert_eq!(
+        found,
+        [
+            "aor 1999 Extra a number of the portal",
+            "aor t1-1000-a Extra left from an earlier revision"
+        ]
+    );
+}
+
+#[test]
+fn an_answer_that_ends_early_proves_nothing() {
+    let script = Script::answering(&[Ok(" Endpoint:  1000/1000    Unavailable   0 of inf\n")]);
+    let questions = Questions { asterisk: &script, deadline: Duration::from_secs(1) };
+    let (sent, manifest) = (model(&[1000]), bundle(&[]).manifest());
+    let expected = Expected { model: &sent, manifest: &manifest, before: &[], against: &sent };
+    let error = pjsip(questions, &expected, &log()).unwrap_err();
+    assert!(matches!(error, VerifyError::Answer { .. }), "{error}");
+}
