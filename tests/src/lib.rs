@@ -1,1 +1,31 @@
-//! Harness.
+//! The harness of the integration tests and of the demonstration: real parts only.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`lab`] | everything below in one builder: where a test begins |
+//! | [`postgres`] | a private PostgreSQL cluster, a database per test |
+//! | [`asterisk`] | a real Asterisk 22 with directories and a loopback address of its own |
+//! | [`pki`] | a private CA and the certificates of portal and agent |
+//! | [`agent`] | the `asterisk-agent` binary |
+//! | [`portal`] | the `api-server` binary and a client that checks each reply against its document |
+//! | [`contract`] | that check: is this reply in the OpenAPI document? |
+//! | [`phones`] | SIP phones (SIPp) that register, ring, answer and call |
+//! | [`process`] | children that never outlive the process that started them |
+//! | [`loopback`] | addresses in 127/8 that no other test uses |
+//! | [`scratch`] | directories that vanish with the process, however it ends |
+//!
+//! Everything fallible returns [`anyhow::Result`], with the tail of the log of whatever failed, so
+//! that tests and the demonstration use the same code. Nothing here sleeps for a fixed time:
+//! [`process::wait_until`] polls a condition.
+
+pub mod agent;
+pub mod asterisk;
+pub mod contract;
+pub mod lab;
+pub mod loopback;
+pub mod phones;
+pub mod pki;
+pub mod portal;
+pub mod postgres;
+pub mod process;
+pub mod scratch;

@@ -1,0 +1,93 @@
+//! What is sent and what comes back, byte by byte.
+
+use reqwest::Method;
+use serde_json::json;
+use tests::lab::PortalLab;
+
+use super::{raw, status};
+
+#[tokio::test]
+async fn text_is_kept_as_it_is_apart_from_outer_blanks() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let longest = "ž".repeat(100);
+    for (number, (sent, kept)) in [
+        ("  Ann  ", "Ann"),
+        ("a  b", "a  b"),
+        ("e\u{301}", "e\u{301}"),
+        ("\u{202e}live\u{202c}", "\u{202e}live\u{202c}"),
+        ("👩‍👩‍👧‍👦", "👩‍👩‍👧‍👦"),
+        ("\\\"'/<>&", "\\\"'/<>&"),
+        ("\u{fffd}\u{fffe}\u{10ffff}", "\u{fffd}\u{fffe}\u{10ffff}"),
+        (&longest, &longest),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let email = format!("u{number}@example.org");
+        let user = lab.create_user(sent, &email).await?;
+        let read = lab.client.get(&format!("/users/{}", user.id)).await?.expect(200)?.json()?;
+        assert_eq!(read["name"], kept, "{sent:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn metadata_keeps_every_kind_of_value() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let metadata = json!({
+        "null": null, "true": true, "zero": 0, "negative": -9_007_199_254_740_991_i64,
+        "large": 18_446_744_073_709_551_615_u64, "fraction": 0.1, "text": "\u{1}\u{7f}\n\"",
+        "": "empty key", "nested": { "a": [[[[[{}]]]]] }, "constructor": { "__proto__": 1 },
+    });
+    let request = json!({ "name": "Ann", "email": "ann@example.org", "metadata": metadata });
+    let reply = lab.client.post("/users", &request).await?.expect(201)?;
+    let read = lab.client.get(reply.header("location")).await?.expect(200)?.json()?;
+    assert_eq!(read["metadata"], metadata);
+    Ok(())
+}
+
+#[tokio::test]
+async fn json_may_be_announced_in_any_usual_way() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    for (number, content_type) in
+        ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"]
+            .into_iter()
+            .enumerate()
+    {
+        let body = json!({ "name": "Ann", "email": format!("ann{number}@example.org") });
+        let request = lab.client.request(Method::POST, "/users");
+        request.body(content_type, body.to_string()).send().await?.expect(201)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_largest_body_is_64_kib_however_it_is_sent() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let body = |length: usize| {
+        let frame = json!({ "name": "Ann", "email": "ann@example.org" }).to_string();
+        format!("{}{frame}", " ".repeat(length - frame.len()))
+    };
+    // In pieces, so that the portal cannot know the length beforehand.
+    let chunked = |text: String| {
+        let mut request = b"POST /users HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+            Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            .to_vec();
+        for piece in text.as_bytes().chunks(1000) {
+            request.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            request.extend_from_slice(piece);
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"0\r\n\r\n");
+        request
+    };
+    let limit = 64 * 1024;
+    let post = |body| lab.client.request(Method::POST, "/users").body("application/json", body);
+    assert_eq!(post(body(limit + 1)).send().await?.problem(413)?, "body_too_large");
+    let reply = raw(&lab.portal, &chunked(body(limit + 1))).await?;
+    assert_eq!(status(&reply), Some(413), "{reply}");
+    let reply = raw(&lab.portal, &chunked(body(limit))).await?;
+    assert_eq!(status(&reply), Some(201), "{reply}");
+    assert_eq!(post(body(limit)).send().await?.problem(409)?, "email_taken");
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Errors are problem documents (RFC 9457) with a stable code and the request's id.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::lab::PortalLab;
+use tests::portal::{Reply, Request};
+use uuid::Uuid;
+
+use super::{raw, status};
+
+/// Fails unless `reply` is a problem document of that status and code, whole and without internals.
+pub(super) fn assert_problem(reply: &Reply, status: u16, code: &str) -> anyhow::Result<Value> {
+    assert_eq!(reply.problem(status)?, code, "{reply}");
+    let body = reply.json()?;
+    for member in ["type", "title", "detail", "instance", "code", "request_id"] {
+        let text = body[member].as_str().unwrap_or_default();
+        assert!(!text.is_empty(), "no {member}: {reply}");
+    }
+    assert!(body["type"].as_str().is_some_and(|kind| kind.ends_with(code)), "{reply}");
+    assert_eq!(body["request_id"], reply.header("x-request-id"), "{reply}");
+    assert_eq!(reply.header("x-content-type-options"), "nosniff");
+    assert_eq!(reply.header("cache-control"), "no-store");
+    for internal in ["sqlx", "serde", "axum", "src/", ".rs", "panicked", "line 1 column"] {
+        let told = internal == "line 1 column" && code == "malformed_json";
+        assert!(told || !reply.text().contains(internal), "{internal}: {reply}");
+    }
+    Ok(body)
+}
+
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let client = &lab.client;
+    let post = |content_type: &str, body: &[u8]| {
+        client.request(Method::POST, "/users").body(content_type, body.to_vec())
+    };
+    let get = |path: &str| client.request(Method::GET, path);
+    let deep = "[".repeat(100_000);
+    let nested = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    let huge = format!("{{\"name\":\"{}\"}}", "x".repeat(65_536));
+    let unknown = Uuid::from_u128(7);
+    let cases: Vec<(Request, u16, &str)> = vec![
+        // The body.
+        (post(JSON, b"{\"name\": "), 400, "malformed_json"),
+        (post(JSON, b""), 400, "malformed_json"),
+        (post(JSON, b"{} {}"), 400, "malformed_json"),
+        (post(JSON, b"\xef\xbb\xbf{}"), 400, "malformed_json"),
+        (post(JSON, b"{\"name\":\"\xff\"}"), 400, "malformed_json"),
+        (post(JSON, b"{'name':'Ann'}"), 400, "malformed_json"),
+        (post(JSON, b"{\"metadata\":{\"a\":1e999}}"), 400, "malformed_json"),
+        (post(JSON, b"{\"name\":\"Ann\",\"name\":\"Bob\"}"), 400, "malformed_json"),
+        (post(JSON, &deep.as_bytes()[..60_000]), 400, "malformed_json"),
+        (post(JSON, nested.as_bytes()), 400, "malformed_json"),
+        (post(JSON, b"[]"), 400, "not_an_object"),
+        (post(JSON, b"null"), 400, "not_an_object"),
+        (post(JSON, b"\"name\""), 400, "not_an_object"),
+        (post(JSON, b"{}"), 400, "validation_failed"),
+        (post(JSON, huge.as_bytes()), 413, "body_too_large"),
+        (post("text/plain", b"{}"), 415, "unsupported_media_type"),
+        (post("application/x-www-form-urlencoded", b"name=Ann"), 415, "unsupported_media_type"),
+        (post("application/jsonx", b"{}"), 415, "unsupported_media_type"),
+        (client.request(Method::POST, "/users"), 415, "unsupported_media_type"),
+        (
+            client.request(Method::POST, "/apply").body("text/plain", "x"),
+            415,
+            "unsupported_media_type",
+        ),
+        (client.request(Method::POST, "/apply").body(JSON, "x"), 400, "malformed_json"),
+        (
+            client.request(Method::POST, "/apply").json(&json!({ "on_reload_failure": "x" })),
+            400,
+            "validation_failed",
+        ),
+        (
+            client.request(Method::POST, "/apply").json(&json!({ "force": true })),
+            400,
+            "validation_failed",
+        ),
+        // The path and the query.
+        (get("/users/1000"), 400, "malformed_id"),
+        (get("/users/%F0%9F%92%A9"), 400, "malformed_id"),
+        (get("/users/%ff"), 400, "malformed_id"),
+        (get(&format!("/users/{}", unknown.simple())), 400, "malformed_id"),
+        (get(&format!("/users/{unknown}%00")), 400, "malformed_id"),
+        (get("/applies/x"), 400, "malformed_id"),
+        (get(&format!("/users/{unknown}")), 404, "user_not_found"),
+        (get(&format!("/applies/{unknown}")), 404, "apply_not_found"),
+        (get("/applies?limit=0"), 400, "validation_failed"),
+        (get("/").undocumented(), 404, "unknown_path"),
+        (get("/users/").undocumented(), 404, "unknown_path"),
+        (get("//users").undocumented(), 404, "unknown_path"),
+        (get("/Users").undocumented(), 404, "unknown_path"),
+        (get(&format!("/users/{unknown}/x")).undocumented(), 404, "unknown_path"),
+        (get("/../etc/passwd%2f..").undocumented(), 404, "unknown_path"),
+        (client.request(Method::PUT, "/users").undocumented(), 405, "method_not_allowed"),
+        (get("/apply").undocumented(), 405, "method_not_allowed"),
+    ];
+    for (request, status, code) in cases {
+        let reply = request.send().await?;
+        assert_problem(&reply, status, code)?;
+    }
+    assert_eq!(client.get("/users").await?.json()?, json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_invalid_field_is_named_at_once() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let request = json!({
+        "name": "", "email": "x", "metadata": 7, "role": "admin", "extension": 1000, "id": null,
+    });
+    let reply = lab.client.post("/users", &request).await?;
+    let body = assert_problem(&reply, 400, "validation_failed")?;
+    let errors = body["errors"].as_array().expect("a list of errors");
+    let mut named: Vec<_> = errors
+        .iter()
+        .map(|error| (error["field"].as_str().unwrap_or(""), error["code"].as_str().unwrap_or("")))
+        .collect();
+    named.sort_unstable();
+    assert_eq!(
+        named,
+        [
+            ("email", "malformed"),
+            ("extension", "unknown_field"),
+            ("id", "unknown_field"),
+            ("metadata", "wrong_type"),
+            ("name", "empty"),
+            ("role", "unknown_field"),
+        ]
+    );
+    // What was sent is not repeated, but for the names of unknown fields, and those are cut.
+    let long = json!({ "x".repeat(5000): 1 });
+    let reply = lab.client.post("/users", &long).await?;
+    assert_problem(&reply, 400, "validation_failed")?;
+    assert!(reply.text().len() < 2000, "{reply}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_is_taken_whatever_its_case() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let ann = lab.create_user("Ann", "Ann@Example.org").await?;
+    for email in ["Ann@Example.org", "ann@example.org", "ANN@EXAMPLE.ORG"] {
+        let again = json!({ "name": "Another", "email": email });
+        assert_problem(&lab.client.post("/users", &again).await?, 409, "email_taken")?;
+    }
+    // Who was refused took no number.
+    assert_eq!(lab.create_user("Bob", "bob@example.org").await?.extension, 1001);
+    lab.client.delete(&format!("/users/{}", ann.id)).await?.expect(204)?;
+    assert_eq!(lab.create_user("Ann", "ann@example.org").await?.extension, 1000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_who_want_one_address_at_once_one_gets_it() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let client = lab.client.clone();
+    let create = move |number: usize| {
+        let client = client.clone();
+        async move {
+            let email = if number % 2 == 0 { "one@example.org" } else { "ONE@example.org" };
+            let reply = client.post("/users", &json!({ "name": "One", "email": email })).await?;
+            if reply.status != 201 {
+                assert_problem(&reply, 409, "email_taken")?;
+            }
+            Ok(reply.status)
+        }
+    };
+    let statuses = crate::crowd::at_once(16, 16, create).await?;
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert_eq!(lab.client.get("/users").await?.json()?.as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    for request in [
+        &b"GET /users HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\n b\r\n\r\n"[..],
+        b"GET /users HTTP/1.1\r\nHost: x\r\nX-Admin-User: a\0b\r\n\r\n",
+        b"GET /users HTTP/1.1\r\nHost: x\r\nX-Admin-User: a\rb\r\n\r\n",
+        b"GET /users HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n",
+        b"GET /us ers HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ] {
+        let reply = raw(&lab.portal, request).await?;
+        let status = status(&reply);
+        assert_eq!(status, Some(400), "{}: {reply}", String::from_utf8_lossy(request));
+    }
+    // A body that ends before its announced length never becomes a user.
+    let cut = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        Content-Length: 1000\r\nConnection: close\r\n\r\n{\"name\":\"Ann\",\"email\":\"a@example.org\"}";
+    let mut stream = tokio::net::TcpStream::connect(lab.portal.address()).await?;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, cut).await?;
+    drop(stream);
+    assert_eq!(lab.client.get("/users").await?.json()?, json!([]));
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The layers of the portal point down only (`ARCHITECTURE.md`): a file may name a layer below its
+//! own, never one above or beside it.
+
+use std::path::{Path, PathBuf};
+
+/// A layer and what it may name. What stands in no list (`clock`, `config`, …) is for all.
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("http", &["services", "domain"]),
+    ("services", &["db", "render", "agent", "domain"]),
+    ("db", &["domain"]),
+    ("render", &["domain"]),
+    ("agent", &["domain"]),
+    ("domain", &[]),
+];
+
+/// Wiring: knows every layer, and no layer knows it.
+const WIRING: [&str; 2] = ["app", "main"];
+
+fn source_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(source_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The layer that a file below `src` belongs to: `http/users.rs` and `http.rs` are both `http`.
+fn layer_of(relative: &Path) -> String {
+    let first = relative.iter().next().unwrap().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Every module of the crate's root that the text names, as in `crate::db::users`.
+fn named(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let mut names = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        let after = after.trim_start();
+        let group = after.strip_prefix('{').map_or(after, |group| {
+            names.extend(top_level(group.split_once("};").map_or(group, |(group, _)| group)));
+            ""
+        });
+        let name: String = group.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        names.push(name);
+    }
+    names
+}
+
+/// The first word of each item of `{a::b, c::{d, e}}`.
+fn top_level(group: &str) -> Vec<String> {
+    let mut depth = 0_i32;
+    let mut items = vec![String::new()];
+    for char in group.chars() {
+        match char {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => items.push(String::new()),
+            other if depth == 0 => items.last_mut().unwrap().push(other),
+            _ => {}
+        }
+    }
+    items.iter().map(|item| item.split("::").next().unwrap_or("").trim().to_owned()).collect()
+}
+
+fn violations(layer: &str, text: &str) -> Vec<String> {
+    let known: Vec<&str> = LAYERS.iter().map(|(name, _)| *name).chain(WIRING).collect();
+    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+        return Vec::new();
+    };
+    let mut found = named(text);
+    found.retain(|name| {
+        known.contains(&name.as_str()) && name != layer && !allowed.contains(&name.as_str())
+    });
+    found
+}
+
+#[test]
+fn layers_point_down_only() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api-server/src");
+    let mut seen = Vec::new();
+    for path in source_files(&src) {
+        let layer = layer_of(path.strip_prefix(&src).unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = violations(&layer, &text);
+        assert!(found.is_empty(), "{} names {found:?}", path.display());
+        seen.push(layer);
+    }
+    for (layer, _) in LAYERS {
+        assert!(seen.iter().any(|name| name == layer), "no file of layer {layer}: renamed?");
+    }
+}
+
+#[test]
+fn an_upward_import_is_found_however_it_is_written() {
+    for text in [
+        "use crate::http::users;",
+        "use crate::{clock, http::users};",
+        "fn f() { crate::http::error::x() }",
+        "use crate::{domain::{a, b}, services};",
+    ] {
+        assert_eq!(violations("db", text).len(), 1, "{text}");
+    }
+    assert!(violations("db", "use crate::domain::UserId; // crate::http").is_empty());
+    assert_eq!(violations("db", "use crate::render::render;").len(), 1);
+    assert_eq!(violations("services", "use crate::app::App;").len(), 1);
+}

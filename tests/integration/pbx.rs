@@ -1,0 +1,147 @@
+//! A PBX host without a portal: a real Asterisk and its agent, and a client with the portal's
+//! certificate, to send what no portal would.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use api_server::agent::{Agent as Link, Order};
+use api_server::domain::snapshot::{Snapshot, SnapshotUser};
+use api_server::domain::{RequestId, SipPassword, UserId};
+use api_server::pki::Role;
+use secrecy::SecretString;
+use shared::bundle::{ApplyId, Bundle, Revision, Slot};
+use shared::record::{ApplyRecord, OnReloadFailure};
+use shared::tls::TlsFiles;
+use tests::agent::Agent;
+use tests::asterisk::{Asterisk, Settings};
+use tests::pki::Pki;
+use tests::scratch::Scratch;
+use uuid::Uuid;
+
+/// Longer than any apply in a test.
+const APPLY_LIMIT: Duration = Duration::from_mins(1);
+
+/// The realm of every bundle.
+const REALM: &str = "synergycall";
+
+/// Asterisk, agent and the portal's end of the link.
+pub(crate) struct Pbx {
+    pub(crate) asterisk: Asterisk,
+    pub(crate) agent: Agent,
+    pub(crate) pki: Pki,
+    /// Connects as the portal does.
+    pub(crate) link: Link,
+    last_revision: AtomicU64,
+    scratch: Scratch,
+}
+
+impl Pbx {
+    /// With defaults.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(Settings::default(), &[]).await
+    }
+
+    /// With another Asterisk and additions to the agent's environment.
+    pub(crate) async fn start_with(
+        settings: Settings,
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let env: Vec<_> = env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let (pki, scratch) = (Pki::temporary()?, Scratch::new("link")?);
+        let asterisk = Asterisk::start(settings).await?;
+        let agent = Agent::start(&asterisk, &pki, &env).await?;
+        let tls = pki.issue(&Role::Portal, &scratch.path().join("portal"), None)?;
+        let link = link(&agent, tls)?;
+        Ok(Self { asterisk, agent, pki, link, last_revision: AtomicU64::new(0), scratch })
+    }
+
+    /// An order for `bundle` with the next revision.
+    pub(crate) fn order(&self, bundle: &Bundle, policy: OnReloadFailure) -> Order {
+        let revision = self.last_revision.fetch_add(1, Ordering::Relaxed) + 1;
+        Order {
+            id: ApplyId(Uuid::now_v7()),
+            revision: Revision(revision),
+            digest: bundle.manifest().digest(),
+            on_reload_failure: policy,
+        }
+    }
+
+    /// Stages and applies; on failure Asterisk is to be rolled back.
+    pub(crate) async fn apply(&self, bundle: &Bundle) -> anyhow::Result<ApplyRecord> {
+        self.apply_with(bundle, OnReloadFailure::RollBack).await
+    }
+
+    /// Stages and applies.
+    pub(crate) async fn apply_with(
+        &self,
+        bundle: &Bundle,
+        policy: OnReloadFailure,
+    ) -> anyhow::Result<ApplyRecord> {
+        self.execute(&self.order(bundle, policy), bundle).await
+    }
+
+    /// Stages `bundle` and gives the order.
+    pub(crate) async fn execute(
+        &self,
+        order: &Order,
+        bundle: &Bundle,
+    ) -> anyhow::Result<ApplyRecord> {
+        self.link.stage(order, bundle.clone(), &request_id()).await?;
+        Ok(self.link.apply(order, APPLY_LIMIT, &request_id()).await?)
+    }
+
+    /// A directory for certificates.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+}
+
+/// A client of `agent` that shows the certificate of `tls`.
+pub(crate) fn link(agent: &Agent, tls: TlsFiles) -> anyhow::Result<Link> {
+    let identity = "spiffe://pbx.internal/agent/default".parse()?;
+    Ok(Link::new(agent.address().to_string(), identity, tls))
+}
+
+/// A fresh one.
+pub(crate) fn request_id() -> RequestId {
+    RequestId::from(Uuid::now_v7())
+}
+
+/// What a portal renders for these extensions. Another `edition` has another name, another password
+/// and so another digest for each of them.
+pub(crate) fn bundle(numbers: &[u32], edition: &str) -> Bundle {
+    let user = |&number: &u32| {
+        let password = SecretString::from(password(number, edition));
+        SnapshotUser {
+            user_id: UserId(Uuid::from_u128(number.into())),
+            extension: number.try_into().unwrap(),
+            name: format!("User {number} {edition}").parse().unwrap(),
+            email: format!("user{number}@example.org").parse().unwrap(),
+            sip_password: SipPassword::try_from(password).unwrap(),
+        }
+    };
+    let snapshot = Snapshot {
+        realm: REALM.parse().unwrap(),
+        reserved_numbers: vec![1000..=1999],
+        users: numbers.iter().map(user).collect(),
+    };
+    api_server::render::render(&snapshot).unwrap()
+}
+
+/// The SIP password in [`bundle`].
+pub(crate) fn password(number: u32, edition: &str) -> String {
+    format!("password{edition}{number}")
+}
+
+/// The text of a slot.
+pub(crate) fn text(bundle: &Bundle, slot: Slot) -> String {
+    String::from_utf8(bundle.files[&slot].clone()).unwrap()
+}
+
+/// The bundle with another text in a slot.
+pub(crate) fn with_text(bundle: &Bundle, slot: Slot, text: impl Into<Vec<u8>>) -> Bundle {
+    let mut bundle = bundle.clone();
+    bundle.files.insert(slot, text.into());
+    bundle
+}
