@@ -22,7 +22,7 @@
 //! 2. `domain/device.rs`: its id (`typed_id!`), a newtype for every value with rules, the plain
 //!    struct.
 //! 3. `db/devices.rs`: a private row struct, `TryFrom<Row>`, bare functions that take a connection.
-//!    Then refresh `.sqlx` as `.cargo/config.toml` says.
+//!    Then refresh `.sqlx` as `build.rs` says.
 //! 4. `services/devices.rs`: one function for each thing that can be done; new failures become
 //!    variants of [`services::Error`], constraints by name.
 //! 5. `http/devices.rs`: bodies, handlers with `#[utoipa::path]`; one line each in `http/mod.rs`;
