@@ -91,7 +91,11 @@ struct Board {
 }
 
 enum Job {
-    Stage { header: Box<Header>, bundle: Bundle, reply: oneshot::Sender<Result<(), FileError>> },
+    Stage {
+        header: Box<Header>,
+        bundle: Bundle,
+        reply: oneshot::Sender<Result<(), FileError>>,
+    },
     Apply(Request, Log),
     Stop,
 }
@@ -123,11 +127,20 @@ impl Agent {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, oneshot::Receiver<()>), StartError> {
         let state = Dir::open(&config.state_dir).map_err(|error| state_error(&error.into()))?;
-        let records = state.subdir("applies").map_err(|error| state_error(&error.into()))?;
+        let records = state
+            .subdir("applies")
+            .map_err(|error| state_error(&error.into()))?;
         let (jobs, queue) = mpsc::channel();
         let board = Mutex::new(Board::default());
         let records = Records::open(records);
-        let agent = Arc::new(Self { config, asterisk, clock, board, jobs, records });
+        let agent = Arc::new(Self {
+            config,
+            asterisk,
+            clock,
+            board,
+            jobs,
+            records,
+        });
         let (ready, is_ready) = oneshot::channel();
         let (ended, has_ended) = oneshot::channel();
         let face = Arc::clone(&agent);
@@ -145,7 +158,11 @@ impl Agent {
     }
 
     /// The engine's thread.
-    fn run_engine(&self, queue: &mpsc::Receiver<Job>, ready: oneshot::Sender<Result<(), StartError>>) {
+    fn run_engine(
+        &self,
+        queue: &mpsc::Receiver<Job>,
+        ready: oneshot::Sender<Result<(), StartError>>,
+    ) {
         let opened = self.open_engine();
         let (mut engine, unfinished) = match opened {
             Ok(opened) => opened,
@@ -156,19 +173,32 @@ impl Agent {
         };
         ready.send(Ok(())).ok();
         if let (Some(engine), Some(unfinished)) = (&mut engine, &unfinished) {
-            self.carry_out(engine, &unfinished.log, |engine, _| recover::finish(engine, unfinished));
+            self.carry_out(engine, &unfinished.log, |engine, _| {
+                recover::finish(engine, unfinished)
+            });
         }
         for job in queue {
             match (job, &mut engine) {
                 (Job::Stop, _) => return,
-                (Job::Stage { header, bundle, reply }, Some(engine)) => {
+                (
+                    Job::Stage {
+                        header,
+                        bundle,
+                        reply,
+                    },
+                    Some(engine),
+                ) => {
                     let stored =
-                        engine.generations.store(header.apply_id, header.revision, &bundle);
+                        engine
+                            .generations
+                            .store(header.apply_id, header.revision, &bundle);
                     self.publish(engine);
                     reply.send(stored).ok();
                 }
                 (Job::Apply(request, log), Some(engine)) => {
-                    self.carry_out(engine, &log, |engine, log| apply::run(engine, &request, log));
+                    self.carry_out(engine, &log, |engine, log| {
+                        apply::run(engine, &request, log)
+                    });
                 }
                 // In safe mode nothing is admitted, so that nothing arrives.
                 (Job::Stage { .. } | Job::Apply(..), None) => {}
@@ -179,8 +209,7 @@ impl Agent {
     /// Opens the state and repairs the files; without an engine, the agent is in safe mode.
     fn open_engine(&self) -> Result<(Option<Engine>, Option<Unfinished>), StartError> {
         let config = self.config.clone();
-        let opened =
-            Engine::open(config, Arc::clone(&self.asterisk), Arc::clone(&self.clock));
+        let opened = Engine::open(config, Arc::clone(&self.asterisk), Arc::clone(&self.clock));
         let mut engine = match opened {
             Ok(engine) => engine,
             Err(error @ JournalError::Damaged(_)) => {
@@ -213,7 +242,10 @@ impl Agent {
     }
 
     fn enter_safe_mode(&self, reason: &str) {
-        tracing::error!(reason, "safe mode: no file is touched and no apply accepted");
+        tracing::error!(
+            reason,
+            "safe mode: no file is touched and no apply accepted"
+        );
         self.board().safe_mode = Some(format!(
             "{reason}. Nothing is touched. Look at the live files and at {}; move what is damaged \
              there away (`intent`, `active`) and start the agent again",
@@ -268,7 +300,11 @@ impl Agent {
             }
             let (reply, receiver) = oneshot::channel();
             let header = Box::new(header);
-            let sent = self.jobs.send(Job::Stage { header, bundle, reply });
+            let sent = self.jobs.send(Job::Stage {
+                header,
+                bundle,
+                reply,
+            });
             sent.map_err(|_| Refusal::Stopping)?;
             receiver
         };
@@ -315,7 +351,10 @@ impl Agent {
     }
 
     fn ended(&self, board: &Board, apply_id: ApplyId) -> Result<Option<ApplyRecord>, FileError> {
-        let last = board.ledger.as_ref().and_then(|ledger| ledger.last.as_ref());
+        let last = board
+            .ledger
+            .as_ref()
+            .and_then(|ledger| ledger.last.as_ref());
         match last {
             Some(last) if last.apply_id == apply_id => Ok(Some(last.clone())),
             _ => self.records.read(apply_id),
@@ -328,7 +367,10 @@ impl Agent {
         Standing {
             ledger: board.ledger.clone(),
             highest: board.highest(),
-            running: board.running.as_ref().map(|running| running.request.apply_id),
+            running: board
+                .running
+                .as_ref()
+                .map(|running| running.request.apply_id),
             safe_mode: board.safe_mode.clone(),
         }
     }
@@ -345,14 +387,20 @@ impl Board {
     fn highest(&self) -> Revision {
         let staged = self.staged.keys().next_back().copied();
         let live = self.ledger.as_ref().and_then(|ledger| ledger.live);
-        staged.max(live.map(|live| live.revision)).unwrap_or_default()
+        staged
+            .max(live.map(|live| live.revision))
+            .unwrap_or_default()
     }
 
     fn admits_anything(&self) -> Result<(), Refusal> {
         if let Some(reason) = &self.safe_mode {
             return Err(Refusal::SafeMode(reason.clone()));
         }
-        if self.stopping { Err(Refusal::Stopping) } else { Ok(()) }
+        if self.stopping {
+            Err(Refusal::Stopping)
+        } else {
+            Ok(())
+        }
     }
 
     /// `true` when the very bundle is there already.
@@ -363,7 +411,12 @@ impl Board {
             Some(Some(known)) if revision == highest => {
                 return same_bundle(known, revision, header.digest, header.apply_id).map(|()| true);
             }
-            _ if revision <= highest => return Err(Refusal::Stale { offered: revision, highest }),
+            _ if revision <= highest => {
+                return Err(Refusal::Stale {
+                    offered: revision,
+                    highest,
+                });
+            }
             _ => {}
         }
         match &self.running {
@@ -376,7 +429,10 @@ impl Board {
         self.admits_anything()?;
         let highest = self.highest();
         if request.revision < highest {
-            return Err(Refusal::Stale { offered: request.revision, highest });
+            return Err(Refusal::Stale {
+                offered: request.revision,
+                highest,
+            });
         }
         match self.staged.get(&request.revision) {
             Some(Some(known)) => {
@@ -408,7 +464,10 @@ fn same_apply(record: &ApplyRecord, request: &Request) -> Result<(), Refusal> {
     if (record.revision, record.digest) == (request.revision, request.digest) {
         return Ok(());
     }
-    let text = format!("apply {} was for revision {}", record.apply_id, record.revision);
+    let text = format!(
+        "apply {} was for revision {}",
+        record.apply_id, record.revision
+    );
     Err(Refusal::Conflict(text))
 }
 

@@ -72,14 +72,20 @@ fn reload(answer: &str, success: &str) -> ReloadAnswer {
 
 /// `core waitfullybooted`.
 pub(crate) fn has_booted(answer: &str) -> bool {
-    answer.lines().any(|line| line.starts_with("Asterisk has fully booted"))
+    answer
+        .lines()
+        .any(|line| line.starts_with("Asterisk has fully booted"))
 }
 
 /// `core show version`: the version alone.
 pub(crate) fn version(answer: &str) -> Result<String, AnswerError> {
-    let line = accepted(answer)?.lines().find_map(|line| line.strip_prefix("Asterisk "));
+    let line = accepted(answer)?
+        .lines()
+        .find_map(|line| line.strip_prefix("Asterisk "));
     let version = line.and_then(|line| line.split(' ').next());
-    version.map(str::to_owned).ok_or_else(|| AnswerError::Unreadable(answer.trim().to_owned()))
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| AnswerError::Unreadable(answer.trim().to_owned()))
 }
 
 /// The names of `pjsip list endpoints|auths|aors`; `title` is `Endpoint`, `Auth` or `Aor`. The
@@ -143,7 +149,10 @@ pub(crate) fn show(expected: usize, answer: &str) -> Result<Shown, AnswerError> 
     if shown.len() == expected {
         Ok(shown)
     } else {
-        let text = format!("{expected} objects were asked for, {} were shown", shown.len());
+        let text = format!(
+            "{expected} objects were asked for, {} were shown",
+            shown.len()
+        );
         Err(AnswerError::Unreadable(text))
     }
 }
@@ -163,19 +172,30 @@ pub(crate) fn dialplan(answer: &str) -> Result<Option<Extensions>, AnswerError> 
         if line.starts_with("There is no existence of") {
             return Ok(None);
         } else if let Some(summary) = line.strip_prefix("-= ") {
-            counted = summary.split_once('(').and_then(|(_, rest)| rest.split(' ').next());
+            counted = summary
+                .split_once('(')
+                .and_then(|(_, rest)| rest.split(' ').next());
         } else if let Some(text) = line.strip_prefix("   ") {
             // A further step of the extension above, perhaps behind a label.
             listed += 1;
-            extensions.entry(current.clone()).or_default().push(step(text));
-        } else if let Some((name, text)) =
-            line.strip_prefix("  '").and_then(|rest| rest.split_once("' =>"))
+            extensions
+                .entry(current.clone())
+                .or_default()
+                .push(step(text));
+        } else if let Some((name, text)) = line
+            .strip_prefix("  '")
+            .and_then(|rest| rest.split_once("' =>"))
         {
             listed += 1;
             name.clone_into(&mut current);
-            extensions.entry(current.clone()).or_default().push(step(text));
+            extensions
+                .entry(current.clone())
+                .or_default()
+                .push(step(text));
         } else if let Some(text) = line.strip_prefix("  ") {
-            extensions.entry(without_registrar(text).to_owned()).or_default();
+            extensions
+                .entry(without_registrar(text).to_owned())
+                .or_default();
         }
     }
     if counted.and_then(|counted| counted.parse().ok()) == Some(listed) {
@@ -223,7 +243,10 @@ pub(crate) fn contacts(answer: &str) -> Result<Vec<Contact>, AnswerError> {
         let key = line.strip_prefix("/registrar/contact/")?;
         let (aor, rest) = key.split_once(";@")?;
         let hash: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-        Some(Contact { aor: aor.to_owned(), hash })
+        Some(Contact {
+            aor: aor.to_owned(),
+            hash,
+        })
     };
     Ok(answer.lines().filter_map(contact).collect())
 }

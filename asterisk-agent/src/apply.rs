@@ -58,17 +58,30 @@ impl Request {
 
 /// Brings a staged revision into force. What is in force afterwards stands in the engine's ledger.
 pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome {
-    let Request { apply_id, revision, digest, .. } = *request;
-    let generation = Generation { revision, digest, apply_id };
+    let Request {
+        apply_id,
+        revision,
+        digest,
+        ..
+    } = *request;
+    let generation = Generation {
+        revision,
+        digest,
+        apply_id,
+    };
     let target = match load(engine, generation, log) {
         Ok(target) => target,
         Err(error) => return ended(log, Outcome::Rejected, chain(&error)),
     };
-    let opened = log.step(Phase::Prepared, "open the directories of the managed files", || {
-        let live = Live::open(&engine.config.asterisk_config_dir)?;
-        let files = live.read()?;
-        Ok::<_, FileError>((live, files))
-    });
+    let opened = log.step(
+        Phase::Prepared,
+        "open the directories of the managed files",
+        || {
+            let live = Live::open(&engine.config.asterisk_config_dir)?;
+            let files = live.read()?;
+            Ok::<_, FileError>((live, files))
+        },
+    );
     let (live, old) = match opened {
         Ok(opened) => opened,
         Err(error) => return ended(log, Outcome::WriteFailed, chain(&error)),
@@ -102,7 +115,9 @@ pub(crate) fn ended(log: &Log, outcome: Outcome, failure: String) -> Outcome {
 }
 
 fn load(engine: &mut Engine, generation: Generation, log: &Log) -> Result<Target, TargetError> {
-    log.step(Phase::Validated, "check the text of the bundle", || engine.target(generation))
+    log.step(Phase::Validated, "check the text of the bundle", || {
+        engine.target(generation)
+    })
 }
 
 /// Whether the same content is live, was proven before, and Asterisk still holds it.
@@ -125,7 +140,9 @@ fn is_in_force(engine: &Engine, target: &Target, old: &Files, log: &Log) -> bool
     let questions = engine.questions();
     let pjsip = verify::pjsip(questions, &expected, log);
     let dialplan = verify::dialplan(questions, &expected, log);
-    let in_force = [&pjsip, &dialplan].iter().all(|found| found.as_ref().is_ok_and(Vec::is_empty));
+    let in_force = [&pjsip, &dialplan]
+        .iter()
+        .all(|found| found.as_ref().is_ok_and(Vec::is_empty));
     if !in_force {
         log.note("the files are the same, but Asterisk does not hold them: they are read again");
     }
@@ -191,7 +208,9 @@ pub(crate) fn switch_files(
         Direction::Forward => (Phase::Prepared, Phase::Switched),
         Direction::RollBack => (Phase::RollingBack, Phase::RollingBack),
     };
-    let kept = log.step(prepared, "keep what is replaced", || keep_old(engine, old, log))?;
+    let kept = log.step(prepared, "keep what is replaced", || {
+        keep_old(engine, old, log)
+    })?;
     let action = format!("write copies of revision {revision} beside the files");
     log.step(prepared, action, || switch::prepare(live, revision, files))?;
     let intent = Intent {
@@ -202,22 +221,33 @@ pub(crate) fn switch_files(
         owed: engine.ledger.owed.clone(),
         record: log.snapshot(),
     };
-    let noted = log.step(prepared, "note the intent", || engine.journal.write(&intent));
+    let noted = log.step(prepared, "note the intent", || {
+        engine.journal.write(&intent)
+    });
     if noted.is_err() {
         live.remove_leftovers().ok();
     }
     noted?;
     let action = format!("rename the files of revision {revision} into place");
-    log.step(switched, action, || switch::switch(live, revision, files, old))?;
+    log.step(switched, action, || {
+        switch::switch(live, revision, files, old)
+    })?;
     engine.ledger.live = Some(target.generation);
     log.record().files = written(live, target);
-    let intent = Intent { phase: IntentPhase::Switched, record: log.snapshot(), ..intent };
+    let intent = Intent {
+        phase: IntentPhase::Switched,
+        record: log.snapshot(),
+        ..intent
+    };
     let noted = log.step(switched, "note that the files are switched", || {
         engine.journal.write(&intent)
     });
     if let Err(error) = noted {
         // Should the agent be killed now, it restores the old files at its start.
-        log.note(format!("the journal could not be written: {}", chain(&error)));
+        log.note(format!(
+            "the journal could not be written: {}",
+            chain(&error)
+        ));
     }
     live.remove_leftovers().ok();
     Ok(())
@@ -236,12 +266,14 @@ fn written(live: &Live, target: &Target) -> Vec<WrittenFile> {
     let file = |slot: Slot, path: String| {
         let files = &target.manifest.files;
         let file = files.iter().find(|file| file.slot == slot)?;
-        Some(WrittenFile { slot, path, size: file.size, sha256: file.sha256 })
+        Some(WrittenFile {
+            slot,
+            path,
+            size: file.size,
+            sha256: file.sha256,
+        })
     };
     live.places()
         .filter_map(|(slot, place)| file(slot, place.dir.join(place.name).display().to_string()))
         .collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -123,7 +123,10 @@ impl Command {
             let command = Self::Show(kind, batch.clone());
             if control_socket::message(&command.lines()).len() > MESSAGE_BYTES_MAX {
                 batch.pop();
-                commands.push(Self::Show(kind, std::mem::replace(&mut batch, vec![name.clone()])));
+                commands.push(Self::Show(
+                    kind,
+                    std::mem::replace(&mut batch, vec![name.clone()]),
+                ));
             }
         }
         if !batch.is_empty() {
@@ -134,7 +137,10 @@ impl Command {
 
     /// Whether it changes what Asterisk holds, so that it goes by `asterisk -rx`.
     const fn is_reload(&self) -> bool {
-        matches!(self, Self::PjsipReload | Self::ModuleReloadPjsip | Self::DialplanReload)
+        matches!(
+            self,
+            Self::PjsipReload | Self::ModuleReloadPjsip | Self::DialplanReload
+        )
     }
 
     /// The command lines: one, except for [`Command::Show`].
@@ -150,10 +156,16 @@ impl Command {
                 let line = |name: &Name| format!("pjsip show {} {}", kind.word(), name.0);
                 return names.iter().map(line).collect();
             }
-            Self::ShowDialplan { context, extension: None } => {
+            Self::ShowDialplan {
+                context,
+                extension: None,
+            } => {
                 format!("dialplan show {}", context.0)
             }
-            Self::ShowDialplan { context, extension: Some(extension) } => {
+            Self::ShowDialplan {
+                context,
+                extension: Some(extension),
+            } => {
                 format!("dialplan show {}@{}", extension.0, context.0)
             }
             Self::ShowContacts => "database show registrar".to_owned(),
@@ -169,7 +181,11 @@ impl fmt::Display for Command {
     /// As an administrator would type it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.lines().join("; ");
-        if self.is_reload() { write!(f, "asterisk -rx '{text}'") } else { f.write_str(&text) }
+        if self.is_reload() {
+            write!(f, "asterisk -rx '{text}'")
+        } else {
+            f.write_str(&text)
+        }
     }
 }
 
@@ -230,7 +246,17 @@ mod tests {
 
     #[test]
     fn names_cannot_carry_anything_into_a_command() {
-        for bad in ["", "-x", "a b", "a\"b", "a;b", "A", "a\0", "1000\n", &"a".repeat(41)] {
+        for bad in [
+            "",
+            "-x",
+            "a b",
+            "a\"b",
+            "a;b",
+            "A",
+            "a\0",
+            "1000\n",
+            &"a".repeat(41),
+        ] {
             assert!(Name::new(bad).is_none(), "{bad:?}");
         }
         assert!(Name::new("t1-1000-a").is_some());
@@ -244,7 +270,9 @@ mod tests {
         let mut asked = Vec::new();
         for command in commands {
             assert!(control_socket::message(&command.lines()).len() <= MESSAGE_BYTES_MAX);
-            let Command::Show(_, batch) = command else { panic!("another command") };
+            let Command::Show(_, batch) = command else {
+                panic!("another command")
+            };
             asked.extend(batch);
         }
         assert_eq!(asked, names);

@@ -107,7 +107,12 @@ mod tests {
             _ => None,
         };
         let message = Config::read(&lookup).unwrap_err().to_string();
-        for name in ["LISTEN_ADDR", "PORTAL_IDENTITY", "QUERY_DEADLINE_MS", "TLS_CA_FILE"] {
+        for name in [
+            "LISTEN_ADDR",
+            "PORTAL_IDENTITY",
+            "QUERY_DEADLINE_MS",
+            "TLS_CA_FILE",
+        ] {
             assert!(message.contains(name), "{message}");
         }
     }

@@ -83,8 +83,14 @@ fn remove(
     let registered = questions.ask(&Command::ShowContacts, answers::contacts)?;
     let left = registered.iter().filter(|contact| found.contains(contact));
     let detail = "a phone of a former owner is still registered";
-    let left = left
-        .map(|contact| mismatch(ObjectKind::Contact, &contact.aor, MismatchKind::Extra, detail));
+    let left = left.map(|contact| {
+        mismatch(
+            ObjectKind::Contact,
+            &contact.aor,
+            MismatchKind::Extra,
+            detail,
+        )
+    });
     Ok((found.len(), left.collect()))
 }
 
@@ -105,10 +111,16 @@ mod tests {
     fn swept(owed: &Owed, answers: &[&'static str]) -> (Vec<Mismatch>, Vec<String>) {
         let answers: Vec<_> = answers.iter().map(|answer| Ok(*answer)).collect();
         let script = Script::answering(&answers);
-        let questions = Questions { asterisk: &script, deadline: Duration::from_secs(1) };
+        let questions = Questions {
+            asterisk: &script,
+            deadline: Duration::from_secs(1),
+        };
         let manifest = bundle(&[1000]).manifest();
         let left = sweep(questions, owed, &model(&[1000]), &manifest, &log()).unwrap();
-        (left, script.asked().iter().map(ToString::to_string).collect())
+        (
+            left,
+            script.asked().iter().map(ToString::to_string).collect(),
+        )
     }
 
     #[test]
@@ -116,14 +128,23 @@ mod tests {
         let before = model(&[1000, 1001, 1002]);
         let mut after = model(&[1000, 1002, 1003]);
         let auth = after.auths.get_mut("1002").unwrap();
-        auth.insert("password_digest".to_owned(), format!("MD5:{}", "f".repeat(32)));
+        auth.insert(
+            "password_digest".to_owned(),
+            format!("MD5:{}", "f".repeat(32)),
+        );
         let changed = changed_hands(&before, &after);
-        assert_eq!(changed, BTreeSet::from(["1001".to_owned(), "1002".to_owned()]));
+        assert_eq!(
+            changed,
+            BTreeSet::from(["1001".to_owned(), "1002".to_owned()])
+        );
     }
 
     #[test]
     fn only_what_is_owed_is_removed() {
-        let owed = Owed { everything: false, aors: BTreeSet::from(["1001".to_owned()]) };
+        let owed = Owed {
+            everything: false,
+            aors: BTreeSet::from(["1001".to_owned()]),
+        };
         let (left, asked) = swept(&owed, &[LISTED, "Database entry removed.\n", EMPTIED]);
         assert!(left.is_empty());
         let delete =
@@ -134,18 +155,33 @@ mod tests {
 
     #[test]
     fn without_a_past_every_contact_of_ours_goes_and_trunks_stay() {
-        let owed = Owed { everything: true, aors: BTreeSet::new() };
+        let owed = Owed {
+            everything: true,
+            aors: BTreeSet::new(),
+        };
         let gone = "Database entry removed.\n";
         let (left, asked) = swept(&owed, &[LISTED, gone, gone, EMPTIED]);
         assert!(left.is_empty());
-        assert!(asked[1].contains("1000;@") && asked[2].contains("1001;@"), "{asked:?}");
+        assert!(
+            asked[1].contains("1000;@") && asked[2].contains("1001;@"),
+            "{asked:?}"
+        );
     }
 
     #[test]
     fn a_contact_that_stays_is_reported() {
-        let owed = Owed { everything: false, aors: BTreeSet::from(["1000".to_owned()]) };
-        let (left, _) = swept(&owed, &[LISTED, "Database entry could not be removed.\n", LISTED]);
+        let owed = Owed {
+            everything: false,
+            aors: BTreeSet::from(["1000".to_owned()]),
+        };
+        let (left, _) = swept(
+            &owed,
+            &[LISTED, "Database entry could not be removed.\n", LISTED],
+        );
         assert_eq!(left.len(), 1);
-        assert_eq!((left[0].object, left[0].name.as_str()), (ObjectKind::Contact, "1000"));
+        assert_eq!(
+            (left[0].object, left[0].name.as_str()),
+            (ObjectKind::Contact, "1000")
+        );
     }
 }

@@ -19,7 +19,10 @@ const KEPT: usize = 20;
 pub(crate) fn drifted(live: &Files, expected: Option<&Manifest>) -> Vec<Slot> {
     let expected_hash = |slot: Slot| {
         let files = &expected?.files;
-        files.iter().find(|file| file.slot == slot).map(|file| file.sha256)
+        files
+            .iter()
+            .find(|file| file.slot == slot)
+            .map(|file| file.sha256)
     };
     Slot::ALL
         .into_iter()
@@ -40,7 +43,11 @@ pub(crate) fn keep(
         .iter()
         .filter_map(|slot| Some((*slot, live.get(slot)?.clone())))
         .collect();
-    let name = if copied.is_empty() { String::new() } else { copy(drift, &copied, now)? };
+    let name = if copied.is_empty() {
+        String::new()
+    } else {
+        copy(drift, &copied, now)?
+    };
     let mut old = BTreeMap::new();
     for slot in Slot::ALL {
         let kept = match (live.get(&slot), expected) {
@@ -54,9 +61,20 @@ pub(crate) fn keep(
     }
     let slots: Vec<_> = drifted.iter().map(|slot| slot.relative_path()).collect();
     let note = (!slots.is_empty()).then(|| {
-        let copy = if copied.is_empty() { "there was nothing to keep" } else { "a copy is kept" };
-        let place = if name.is_empty() { name } else { format!(" in drift/{name}") };
-        format!("not what was applied last: {}; {copy}{place}", slots.join(", "))
+        let copy = if copied.is_empty() {
+            "there was nothing to keep"
+        } else {
+            "a copy is kept"
+        };
+        let place = if name.is_empty() {
+            name
+        } else {
+            format!(" in drift/{name}")
+        };
+        format!(
+            "not what was applied last: {}; {copy}{place}",
+            slots.join(", ")
+        )
     });
     Ok((old, note))
 }
@@ -103,21 +121,40 @@ mod tests {
         let manifest = bundle.manifest();
         let apply_id = ApplyId(uuid::Uuid::nil());
         let digest = manifest.digest();
-        let generation = Generation { revision: Revision(3), digest, apply_id };
+        let generation = Generation {
+            revision: Revision(3),
+            digest,
+            apply_id,
+        };
         let expected = Some((&generation, &manifest));
         let now = OffsetDateTime::UNIX_EPOCH;
         let (old, note) = keep(&drift, &bundle.files, expected, now).unwrap();
         assert_eq!(note, None);
-        assert!(old.values().all(|old| matches!(old, Old::Generation(Revision(3), _))));
+        assert!(
+            old.values()
+                .all(|old| matches!(old, Old::Generation(Revision(3), _)))
+        );
         assert!(drift.names().unwrap().is_empty());
 
         let mut edited = bundle.files.clone();
-        edited.get_mut(&Slot::DialplanRouting).unwrap().extend_from_slice(b"; by hand\n");
+        edited
+            .get_mut(&Slot::DialplanRouting)
+            .unwrap()
+            .extend_from_slice(b"; by hand\n");
         let (old, note) = keep(&drift, &edited, expected, now).unwrap();
         let note = note.unwrap();
-        assert!(note.contains("generated_routing.conf") && note.contains("drift/1970"), "{note}");
-        let Old::Drift(name, _) = &old[&Slot::DialplanRouting] else { panic!("not kept") };
-        let copy = drift.existing_subdir(name).unwrap().read("dialplan_routing", 10_000).unwrap();
+        assert!(
+            note.contains("generated_routing.conf") && note.contains("drift/1970"),
+            "{note}"
+        );
+        let Old::Drift(name, _) = &old[&Slot::DialplanRouting] else {
+            panic!("not kept")
+        };
+        let copy = drift
+            .existing_subdir(name)
+            .unwrap()
+            .read("dialplan_routing", 10_000)
+            .unwrap();
         assert_eq!(copy.as_ref(), edited.get(&Slot::DialplanRouting));
         assert!(matches!(old[&Slot::PjsipEndpoints], Old::Generation(..)));
 

@@ -52,13 +52,19 @@ pub(crate) struct Create {
 }
 
 /// For files that nobody else has to read.
-pub(crate) const PRIVATE: Create = Create { mode: 0o600, group_of_directory: false };
+pub(crate) const PRIVATE: Create = Create {
+    mode: 0o600,
+    group_of_directory: false,
+};
 
 impl Dir {
     /// Opens an existing directory; a symbolic link in its place is an error.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         let fd = open(path, directory_flags(), Mode::empty());
-        Ok(Self { fd: fd.map_err(at("open", path.to_owned()))?, path: path.to_owned() })
+        Ok(Self {
+            fd: fd.map_err(at("open", path.to_owned()))?,
+            path: path.to_owned(),
+        })
     }
 
     /// Opens a directory inside this one; makes it, durably, when it is not there.
@@ -103,7 +109,8 @@ impl Dir {
     fn fill(&self, mut file: File, name: &str, how: Create, bytes: &[u8]) -> Result<(), FileError> {
         let path = self.join(name);
         if how.group_of_directory {
-            self.hand_to_group(&file).map_err(at("hand to the group", path.clone()))?;
+            self.hand_to_group(&file)
+                .map_err(at("hand to the group", path.clone()))?;
         }
         fchmod(&file, Mode::from_bits_truncate(how.mode)).map_err(at("chmod", path.clone()))?;
         file.write_all(bytes).map_err(io("write", path.clone()))?;
@@ -182,8 +189,14 @@ impl Dir {
         use nix::sys::stat::{UtimensatFlags, utimensat};
         use nix::sys::time::TimeSpec;
         let time = TimeSpec::new(mtime.0, mtime.1);
-        utimensat(&self.fd, name, &time, &time, UtimensatFlags::NoFollowSymlink)
-            .map_err(at("set the time of", self.join(name)))
+        utimensat(
+            &self.fd,
+            name,
+            &time,
+            &time,
+            UtimensatFlags::NoFollowSymlink,
+        )
+        .map_err(at("set the time of", self.join(name)))
     }
 
     /// Renames inside this directory, over whatever is there; durable after [`Dir::sync`].
@@ -196,7 +209,9 @@ impl Dir {
     /// only saves work.
     pub(crate) fn link(&self, name: &str, second: &str) -> Result<(), FileError> {
         match linkat(&self.fd, name, &self.fd, second, AtFlags::empty()) {
-            Ok(()) | Err(Errno::ENOENT | Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK) => Ok(()),
+            Ok(()) | Err(Errno::ENOENT | Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK) => {
+                Ok(())
+            }
             Err(errno) => Err(at("link", self.join(second))(errno)),
         }
     }
@@ -224,8 +239,8 @@ impl Dir {
     /// The names in it, sorted; names that are not UTF-8 cannot be ours and are left out.
     pub(crate) fn names(&self) -> Result<Vec<String>, FileError> {
         let fault = at("list", self.path.clone());
-        let mut opened = dir::Dir::openat(&self.fd, ".", directory_flags(), Mode::empty())
-            .map_err(&fault)?;
+        let mut opened =
+            dir::Dir::openat(&self.fd, ".", directory_flags(), Mode::empty()).map_err(&fault)?;
         let mut names = Vec::new();
         for entry in opened.iter() {
             let entry = entry.map_err(&fault)?;
@@ -256,11 +271,19 @@ fn directory_flags() -> OFlag {
 }
 
 fn at(action: &'static str, path: PathBuf) -> impl Fn(Errno) -> FileError {
-    move |errno| FileError { action, path: path.clone(), source: errno.into() }
+    move |errno| FileError {
+        action,
+        path: path.clone(),
+        source: errno.into(),
+    }
 }
 
 fn io(action: &'static str, path: PathBuf) -> impl FnOnce(std::io::Error) -> FileError {
-    move |source| FileError { action, path, source }
+    move |source| FileError {
+        action,
+        path,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -294,14 +317,20 @@ mod tests {
         dir.rename("new", "victim-link").unwrap();
         symlink(temporary.path(), temporary.path().join("dir")).unwrap();
         assert!(Dir::open(&temporary.path().join("dir")).is_err());
-        assert_eq!(dir.read("victim", 10).unwrap().as_deref(), Some(&b"safe"[..]));
+        assert_eq!(
+            dir.read("victim", 10).unwrap().as_deref(),
+            Some(&b"safe"[..])
+        );
     }
 
     #[test]
     fn sets_the_mode_whatever_the_umask() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open(temporary.path()).unwrap();
-        let how = Create { mode: 0o640, group_of_directory: true };
+        let how = Create {
+            mode: 0o640,
+            group_of_directory: true,
+        };
         dir.write_new("f", how, b"x").unwrap();
         let metadata = temporary.path().join("f").metadata().unwrap();
         assert_eq!(metadata.mode() & 0o7777, 0o640);

@@ -74,19 +74,29 @@ impl Engine {
     /// How to ask Asterisk.
     pub(crate) fn questions(&self) -> Questions<'_> {
         let deadline = self.config.asterisk.query_deadline;
-        Questions { asterisk: self.asterisk.as_ref(), deadline }
+        Questions {
+            asterisk: self.asterisk.as_ref(),
+            deadline,
+        }
     }
 
     /// Reads and checks a stored generation.
     pub(crate) fn target(&mut self, generation: Generation) -> Result<Target, TargetError> {
-        let bundle = self.generations.load(generation.revision, generation.digest)?;
+        let bundle = self
+            .generations
+            .load(generation.revision, generation.digest)?;
         let model = match self.remembered(&generation) {
             Some(model) => model,
             None => Arc::new(validate::text(&bundle)?),
         };
         self.remember(generation, &model);
         let manifest = bundle.manifest();
-        Ok(Target { generation, bundle, manifest, model })
+        Ok(Target {
+            generation,
+            bundle,
+            manifest,
+            model,
+        })
     }
 
     /// The objects of the generations that are live and proven. `None` in the place of one that
@@ -95,7 +105,10 @@ impl Engine {
         let mut generations: Vec<_> = self.ledger.live.into_iter().collect();
         let proven = self.ledger.proven.map(|proven| proven.generation);
         generations.extend(proven.filter(|proven| Some(*proven) != self.ledger.live));
-        generations.into_iter().map(|generation| self.model(generation)).collect()
+        generations
+            .into_iter()
+            .map(|generation| self.model(generation))
+            .collect()
     }
 
     /// The objects of a stored generation, if it can still be read.
@@ -108,12 +121,16 @@ impl Engine {
 
     fn remembered(&self, generation: &Generation) -> Option<Arc<Model>> {
         let same = |(known, _): &&(Generation, Arc<Model>)| known.digest == generation.digest;
-        self.models.iter().find(same).map(|(_, model)| Arc::clone(model))
+        self.models
+            .iter()
+            .find(same)
+            .map(|(_, model)| Arc::clone(model))
     }
 
     fn remember(&mut self, generation: Generation, model: &Arc<Model>) {
         const REMEMBERED_MAX: usize = 3;
-        self.models.retain(|(known, _)| known.digest != generation.digest);
+        self.models
+            .retain(|(known, _)| known.digest != generation.digest);
         self.models.insert(0, (generation, Arc::clone(model)));
         self.models.truncate(REMEMBERED_MAX);
     }
@@ -129,7 +146,10 @@ impl Engine {
         self.ledger.last = Some(log.snapshot());
         if let Err(error) = self.journal.write_ledger(&self.ledger) {
             // The journal still tells how far it came: the next start finishes the books.
-            log.note(format!("the outcome could not be written down: {}", chain(&error)));
+            log.note(format!(
+                "the outcome could not be written down: {}",
+                chain(&error)
+            ));
         }
         let record = log.snapshot();
         if record.failure.is_empty() {
@@ -170,10 +190,14 @@ impl Engine {
         let mut names = self.failed.names()?;
         names.sort_by_key(|name| {
             let revision = name.split('-').next();
-            revision.and_then(|revision| revision.parse::<u64>().ok()).unwrap_or(0)
+            revision
+                .and_then(|revision| revision.parse::<u64>().ok())
+                .unwrap_or(0)
         });
         let surplus = names.len().saturating_sub(FAILED_KEPT);
-        names[..surplus].iter().try_for_each(|name| self.failed.remove_dir(name))
+        names[..surplus]
+            .iter()
+            .try_for_each(|name| self.failed.remove_dir(name))
     }
 }
 

@@ -28,6 +28,9 @@ use crate::verify::{self, Expected, VerifyError};
 /// Why a generation is not proven.
 enum Unproven {
     NotRunning(String),
+    /// It does not answer, and was not told to reload.
+    Hung(String),
+    /// A reload may still be carried out.
     Unknown(String),
     Failed(String),
 }
@@ -35,7 +38,10 @@ enum Unproven {
 /// Notes in the ledger that a generation is live and proven.
 pub(crate) fn proven(engine: &mut Engine, target: &Target) {
     engine.ledger.live = Some(target.generation);
-    engine.ledger.proven = Some(Proven { generation: target.generation, at: engine.clock.now() });
+    engine.ledger.proven = Some(Proven {
+        generation: target.generation,
+        at: engine.clock.now(),
+    });
     engine.ledger.owed = Owed::default();
     engine.ledger.unsettled = false;
 }
@@ -49,7 +55,10 @@ pub(crate) fn run(
     patience: Patience,
     log: &Log,
 ) -> Outcome {
-    let proven_before = engine.ledger.proven.and_then(|last| engine.model(last.generation));
+    let proven_before = engine
+        .ledger
+        .proven
+        .and_then(|last| engine.model(last.generation));
     let against = proven_before.unwrap_or_default();
     match prove(engine, target, before, &against, patience, log) {
         Ok(()) => {
@@ -57,6 +66,7 @@ pub(crate) fn run(
             Outcome::Applied
         }
         Err(Unproven::NotRunning(why)) => ended(log, Outcome::ReloadFailedFilesKept, why),
+        Err(Unproven::Hung(why)) => ended(log, Outcome::ReloadUnknown, why),
         Err(Unproven::Unknown(why)) => {
             engine.ledger.unsettled = true;
             ended(log, Outcome::ReloadUnknown, why)
@@ -93,8 +103,10 @@ fn prove(
     let questions = engine.questions();
     reload::wait_until_booted(asterisk, deadline, patience, log)?;
     let pjsip = reload::pjsip(asterisk, deadline, log);
-    if let Err(error @ (ReloadError::NotRunning(_) | ReloadError::Unknown { .. })) = pjsip {
-        return Err(error.into());
+    if let Err(error) = &pjsip
+        && error.ends_the_attempt()
+    {
+        return Err(error.clone().into());
     }
     let earlier: Vec<&Model> = before.iter().map(Arc::as_ref).collect();
     let expected = Expected {
@@ -108,7 +120,9 @@ fn prove(
     let (pjsip_held, dialplan, dialplan_held) = std::thread::scope(|scope| {
         let reading = scope.spawn(|| span.in_scope(|| verify::pjsip(questions, &expected, log)));
         let dialplan = reload::dialplan(asterisk, deadline, log);
-        let held = dialplan.is_ok().then(|| verify::dialplan(questions, &expected, log));
+        let held = dialplan
+            .is_ok()
+            .then(|| verify::dialplan(questions, &expected, log));
         (reading.join(), dialplan, held)
     });
     let mut mismatches = Vec::new();
@@ -125,7 +139,11 @@ fn prove(
     if pjsip_said.is_none() && dialplan_said.is_none() && mismatches.is_empty() {
         return Ok(());
     }
-    Err(Unproven::Failed(failure(pjsip_said, dialplan_said, &mismatches)))
+    Err(Unproven::Failed(failure(
+        pjsip_said,
+        dialplan_said,
+        &mismatches,
+    )))
 }
 
 /// What is wrong with a reload, apart from the mismatches that it led to.
@@ -136,7 +154,7 @@ fn collect(
 ) -> Result<Option<String>, Unproven> {
     let said = match reload {
         Ok(()) => None,
-        Err(error @ (ReloadError::NotRunning(_) | ReloadError::Unknown { .. })) => {
+        Err(error) if error.ends_the_attempt() => {
             return Err(error.into());
         }
         Err(error) => Some(chain(&error)),
@@ -154,11 +172,17 @@ fn failure(pjsip: Option<String>, dialplan: Option<String>, mismatches: &[Mismat
     let mut parts = Vec::new();
     if pjsip.is_some() || dialplan.is_some() {
         let told = |said: Option<String>| said.unwrap_or_else(|| "was reloaded".to_owned());
-        parts.push(format!("PJSIP: {}. Dialplan: {}", told(pjsip), told(dialplan)));
+        parts.push(format!(
+            "PJSIP: {}. Dialplan: {}",
+            told(pjsip),
+            told(dialplan)
+        ));
     }
     if !mismatches.is_empty() {
         let summary = verify::summary(mismatches);
-        parts.push(format!("Asterisk does not hold the new configuration: {summary}"));
+        parts.push(format!(
+            "Asterisk does not hold the new configuration: {summary}"
+        ));
     }
     parts.join(". ")
 }
@@ -168,6 +192,7 @@ impl From<ReloadError> for Unproven {
         let text = chain(&error);
         match error {
             ReloadError::NotRunning(_) => Self::NotRunning(text),
+            ReloadError::Hung(_) => Self::Hung(text),
             ReloadError::Unknown { .. } => Self::Unknown(text),
             ReloadError::NoSuchCommand { .. } | ReloadError::Failed { .. } => Self::Failed(text),
         }
@@ -218,7 +243,9 @@ fn roll_back(
     };
     let revision = last.generation.revision;
     let action = format!("load revision {revision}, the last proven one");
-    let restored = match log.step(Phase::RollingBack, action, || engine.target(last.generation)) {
+    let restored = match log.step(Phase::RollingBack, action, || {
+        engine.target(last.generation)
+    }) {
         Ok(target) => target,
         Err(error) => return rollback_failed(log, &chain(&error)),
     };
@@ -234,7 +261,14 @@ fn roll_back(
     }
     let mut before = before.to_vec();
     before.push(Arc::clone(&failed.model));
-    rolled_back(engine, &restored, &before, &failed.model, Patience::Running, log)
+    rolled_back(
+        engine,
+        &restored,
+        &before,
+        &failed.model,
+        Patience::Running,
+        log,
+    )
 }
 
 /// Goes on from the restored files, which replaced those of `failed`.
@@ -251,7 +285,9 @@ pub(crate) fn rolled_back(
             proven(engine, restored);
             Outcome::RolledBack
         }
-        Err(Unproven::NotRunning(why) | Unproven::Failed(why)) => rollback_failed(log, &why),
+        Err(Unproven::NotRunning(why) | Unproven::Hung(why) | Unproven::Failed(why)) => {
+            rollback_failed(log, &why)
+        }
         Err(Unproven::Unknown(why)) => {
             engine.ledger.unsettled = true;
             rollback_failed(log, &why)

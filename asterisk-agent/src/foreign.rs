@@ -40,23 +40,37 @@ pub(crate) fn list(live: &Live) -> Result<Vec<String>, FileError> {
 }
 
 fn is_foreign(name: &str, ours: &str) -> bool {
-    let conf = std::path::Path::new(name).extension().is_some_and(|extension| extension == "conf");
+    let conf = std::path::Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "conf");
     conf && !name.starts_with('.') && name != ours
 }
 
 /// Looks through all foreign files for what is ours by `model`.
 pub(crate) fn scan(live: &Live, model: &Model) -> Result<Findings, FileError> {
-    let mut findings = Findings { files: list(live)?, ..Findings::default() };
+    let mut findings = Findings {
+        files: list(live)?,
+        ..Findings::default()
+    };
     for (slot, place) in live.places() {
-        for name in place.dir.names()?.iter().filter(|name| is_foreign(name, place.name)) {
+        for name in place
+            .dir
+            .names()?
+            .iter()
+            .filter(|name| is_foreign(name, place.name))
+        {
             let path = place.dir.join(name).display().to_string();
-            findings.notes.push(format!("Asterisk also includes {path}, which is not managed"));
+            findings.notes.push(format!(
+                "Asterisk also includes {path}, which is not managed"
+            ));
             match place.dir.read(name, BUNDLE_BYTES_MAX) {
                 Ok(Some(bytes)) => look_through(&mut findings, slot, &path, &bytes, model),
                 Ok(None) => {}
                 Err(error) => {
                     let said = crate::steps::chain(&error);
-                    findings.notes.push(format!("it cannot be looked through: {said}"));
+                    findings
+                        .notes
+                        .push(format!("it cannot be looked through: {said}"));
                 }
             }
         }
@@ -114,7 +128,10 @@ mod tests {
     fn harmless_files_are_only_reported() {
         for (slot, text) in [
             (Slot::PjsipEndpoints, "[trunk]\ntype=endpoint\n"),
-            (Slot::DialplanRouting, "[from-gsm]\nexten => s,1,NoOp()\n[1000]\n"),
+            (
+                Slot::DialplanRouting,
+                "[from-gsm]\nexten => s,1,NoOp()\n[1000]\n",
+            ),
         ] {
             let findings = found(slot, text);
             assert_eq!((findings.files.len(), findings.conflicts.len()), (1, 0));
@@ -128,8 +145,16 @@ mod tests {
             (Slot::PjsipEndpoints, "[trunk]\n[1000]\ntype=aor\n", "1000"),
             (Slot::PjsipEndpoints, " [1000](+)\ncontext=evil\n", "1000"),
             (Slot::PjsipEndpoints, "[1000](!)\n", "1000"),
-            (Slot::PjsipEndpoints, "[Synergy-Generation]\n", "Synergy-Generation"),
-            (Slot::DialplanRouting, "[synergy-internal](+)\n", "synergy-internal"),
+            (
+                Slot::PjsipEndpoints,
+                "[Synergy-Generation]\n",
+                "Synergy-Generation",
+            ),
+            (
+                Slot::DialplanRouting,
+                "[synergy-internal](+)\n",
+                "synergy-internal",
+            ),
         ] {
             let conflicts = found(slot, text).conflicts;
             assert_eq!(conflicts.len(), 1, "{text}");

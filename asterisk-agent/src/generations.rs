@@ -60,14 +60,23 @@ impl Generations {
     /// Every stored generation, by revision; one whose manifest cannot be read only fences.
     pub(crate) fn all(&self) -> Result<BTreeMap<Revision, Option<Generation>>, FileError> {
         let names = self.dir.names()?;
-        let revisions = names.iter().filter_map(|name| name.parse().ok()).map(Revision);
-        Ok(revisions.map(|revision| (revision, self.generation(revision))).collect())
+        let revisions = names
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .map(Revision);
+        Ok(revisions
+            .map(|revision| (revision, self.generation(revision)))
+            .collect())
     }
 
     fn generation(&self, revision: Revision) -> Option<Generation> {
         let stored = self.stored(revision).ok()?;
         let digest = stored.manifest.digest();
-        Some(Generation { revision, digest, apply_id: stored.apply_id })
+        Some(Generation {
+            revision,
+            digest,
+            apply_id: stored.apply_id,
+        })
     }
 
     /// Stores a bundle, durably, under a revision that is not there yet.
@@ -97,7 +106,11 @@ impl Generations {
         for (slot, bytes) in &bundle.files {
             dir.write_new(slot.name(), PRIVATE, bytes)?;
         }
-        let stored = Stored { apply_id, revision, manifest: bundle.manifest() };
+        let stored = Stored {
+            apply_id,
+            revision,
+            manifest: bundle.manifest(),
+        };
         let json = serde_json::to_vec_pretty(&stored).unwrap_or_default();
         dir.write_new(MANIFEST, PRIVATE, &json)?;
         dir.sync()?;
@@ -127,7 +140,11 @@ impl Generations {
     }
 
     /// The bundle of a generation, if it still is what was staged.
-    pub(crate) fn load(&self, revision: Revision, digest: Digest) -> Result<Bundle, GenerationError> {
+    pub(crate) fn load(
+        &self,
+        revision: Revision,
+        digest: Digest,
+    ) -> Result<Bundle, GenerationError> {
         let stored = self.stored(revision)?;
         let dir = self.existing(revision)?;
         let mut files = BTreeMap::new();
@@ -136,16 +153,26 @@ impl Generations {
                 files.insert(slot, bytes);
             }
         }
-        let bundle = Bundle { files, reserved_numbers: stored.manifest.reserved_numbers.clone() };
+        let bundle = Bundle {
+            files,
+            reserved_numbers: stored.manifest.reserved_numbers.clone(),
+        };
         let sound = bundle.manifest() == stored.manifest && stored.manifest.digest() == digest;
-        if sound { Ok(bundle) } else { Err(GenerationError::Damaged(revision)) }
+        if sound {
+            Ok(bundle)
+        } else {
+            Err(GenerationError::Damaged(revision))
+        }
     }
 
     /// Removes all but the last ten and those in `used`.
     pub(crate) fn prune(&self, used: &[Revision]) -> Result<(), FileError> {
         let stored: Vec<_> = self.all()?.into_keys().collect();
         let surplus = stored.len().saturating_sub(KEPT);
-        for revision in stored[..surplus].iter().filter(|revision| !used.contains(revision)) {
+        for revision in stored[..surplus]
+            .iter()
+            .filter(|revision| !used.contains(revision))
+        {
             self.dir.remove_dir(&revision.to_string())?;
         }
         Ok(())
@@ -157,8 +184,13 @@ mod tests {
     use super::*;
 
     fn bundle(text: &str) -> Bundle {
-        let files = Slot::ALL.map(|slot| (slot, text.as_bytes().to_vec())).into();
-        Bundle { files, reserved_numbers: vec![1000..=1999] }
+        let files = Slot::ALL
+            .map(|slot| (slot, text.as_bytes().to_vec()))
+            .into();
+        Bundle {
+            files,
+            reserved_numbers: vec![1000..=1999],
+        }
     }
 
     fn generations(dir: &tempfile::TempDir) -> Generations {
@@ -171,7 +203,9 @@ mod tests {
         let generations = generations(&dir);
         let bundle = bundle("x");
         let digest = bundle.manifest().digest();
-        generations.store(ApplyId(uuid::Uuid::nil()), Revision(3), &bundle).unwrap();
+        generations
+            .store(ApplyId(uuid::Uuid::nil()), Revision(3), &bundle)
+            .unwrap();
         assert!(generations.load(Revision(3), digest).unwrap() == bundle);
         assert!(matches!(
             generations.load(Revision(4), digest),
@@ -190,10 +224,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = generations(&dir);
         for revision in 1..=15 {
-            store.store(ApplyId(uuid::Uuid::nil()), Revision(revision), &bundle("x")).unwrap();
+            store
+                .store(ApplyId(uuid::Uuid::nil()), Revision(revision), &bundle("x"))
+                .unwrap();
         }
         store.prune(&[Revision(2)]).unwrap();
-        let kept: Vec<_> = store.all().unwrap().into_keys().map(|revision| revision.0).collect();
+        let kept: Vec<_> = store
+            .all()
+            .unwrap()
+            .into_keys()
+            .map(|revision| revision.0)
+            .collect();
         assert_eq!(kept, [2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     }
 
@@ -202,7 +243,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("7.tmp");
         std::fs::create_dir(&inner).unwrap();
-        Dir::open(&inner).unwrap().replace("pjsip_endpoints", b"half").unwrap();
+        Dir::open(&inner)
+            .unwrap()
+            .replace("pjsip_endpoints", b"half")
+            .unwrap();
         assert!(generations(&dir).all().unwrap().is_empty());
         assert!(!inner.exists());
     }

@@ -37,7 +37,10 @@ pub(crate) struct Service {
 impl Service {
     /// On behalf of `agent`.
     pub(crate) fn new(agent: Arc<Agent>) -> Self {
-        Self { agent, upload: Semaphore::new(1) }
+        Self {
+            agent,
+            upload: Semaphore::new(1),
+        }
     }
 
     async fn receive(&self, mut parts: Streaming<pb::StageRequest>) -> Result<(), Status> {
@@ -56,8 +59,9 @@ impl Service {
         }
         // Hashing some megabytes would hold up other connections.
         let ended = spawn_blocking(|| upload.end()).await;
-        let (header, bundle) =
-            ended.map_err(|error| Status::internal(error.to_string()))?.map_err(unusable)?;
+        let (header, bundle) = ended
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(unusable)?;
         let revision = header.revision;
         self.agent.stage(header, bundle).await.map_err(refused)?;
         tracing::info!(%revision, "bundle staged");
@@ -94,7 +98,11 @@ fn apply_request(request: &pb::ApplyRequest) -> Result<apply::Request, Malformed
 }
 
 fn revision(number: u64) -> Result<Revision, Malformed> {
-    if number == 0 { Err(Malformed("revisions begin with 1")) } else { Ok(Revision(number)) }
+    if number == 0 {
+        Err(Malformed("revisions begin with 1"))
+    } else {
+        Ok(Revision(number))
+    }
 }
 
 #[tonic::async_trait]
@@ -105,7 +113,9 @@ impl AgentRpc for Service {
     ) -> Result<Response<pb::AgentStatus>, Status> {
         let agent = Arc::clone(&self.agent);
         let status = spawn_blocking(move || status::read(&agent)).await;
-        status.map(Response::new).map_err(|error| Status::internal(error.to_string()))
+        status
+            .map(Response::new)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 
     async fn stage(
@@ -118,7 +128,9 @@ impl AgentRpc for Service {
             .map_err(|_| Status::aborted("another bundle is being uploaded"))?;
         match timeout(UPLOAD_DEADLINE, self.receive(request.into_inner())).await {
             Ok(received) => received.map(|()| Response::new(pb::StageResponse {})),
-            Err(_) => Err(Status::deadline_exceeded("the upload took too long; nothing was staged")),
+            Err(_) => Err(Status::deadline_exceeded(
+                "the upload took too long; nothing was staged",
+            )),
         }
     }
 
@@ -142,10 +154,14 @@ impl AgentRpc for Service {
         request: Request<pb::GetApplyRequest>,
     ) -> Result<Response<pb::ApplyRecord>, Status> {
         let apply_id = wire::apply_id(&request.get_ref().apply_id).map_err(malformed)?;
-        let found: Option<ApplyRecord> =
-            self.agent.record(apply_id).map_err(|error| Status::internal(chain(&error)))?;
+        let found: Option<ApplyRecord> = self
+            .agent
+            .record(apply_id)
+            .map_err(|error| Status::internal(chain(&error)))?;
         let unknown = || Status::not_found("this agent never started such an apply");
-        found.map(|record| Response::new(record.into())).ok_or_else(unknown)
+        found
+            .map(|record| Response::new(record.into()))
+            .ok_or_else(unknown)
     }
 }
 
@@ -155,12 +171,18 @@ fn lost() -> Status {
     Status::unknown("the agent lost its engine during the apply; ask for its record again")
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
 fn malformed(error: Malformed) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
 fn unusable(error: UploadError) -> Status {
     let code = match error {
         UploadError::TooLarge => Code::ResourceExhausted,
@@ -174,7 +196,10 @@ fn unusable(error: UploadError) -> Status {
     Status::new(code, error.to_string())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function in map_err"
+)]
 fn refused(refusal: Refusal) -> Status {
     let code = match &refusal {
         Refusal::Busy(_) => Code::Aborted,

@@ -87,8 +87,17 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Of an agent that has never applied anything.
     fn first() -> Self {
-        let owed = Owed { everything: true, aors: BTreeSet::new() };
-        Self { live: None, proven: None, owed, unsettled: false, last: None }
+        let owed = Owed {
+            everything: true,
+            aors: BTreeSet::new(),
+        };
+        Self {
+            live: None,
+            proven: None,
+            owed,
+            unsettled: false,
+            last: None,
+        }
     }
 }
 
@@ -158,7 +167,10 @@ impl Journal {
     pub(crate) fn write(&mut self, intent: &Intent) -> Result<(), JournalError> {
         let before = self.intent.metadata()?.len();
         let line = sealed(intent);
-        let written = self.intent.write_all(&line).and_then(|()| self.intent.sync_data());
+        let written = self
+            .intent
+            .write_all(&line)
+            .and_then(|()| self.intent.sync_data());
         if written.is_err() {
             // Half a line would spoil the next one.
             self.intent.set_len(before)?;
@@ -174,13 +186,21 @@ impl Journal {
     /// The last intent; `None` when no apply was under way.
     pub(crate) fn read(&mut self) -> Result<Option<Intent>, JournalError> {
         let mut bytes = Vec::new();
-        self.dir.append(INTENT)?.take(STATE_BYTES_MAX).read_to_end(&mut bytes)?;
+        self.dir
+            .append(INTENT)?
+            .take(STATE_BYTES_MAX)
+            .read_to_end(&mut bytes)?;
         // What stands behind the last line end was cut off while it was written.
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let whole = bytes
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |end| end + 1);
         if whole < bytes.len() {
             self.intent.set_len(whole as u64)?;
         }
-        let Some(lines) = bytes[..whole].strip_suffix(b"\n") else { return Ok(None) };
+        let Some(lines) = bytes[..whole].strip_suffix(b"\n") else {
+            return Ok(None);
+        };
         let mut last = None;
         for line in lines.split(|&byte| byte == b'\n') {
             last = Some(unsealed(line).ok_or(JournalError::Damaged(INTENT))?);
@@ -254,11 +274,24 @@ mod tests {
         };
         let old = BTreeMap::from([
             (Slot::PjsipEndpoints, Old::Absent),
-            (Slot::DialplanRouting, Old::Generation(Revision(6), Digest([6; 32]))),
+            (
+                Slot::DialplanRouting,
+                Old::Generation(Revision(6), Digest([6; 32])),
+            ),
         ]);
-        let owed = Owed { everything: false, aors: BTreeSet::from(["1000".to_owned()]) };
+        let owed = Owed {
+            everything: false,
+            aors: BTreeSet::from(["1000".to_owned()]),
+        };
         let direction = Direction::Forward;
-        Intent { phase, direction, new: generation, old, owed, record }
+        Intent {
+            phase,
+            direction,
+            new: generation,
+            old,
+            owed,
+            record,
+        }
     }
 
     #[test]
@@ -287,7 +320,11 @@ mod tests {
             state.replace(INTENT, &bytes).unwrap();
             let phase = journal(&dir).read().unwrap().unwrap().phase;
             let whole = length == second.len();
-            let expected = if whole { IntentPhase::Switched } else { IntentPhase::Prepared };
+            let expected = if whole {
+                IntentPhase::Switched
+            } else {
+                IntentPhase::Prepared
+            };
             assert_eq!(phase, expected, "cut at {length}");
         }
     }
@@ -305,7 +342,10 @@ mod tests {
             assert!(journal(&dir).read().is_err(), "flipped at {index}");
         }
         state.replace(LEDGER, b"{}\n").unwrap();
-        assert!(matches!(journal(&dir).ledger(), Err(JournalError::Damaged(LEDGER))));
+        assert!(matches!(
+            journal(&dir).ledger(),
+            Err(JournalError::Damaged(LEDGER))
+        ));
     }
 
     #[test]

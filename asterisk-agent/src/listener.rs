@@ -47,7 +47,11 @@ impl Material {
     pub(crate) fn read(files: TlsFiles, portal: Identity) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
         let config = Arc::new(files.server_config(&portal)?);
-        Ok(Self { files, portal, current: Mutex::new((stamps, config)) })
+        Ok(Self {
+            files,
+            portal,
+            current: Mutex::new((stamps, config)),
+        })
     }
 
     /// What new connections are served with. Material that cannot be used leaves the old in force.
@@ -75,7 +79,9 @@ fn stamps(files: &TlsFiles) -> Stamps {
         let metadata = std::fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };
-    let paths = [&files.ca, &files.cert, &files.key].into_iter().chain(&files.crl);
+    let paths = [&files.ca, &files.cert, &files.key]
+        .into_iter()
+        .chain(&files.crl);
     paths.map(stamp).collect()
 }
 
@@ -152,7 +158,10 @@ pub(crate) async fn accept(
             match timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => match places.try_acquire_owned() {
                     Ok(place) => {
-                        let connection = Connection { stream, _place: place };
+                        let connection = Connection {
+                            stream,
+                            _place: place,
+                        };
                         connections.send(Ok(connection)).await.ok();
                     }
                     Err(_) => tracing::warn!(%peer, "connection refused: too many are open"),

@@ -30,7 +30,9 @@ impl Place {
 
     fn is_leftover(&self, name: &str) -> bool {
         name.starts_with(&format!(".{}.", self.name))
-            && Path::new(name).extension().is_some_and(|extension| extension == "tmp")
+            && Path::new(name)
+                .extension()
+                .is_some_and(|extension| extension == "tmp")
     }
 }
 
@@ -78,7 +80,12 @@ impl Live {
     /// Removes whatever an interrupted switch left beside the files.
     pub(crate) fn remove_leftovers(&self) -> Result<(), FileError> {
         for (_, place) in self.places() {
-            for name in place.dir.names()?.iter().filter(|name| place.is_leftover(name)) {
+            for name in place
+                .dir
+                .names()?
+                .iter()
+                .filter(|name| place.is_leftover(name))
+            {
                 place.dir.remove(name)?;
             }
         }

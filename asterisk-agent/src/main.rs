@@ -16,5 +16,7 @@ async fn main() -> anyhow::Result<()> {
     Arguments::parse();
     shared::telemetry::init();
     let config = Config::read(&process_env)?;
-    asterisk_agent::serve(config).await.context("asterisk-agent ends")
+    asterisk_agent::serve(config)
+        .await
+        .context("asterisk-agent ends")
 }

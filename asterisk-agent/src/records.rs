@@ -35,14 +35,18 @@ impl Records {
     /// Removes all but the newest.
     pub(crate) fn prune(&self) -> Result<(), FileError> {
         let names = self.dir.names()?;
-        let Some(surplus) = names.len().checked_sub(KEPT + 1) else { return Ok(()) };
+        let Some(surplus) = names.len().checked_sub(KEPT + 1) else {
+            return Ok(());
+        };
         let mut dated = Vec::with_capacity(names.len());
         for name in names {
             let stat = self.dir.stat(&name)?;
             dated.push((stat.map(|stat| (stat.st_mtime, stat.st_mtime_nsec)), name));
         }
         dated.sort_unstable();
-        dated[..=surplus].iter().try_for_each(|(_, name)| self.dir.remove(name))
+        dated[..=surplus]
+            .iter()
+            .try_for_each(|(_, name)| self.dir.remove(name))
     }
 }
 

@@ -79,7 +79,13 @@ pub(crate) fn files(engine: &mut Engine) -> Result<Option<Unfinished>, RecoverEr
     }
     let before = engine.models_before().into_iter().flatten().collect();
     let target = complete_new(engine, &live, &intent, &log)?;
-    Ok(Some(Unfinished { log, direction: intent.direction, target, before, live }))
+    Ok(Some(Unfinished {
+        log,
+        direction: intent.direction,
+        target,
+        before,
+        live,
+    }))
 }
 
 fn restore_old(
@@ -91,7 +97,9 @@ fn restore_old(
     log.step_saying(Phase::Recovered, "restore the old files", || {
         let mut restored = Vec::new();
         for (slot, place) in live.places() {
-            let Some(old) = intent.old.get(&slot) else { continue };
+            let Some(old) = intent.old.get(&slot) else {
+                continue;
+            };
             match switch::restore(place, slot, old, &engine.state, intent.new.revision) {
                 Ok(true) => restored.push(slot.relative_path()),
                 Ok(false) => {}
@@ -127,15 +135,24 @@ fn complete_new(
         Ok(live.remove_leftovers()?)
     })?;
     engine.ledger.live = Some(intent.new);
-    let intent =
-        Intent { phase: IntentPhase::Switched, record: log.snapshot(), ..intent.clone() };
+    let intent = Intent {
+        phase: IntentPhase::Switched,
+        record: log.snapshot(),
+        ..intent.clone()
+    };
     engine.journal.write(&intent)?;
     Ok(target)
 }
 
 /// Brings the interrupted apply to its end. Asterisk may only just be starting.
 pub(crate) fn finish(engine: &mut Engine, unfinished: &Unfinished) -> Outcome {
-    let Unfinished { log, direction, target, before, live } = unfinished;
+    let Unfinished {
+        log,
+        direction,
+        target,
+        before,
+        live,
+    } = unfinished;
     match direction {
         Direction::Forward => finish::run(engine, live, target, before, Patience::Starting, log),
         Direction::RollBack => {

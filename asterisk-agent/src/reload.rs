@@ -19,6 +19,12 @@ pub(crate) enum ReloadError {
     /// Nobody listens; the files are read when Asterisk starts.
     #[error("{0}; it reads the new files when it starts")]
     NotRunning(AsteriskError),
+    /// It accepts connections and does not answer; nothing was reloaded.
+    #[error(
+        "Asterisk runs but gave no answer within {} ms; it was not told to read the new files",
+        .0.as_millis()
+    )]
+    Hung(Duration),
     /// It was asked and gave no answer: the reload may still happen.
     #[error("Asterisk gave no answer to {command}: {reason}; it may still carry it out")]
     Unknown {
@@ -47,11 +53,25 @@ pub(crate) enum ReloadError {
 
 impl ReloadError {
     fn unknown(command: &Command, reason: impl Into<String>) -> Self {
-        Self::Unknown { command: command.to_string(), reason: reason.into() }
+        Self::Unknown {
+            command: command.to_string(),
+            reason: reason.into(),
+        }
     }
 
     fn failed(command: &Command, reason: impl Into<String>) -> Self {
-        Self::Failed { command: command.to_string(), reason: reason.into() }
+        Self::Failed {
+            command: command.to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether going on would only make matters worse: nobody listens, or a reload may still run.
+    pub(crate) fn ends_the_attempt(&self) -> bool {
+        match self {
+            Self::NotRunning(_) | Self::Hung(_) | Self::Unknown { .. } => true,
+            Self::NoSuchCommand { .. } | Self::Failed { .. } => false,
+        }
     }
 
     /// What an unanswered command means: only before it was sent is it certain that nothing
@@ -91,10 +111,15 @@ pub(crate) fn wait_until_booted(
             let error = match asterisk.run(&command, left.max(RETRY_PAUSE)) {
                 Ok(answer) if answers::has_booted(&answer) => return (Ok(()), answer),
                 Ok(answer) => ReloadError::failed(&command, answer.trim()),
+                Err(AsteriskError::TimedOut(after)) => ReloadError::Hung(after),
                 Err(error) => ReloadError::unanswered(&command, error),
             };
-            let absent = matches!(error, ReloadError::NotRunning(_));
-            if left.is_zero() || (absent && patience == Patience::Running) {
+            let is_final = match error {
+                ReloadError::NotRunning(_) => patience == Patience::Running,
+                ReloadError::Hung(_) => true,
+                _ => false,
+            };
+            if is_final || left.is_zero() {
                 return failing(error);
             }
             std::thread::sleep(RETRY_PAUSE);
@@ -115,7 +140,13 @@ pub(crate) fn pjsip(
                 "Asterisk has no command `pjsip reload`: cli_aliases.conf or res_clialiases.so is \
                  missing; `module reload res_pjsip.so` was used instead",
             );
-            reload(asterisk, &Command::ModuleReloadPjsip, deadline, reading, log)
+            reload(
+                asterisk,
+                &Command::ModuleReloadPjsip,
+                deadline,
+                reading,
+                log,
+            )
         }
         other => other,
     }
@@ -127,7 +158,13 @@ pub(crate) fn dialplan(
     deadline: Duration,
     log: &Log,
 ) -> Result<(), ReloadError> {
-    reload(asterisk, &Command::DialplanReload, deadline, answers::dialplan_reload, log)
+    reload(
+        asterisk,
+        &Command::DialplanReload,
+        deadline,
+        answers::dialplan_reload,
+        log,
+    )
 }
 
 fn reload(
@@ -154,7 +191,10 @@ fn reload(
                 }
                 ReloadAnswer::InProgress => ReloadError::unknown(command, answer.trim()),
                 ReloadAnswer::Refused(AnswerError::NoSuchCommand(reason)) => {
-                    ReloadError::NoSuchCommand { command: command.to_string(), reason }
+                    ReloadError::NoSuchCommand {
+                        command: command.to_string(),
+                        reason,
+                    }
                 }
                 ReloadAnswer::Refused(refusal) => ReloadError::failed(command, chain(&refusal)),
             };
@@ -192,7 +232,10 @@ mod tests {
     fn a_reload_that_never_gets_its_turn_is_unknown() {
         let busy = "A module reload request is already in progress; please be patient\n";
         let script = Script::answering(&vec![Ok(busy); 100]);
-        assert!(matches!(pjsip_with(&script), Err(ReloadError::Unknown { .. })));
+        assert!(matches!(
+            pjsip_with(&script),
+            Err(ReloadError::Unknown { .. })
+        ));
     }
 
     #[test]
@@ -202,7 +245,10 @@ mod tests {
         let script = Script::answering(&[Ok(missing), Ok(done)]);
         let log = log();
         assert_eq!(pjsip(&script, DEADLINE, &log), Ok(()));
-        assert_eq!(script.asked(), [Command::PjsipReload, Command::ModuleReloadPjsip]);
+        assert_eq!(
+            script.asked(),
+            [Command::PjsipReload, Command::ModuleReloadPjsip]
+        );
         assert!(log.snapshot().notes[0].contains("cli_aliases.conf"));
     }
 
@@ -214,14 +260,17 @@ mod tests {
             (Err(AsteriskError::Broken("x".into())), "unknown"),
             (Err(AsteriskError::NotRunning("x".into())), "not running"),
             (Err(AsteriskError::Unusable("x".into())), "failed"),
-            (Ok("You don't have permissions to run 'pjsip reload' command\n"), "failed"),
+            (
+                Ok("You don't have permissions to run 'pjsip reload' command\n"),
+                "failed",
+            ),
             (Ok("No such module 'res_pjsip.so'\n"), "failed"),
         ] {
             let script = Script::answering(&[answer.clone()]);
             let found = match pjsip_with(&script) {
                 Ok(()) => "done",
                 Err(ReloadError::NotRunning(_)) => "not running",
-                Err(ReloadError::Unknown { .. }) => "unknown",
+                Err(ReloadError::Unknown { .. } | ReloadError::Hung(_)) => "unknown",
                 Err(ReloadError::Failed { .. } | ReloadError::NoSuchCommand { .. }) => "failed",
             };
             assert_eq!(found, expected, "{answer:?}");
@@ -236,6 +285,9 @@ mod tests {
         let script = Script::answering(&[absent(), early, booted]);
         let waited = wait_until_booted(&script, DEADLINE, Patience::Starting, &log());
         assert_eq!(waited, Ok(()));
+        let script = Script::answering(&[Err(AsteriskError::TimedOut(DEADLINE))]);
+        let waited = wait_until_booted(&script, DEADLINE, Patience::Starting, &log());
+        assert_eq!(waited, Err(ReloadError::Hung(DEADLINE)));
         let script = Script::answering(&[absent()]);
         let waited = wait_until_booted(&script, DEADLINE, Patience::Running, &log());
         assert!(matches!(waited, Err(ReloadError::NotRunning(_))));

@@ -131,7 +131,9 @@ fn listen(config: &Config) -> Result<TcpListener, ServeError> {
 
 /// Tells systemd at half its interval that the reactor still turns.
 async fn watchdog() {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return };
+    let Some(interval) = sd_notify::watchdog_enabled() else {
+        return;
+    };
     let mut ticks = tokio::time::interval(interval / 2);
     loop {
         ticks.tick().await;

@@ -89,7 +89,10 @@ impl Upload {
 
     fn announced_size(&self, slot: Slot) -> u64 {
         let files = &self.header.manifest.files;
-        files.iter().find(|file| file.slot == slot).map_or(0, |file| file.size)
+        files
+            .iter()
+            .find(|file| file.slot == slot)
+            .map_or(0, |file| file.size)
     }
 
     /// The complete bundle.
@@ -104,7 +107,13 @@ impl Upload {
             }
         }
         let reserved_numbers = self.header.manifest.reserved_numbers.clone();
-        Ok((self.header, Bundle { files: self.files, reserved_numbers }))
+        Ok((
+            self.header,
+            Bundle {
+                files: self.files,
+                reserved_numbers,
+            },
+        ))
     }
 }
 
@@ -149,16 +158,45 @@ mod tests {
     #[test]
     fn whatever_differs_from_the_header_is_refused() {
         let redigest = |header: &mut Header| header.digest = header.manifest.digest();
-        assert_eq!(error(|h| { h.manifest.files.pop(); }), UploadError::WrongSlots);
-        assert_eq!(error(|h| h.manifest.files.swap(0, 1)), UploadError::WrongSlots);
-        assert_eq!(error(|h| h.manifest.files[1] = h.manifest.files[0]), UploadError::WrongSlots);
-        assert_eq!(error(|h| h.manifest.files[0].size = u64::MAX), UploadError::TooLarge);
-        assert_eq!(error(|h| h.digest = Digest([0; 32])), UploadError::WrongDigest);
-        let longer = |h: &mut Header| { h.manifest.files[0].size += 1; redigest(h); };
+        assert_eq!(
+            error(|h| {
+                h.manifest.files.pop();
+            }),
+            UploadError::WrongSlots
+        );
+        assert_eq!(
+            error(|h| h.manifest.files.swap(0, 1)),
+            UploadError::WrongSlots
+        );
+        assert_eq!(
+            error(|h| h.manifest.files[1] = h.manifest.files[0]),
+            UploadError::WrongSlots
+        );
+        assert_eq!(
+            error(|h| h.manifest.files[0].size = u64::MAX),
+            UploadError::TooLarge
+        );
+        assert_eq!(
+            error(|h| h.digest = Digest([0; 32])),
+            UploadError::WrongDigest
+        );
+        let longer = |h: &mut Header| {
+            h.manifest.files[0].size += 1;
+            redigest(h);
+        };
         assert_eq!(error(longer), UploadError::WrongSize(Slot::PjsipEndpoints));
-        let shorter = |h: &mut Header| { h.manifest.files[1].size -= 1; redigest(h); };
-        assert_eq!(error(shorter), UploadError::WrongSize(Slot::DialplanRouting));
-        let other = |h: &mut Header| { h.manifest.files[0].sha256 = Digest([1; 32]); redigest(h); };
+        let shorter = |h: &mut Header| {
+            h.manifest.files[1].size -= 1;
+            redigest(h);
+        };
+        assert_eq!(
+            error(shorter),
+            UploadError::WrongSize(Slot::DialplanRouting)
+        );
+        let other = |h: &mut Header| {
+            h.manifest.files[0].sha256 = Digest([1; 32]);
+            redigest(h);
+        };
         assert_eq!(error(other), UploadError::WrongHash(Slot::PjsipEndpoints));
         #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
         let range = |h: &mut Header| h.manifest.reserved_numbers.push(2..=1);
@@ -169,7 +207,13 @@ mod tests {
     fn chunks_have_a_limit() {
         let mut upload = Upload::begin(header(&bundle(&[1000]))).ok().unwrap();
         let large = vec![b'x'; CHUNK_BYTES_MAX + 1];
-        assert_eq!(upload.take(Slot::PjsipEndpoints, &large), Err(UploadError::WrongChunk));
-        assert_eq!(upload.take(Slot::PjsipEndpoints, &[]), Err(UploadError::WrongChunk));
+        assert_eq!(
+            upload.take(Slot::PjsipEndpoints, &large),
+            Err(UploadError::WrongChunk)
+        );
+        assert_eq!(
+            upload.take(Slot::PjsipEndpoints, &[]),
+            Err(UploadError::WrongChunk)
+        );
     }
 }

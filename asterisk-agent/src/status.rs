@@ -44,10 +44,19 @@ fn probe(agent: &Agent) -> pb::AsteriskStatus {
     let deadline = agent.config.asterisk.query_deadline.min(PROBE_DEADLINE_MAX);
     match agent.asterisk.run(&Command::Version, deadline) {
         Ok(answer) => match answers::version(&answer) {
-            Ok(version) => pb::AsteriskStatus { answering: true, detail: version },
-            Err(error) => pb::AsteriskStatus { answering: true, detail: chain(&error) },
+            Ok(version) => pb::AsteriskStatus {
+                answering: true,
+                detail: version,
+            },
+            Err(error) => pb::AsteriskStatus {
+                answering: true,
+                detail: chain(&error),
+            },
         },
-        Err(error) => pb::AsteriskStatus { answering: false, detail: chain(&error) },
+        Err(error) => pb::AsteriskStatus {
+            answering: false,
+            detail: chain(&error),
+        },
     }
 }
 
@@ -66,7 +75,9 @@ fn look_at_files(agent: &Agent, standing: &Standing) -> (Vec<String>, Vec<String
     if standing.running.is_none() {
         match drift_warning(agent, standing, &live) {
             Ok(warning) => warnings.extend(warning),
-            Err(error) => warnings.push(format!("the live files cannot be read: {}", chain(&error))),
+            Err(error) => {
+                warnings.push(format!("the live files cannot be read: {}", chain(&error)))
+            }
         }
     }
     let foreign = foreign::list(&live).unwrap_or_else(|error| {
@@ -83,7 +94,9 @@ fn ledger_warnings(ledger: &Ledger) -> Vec<String> {
         && proven != Some(live)
     {
         let revision = live.revision;
-        warnings.push(format!("revision {revision} is live but was not proven to be in force"));
+        warnings.push(format!(
+            "revision {revision} is live but was not proven to be in force"
+        ));
     }
     if ledger.unsettled {
         warnings.push("a reload was given up and may still take effect: apply again".to_owned());
@@ -108,11 +121,17 @@ fn drift_warning(
     let generations = Dir::open(&agent.config.state_dir)?.existing_subdir("gen")?;
     let Ok(manifest) = Generations::looking(generations).manifest(generation.revision) else {
         let revision = generation.revision;
-        return Ok(Some(format!("revision {revision}, which is live, is not in the state directory")));
+        return Ok(Some(format!(
+            "revision {revision}, which is live, is not in the state directory"
+        )));
     };
     let drifted = drift::drifted(&live.read()?, Some(&manifest));
     let paths: Vec<_> = drifted.iter().map(|slot| slot.relative_path()).collect();
     Ok((!paths.is_empty()).then(|| {
-        format!("changed since revision {} was applied: {}", generation.revision, paths.join(", "))
+        format!(
+            "changed since revision {} was applied: {}",
+            generation.revision,
+            paths.join(", ")
+        )
     }))
 }

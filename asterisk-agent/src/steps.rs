@@ -21,7 +21,10 @@ pub(crate) type Saying<T, E> = (Result<T, E>, String);
 impl Log {
     /// Goes on with `record`.
     pub(crate) fn new(record: ApplyRecord, clock: Arc<dyn Clock>) -> Self {
-        Self { record: Arc::new(Mutex::new(record)), clock }
+        Self {
+            record: Arc::new(Mutex::new(record)),
+            clock,
+        }
     }
 
     /// The record, to read or to change. A thread that panicked while it held the lock has at
@@ -44,7 +47,11 @@ impl Log {
     ) -> Result<T, E> {
         self.step_saying(phase, action, || {
             let result = work();
-            let said = result.as_ref().err().map(|error| chain(error)).unwrap_or_default();
+            let said = result
+                .as_ref()
+                .err()
+                .map(|error| chain(error))
+                .unwrap_or_default();
             (result, said)
         })
     }

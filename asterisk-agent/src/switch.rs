@@ -11,7 +11,10 @@ use crate::journal::Old;
 use crate::live::{Files, Live, Place};
 
 /// Owner and group may read: Asterisk is in the directory's group.
-const LIVE_FILE: Create = Create { mode: 0o640, group_of_directory: true };
+const LIVE_FILE: Create = Create {
+    mode: 0o640,
+    group_of_directory: true,
+};
 
 /// The switch could not be made; everything is as it was, unless the text says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +38,9 @@ pub(crate) enum SwitchError {
 /// Writes a synced copy of every file beside its target. On failure no copy is left.
 pub(crate) fn prepare(live: &Live, revision: Revision, files: &Files) -> Result<(), FileError> {
     let prepared = live.places().try_for_each(|(slot, place)| {
-        let Some(bytes) = files.get(&slot) else { return Ok(()) };
+        let Some(bytes) = files.get(&slot) else {
+            return Ok(());
+        };
         let temporary = place.temporary(revision);
         place.dir.remove(&temporary)?;
         place.dir.write_new(&temporary, LIVE_FILE, bytes)?;
@@ -56,7 +61,9 @@ fn renew_mtime(place: &Place, temporary: &str) -> Result<(), FileError> {
         return Ok(());
     };
     if (old.st_mtime, old.st_mtime_nsec) == (new.st_mtime, new.st_mtime_nsec) {
-        place.dir.set_mtime(temporary, (new.st_mtime + 1, new.st_mtime_nsec))?;
+        place
+            .dir
+            .set_mtime(temporary, (new.st_mtime + 1, new.st_mtime_nsec))?;
     }
     Ok(())
 }
@@ -70,7 +77,9 @@ pub(crate) fn switch(
     old: &Files,
 ) -> Result<(), SwitchError> {
     let mut renamed = Vec::new();
-    let Err(failure) = rename_all(live, revision, files, &mut renamed) else { return Ok(()) };
+    let Err(failure) = rename_all(live, revision, files, &mut renamed) else {
+        return Ok(());
+    };
     let going_back = live
         .places()
         .filter(|(slot, _)| renamed.contains(slot))
@@ -92,7 +101,9 @@ fn rename_all(
     renamed: &mut Vec<Slot>,
 ) -> Result<(), SwitchError> {
     for (slot, place) in live.places() {
-        let Some(bytes) = files.get(&slot) else { continue };
+        let Some(bytes) = files.get(&slot) else {
+            continue;
+        };
         place.dir.rename(&place.temporary(revision), place.name)?;
         renamed.push(slot);
         place.dir.sync()?;
@@ -147,7 +158,9 @@ pub(crate) fn restore(
     if hash(&place.dir, &place.replaced())? == Some(*digest) {
         place.dir.rename(&place.replaced(), place.name)?;
     } else {
-        let kept = state.existing_subdir(kept_in.0)?.existing_subdir(&kept_in.1)?;
+        let kept = state
+            .existing_subdir(kept_in.0)?
+            .existing_subdir(&kept_in.1)?;
         let bytes = kept.read(slot.name(), u64::MAX - 1)?.unwrap_or_default();
         overwrite(place, revision, &bytes)?;
     }
@@ -156,7 +169,9 @@ pub(crate) fn restore(
 }
 
 fn hash(dir: &Dir, name: &str) -> Result<Option<Digest>, FileError> {
-    Ok(dir.read(name, u64::MAX - 1)?.map(|bytes| Digest::of(&bytes)))
+    Ok(dir
+        .read(name, u64::MAX - 1)?
+        .map(|bytes| Digest::of(&bytes)))
 }
 
 #[cfg(test)]
@@ -168,7 +183,9 @@ mod tests {
     use crate::verify::tests::directories;
 
     fn files(text: &str) -> Files {
-        Slot::ALL.map(|slot| (slot, text.as_bytes().to_vec())).into()
+        Slot::ALL
+            .map(|slot| (slot, text.as_bytes().to_vec()))
+            .into()
     }
 
     fn names(config: &Path) -> Vec<String> {
@@ -185,15 +202,24 @@ mod tests {
         let live = Live::open(dir.path()).unwrap();
         for (revision, text) in [(1, "one"), (2, "two"), (3, "six")] {
             let path = dir.path().join(Slot::PjsipEndpoints.relative_path());
-            let before = path.metadata().ok().map(|data| (data.mtime(), data.mtime_nsec()));
+            let before = path
+                .metadata()
+                .ok()
+                .map(|data| (data.mtime(), data.mtime_nsec()));
             prepare(&live, Revision(revision), &files(text)).unwrap();
             switch(&live, Revision(revision), &files(text), &Files::new()).unwrap();
             live.remove_leftovers().unwrap();
             assert!(live.read().unwrap() == files(text));
-            let after = path.metadata().ok().map(|data| (data.mtime(), data.mtime_nsec()));
+            let after = path
+                .metadata()
+                .ok()
+                .map(|data| (data.mtime(), data.mtime_nsec()));
             assert_ne!(before, after);
         }
-        assert_eq!(names(dir.path()), ["generated_endpoints.conf", "generated_routing.conf"]);
+        assert_eq!(
+            names(dir.path()),
+            ["generated_endpoints.conf", "generated_routing.conf"]
+        );
     }
 
     /// The second rename fails: the first is taken back, with bytes and time as they were.
@@ -212,7 +238,10 @@ mod tests {
         assert!(switch(&live, Revision(2), &files("new"), &files("old")).is_err());
         let after = path.metadata().unwrap();
         assert!(live.read().unwrap() == files("old"));
-        assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+        assert_eq!(
+            (before.ino(), before.mtime_nsec()),
+            (after.ino(), after.mtime_nsec())
+        );
         assert_eq!(names(dir.path()).len(), 2);
     }
 
@@ -250,7 +279,10 @@ mod tests {
         let dir = directories();
         let live = Live::open(dir.path()).unwrap();
         let victim = dir.path().join("victim");
-        Dir::open(dir.path()).unwrap().replace("victim", b"safe").unwrap();
+        Dir::open(dir.path())
+            .unwrap()
+            .replace("victim", b"safe")
+            .unwrap();
         let target = dir.path().join(Slot::PjsipEndpoints.relative_path());
         std::os::unix::fs::symlink(&victim, &target).unwrap();
         prepare(&live, Revision(2), &files("new")).unwrap();

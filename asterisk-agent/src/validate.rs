@@ -95,7 +95,9 @@ fn incomplete_objects(model: &Model) -> Vec<String> {
                 PjsipType::Auth => &["auth_type", "username", "realm", "password_digest"],
                 PjsipType::Aor => &["max_contacts"],
             };
-            let missing = required.iter().filter(|option| !options.contains_key(**option));
+            let missing = required
+                .iter()
+                .filter(|option| !options.contains_key(**option));
             let word = kind.word();
             findings.extend(missing.map(|option| format!("{word} [{name}] has no {option}")));
         }
@@ -104,7 +106,9 @@ fn incomplete_objects(model: &Model) -> Vec<String> {
 }
 
 fn unreadable_names(model: &Model) -> Vec<String> {
-    let objects = PjsipType::ALL.into_iter().flat_map(|kind| objects(model, kind).keys());
+    let objects = PjsipType::ALL
+        .into_iter()
+        .flat_map(|kind| objects(model, kind).keys());
     let names = objects.chain(model.contexts.keys());
     names
         .filter(|name| Name::new(name).is_none())
@@ -113,8 +117,12 @@ fn unreadable_names(model: &Model) -> Vec<String> {
 }
 
 fn odd_ranges(bundle: &Bundle) -> Vec<String> {
-    let odd = bundle.reserved_numbers.iter().filter(|range| range.is_empty());
-    odd.map(|range| format!("the reserved numbers {range:?} are no range")).collect()
+    let odd = bundle
+        .reserved_numbers
+        .iter()
+        .filter(|range| range.is_empty());
+    odd.map(|range| format!("the reserved numbers {range:?} are no range"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -164,15 +172,21 @@ mod tests {
         let said = refused(|text| text.replace("password_digest = MD5:", "password_digest = "));
         assert!(said.contains("bad value of password_digest"), "{said}");
         assert!(!said.contains("00000000"), "{said}");
-        let said = refused(|text| text.replace("1001", "a-name-that-is-longer-than-forty-characters"));
-        assert!(said.contains("cut names") || said.contains("not a step"), "{said}");
+        let said =
+            refused(|text| text.replace("1001", "a-name-that-is-longer-than-forty-characters"));
+        assert!(
+            said.contains("cut names") || said.contains("not a step"),
+            "{said}"
+        );
     }
 
     #[test]
     fn many_findings_are_cut_short() {
         let numbers: Vec<_> = (1000..1100).collect();
         let mut bundle = bundle(&numbers);
-        bundle.files.insert(Slot::DialplanRouting, b"[x]\n".to_vec());
+        bundle
+            .files
+            .insert(Slot::DialplanRouting, b"[x]\n".to_vec());
         let said = text(&bundle).err().unwrap().to_string();
         assert!(said.contains("more"), "{said}");
     }

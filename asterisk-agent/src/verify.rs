@@ -68,7 +68,10 @@ impl Questions<'_> {
         read: impl FnOnce(&str) -> Result<T, AnswerError>,
     ) -> Result<T, VerifyError> {
         let answer = self.asterisk.run(command, self.deadline)?;
-        read(&answer).map_err(|error| VerifyError::Answer { command: command.to_string(), error })
+        read(&answer).map_err(|error| VerifyError::Answer {
+            command: command.to_string(),
+            error,
+        })
     }
 }
 
@@ -117,11 +120,20 @@ pub(crate) fn summary(mismatches: &[Mismatch]) -> String {
             MismatchKind::Extra => "should not be there",
             MismatchKind::Different => "differs",
         };
-        format!("{} {} {kind} ({})", mismatch.object.name(), mismatch.name, mismatch.detail)
+        format!(
+            "{} {} {kind} ({})",
+            mismatch.object.name(),
+            mismatch.name,
+            mismatch.detail
+        )
     };
     let named: Vec<_> = mismatches.iter().take(NAMED_MAX).map(word).collect();
     let more = mismatches.len().saturating_sub(NAMED_MAX);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
     format!("{}{more}", named.join("; "))
 }
 
@@ -152,14 +164,32 @@ fn compare_names(
     let ours = objects(expected.model, kind);
     let object = kind.object_kind();
     for name in ours.keys().filter(|name| !held.contains(*name)) {
-        found.push(mismatch(object, name, MismatchKind::Missing, "not in Asterisk's list"));
+        found.push(mismatch(
+            object,
+            name,
+            MismatchKind::Missing,
+            "not in Asterisk's list",
+        ));
     }
     for name in held.iter().filter(|name| !ours.contains_key(*name)) {
-        let left_behind = expected.before.iter().any(|model| objects(model, kind).contains_key(name));
+        let left_behind = expected
+            .before
+            .iter()
+            .any(|model| objects(model, kind).contains_key(name));
         if left_behind {
-            found.push(mismatch(object, name, MismatchKind::Extra, "left from an earlier revision"));
+            found.push(mismatch(
+                object,
+                name,
+                MismatchKind::Extra,
+                "left from an earlier revision",
+            ));
         } else if expected.manifest.reserves(name) {
-            found.push(mismatch(object, name, MismatchKind::Extra, "a number of the portal"));
+            found.push(mismatch(
+                object,
+                name,
+                MismatchKind::Extra,
+                "a number of the portal",
+            ));
         }
     }
 }
@@ -185,12 +215,18 @@ fn compare_options(
     // A missing marker is reported like any other missing name.
     asked.extend(held.get(GENERATION_MARKER).and_then(|name| Name::new(name)));
     for command in Command::show_all(kind, &asked) {
-        let Command::Show(_, names) = &command else { continue };
+        let Command::Show(_, names) = &command else {
+            continue;
+        };
         let shown = questions.ask(&command, |text| answers::show(names.len(), text))?;
         for (name, shown) in names.iter().zip(shown) {
             let name = name.as_str();
             let marker = name == GENERATION_MARKER;
-            let object = if marker { ObjectKind::Marker } else { kind.object_kind() };
+            let object = if marker {
+                ObjectKind::Marker
+            } else {
+                kind.object_kind()
+            };
             match (shown, ours.get(name)) {
                 (Some(shown), Some(options)) => {
                     let differing = differing_options(options, &shown);
@@ -208,10 +244,7 @@ fn compare_options(
 
 /// The names of the options that Asterisk shows otherwise: names alone, because values may be
 /// secrets.
-fn differing_options<'a>(
-    options: &'a Options,
-    shown: &BTreeMap<String, String>,
-) -> Vec<&'a str> {
+fn differing_options<'a>(options: &'a Options, shown: &BTreeMap<String, String>) -> Vec<&'a str> {
     let differs = |(option, value): &(&String, &String)| {
         let shown = shown.get(*option).map(String::as_str);
         match option.as_str() {
@@ -226,12 +259,18 @@ fn differing_options<'a>(
             },
         }
     };
-    options.iter().filter(differs).map(|(option, _)| option.as_str()).collect()
+    options
+        .iter()
+        .filter(differs)
+        .map(|(option, _)| option.as_str())
+        .collect()
 }
 
 /// A caller id without quotes and backslashes, which Asterisk writes by rules of its own.
 fn plain_caller_id(text: &str) -> String {
-    text.chars().filter(|char| !matches!(char, '"' | '\\')).collect()
+    text.chars()
+        .filter(|char| !matches!(char, '"' | '\\'))
+        .collect()
 }
 
 fn dialplan_mismatches(
@@ -240,16 +279,32 @@ fn dialplan_mismatches(
 ) -> Result<Vec<Mismatch>, VerifyError> {
     let mut found = Vec::new();
     for (context, ours) in &model.contexts {
-        let Some(name) = Name::new(context) else { continue };
-        let command = Command::ShowDialplan { context: name, extension: None };
-        let held = questions.ask(&command, answers::dialplan)?.unwrap_or_default();
+        let Some(name) = Name::new(context) else {
+            continue;
+        };
+        let command = Command::ShowDialplan {
+            context: name,
+            extension: None,
+        };
+        let held = questions
+            .ask(&command, answers::dialplan)?
+            .unwrap_or_default();
         for (extension, steps) in ours {
             let marker = context == GENERATION_MARKER && extension == GENERATION_EXTENSION;
-            let object = if marker { ObjectKind::Marker } else { ObjectKind::Extension };
+            let object = if marker {
+                ObjectKind::Marker
+            } else {
+                ObjectKind::Extension
+            };
             let name = format!("{extension}@{context}");
             match held.get(extension) {
                 None => {
-                    found.push(mismatch(object, &name, MismatchKind::Missing, "not in its context"));
+                    found.push(mismatch(
+                        object,
+                        &name,
+                        MismatchKind::Missing,
+                        "not in its context",
+                    ));
                 }
                 Some(held) if held != steps => {
                     let detail = format!("{} instead of {}", held.join(", "), steps.join(", "));
@@ -258,10 +313,18 @@ fn dialplan_mismatches(
                 Some(_) => {}
             }
         }
-        for extension in held.keys().filter(|extension| !ours.contains_key(*extension)) {
+        for extension in held
+            .keys()
+            .filter(|extension| !ours.contains_key(*extension))
+        {
             let name = format!("{extension}@{context}");
             let detail = "not in the bundle";
-            found.push(mismatch(ObjectKind::Extension, &name, MismatchKind::Extra, detail));
+            found.push(mismatch(
+                ObjectKind::Extension,
+                &name,
+                MismatchKind::Extra,
+                detail,
+            ));
         }
     }
     Ok(found)
@@ -274,7 +337,12 @@ pub(crate) fn mismatch(
     kind: MismatchKind,
     detail: &str,
 ) -> Mismatch {
-    Mismatch { object, name: name.to_owned(), kind, detail: detail.to_owned() }
+    Mismatch {
+        object,
+        name: name.to_owned(),
+        kind,
+        detail: detail.to_owned(),
+    }
 }
 
 #[cfg(test)]

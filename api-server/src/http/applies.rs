@@ -157,7 +157,7 @@ impl From<Step> for StepBody {
             phase: step.phase,
             action: step.action,
             started_at: step.started_at,
-            duration_ms: std::time::Duration::from_micros(step.duration_us).as_secs_f64() * 1e3,
+            duration_ms: f64::from(u32::try_from(step.duration_us).unwrap_or(u32::MAX)) / 1000.0,
             ok: step.ok,
             said: step.said,
         }

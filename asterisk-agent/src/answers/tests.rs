@@ -34,8 +34,14 @@ fn reads_refusals() {
     assert!(matches!(refused(forbidden), AnswerError::NotPermitted(_)));
     let failed = "Module 'res_pjsip.so' failed to reload.\n";
     assert!(matches!(refused(failed), AnswerError::Unreadable(_)));
-    assert!(matches!(list("Aor", forbidden), Err(AnswerError::NotPermitted(_))));
-    assert!(matches!(dialplan(unknown), Err(AnswerError::NoSuchCommand(_))));
+    assert!(matches!(
+        list("Aor", forbidden),
+        Err(AnswerError::NotPermitted(_))
+    ));
+    assert!(matches!(
+        dialplan(unknown),
+        Err(AnswerError::NoSuchCommand(_))
+    ));
 }
 
 const ENDPOINTS: &str = "
@@ -54,7 +60,10 @@ Objects found: 4
 #[test]
 fn reads_lists() {
     let names = list("Endpoint", ENDPOINTS).unwrap();
-    assert_eq!(names, BTreeSet::from(["1000", "cod", "sp ace", "synergy-generation"].map(Into::into)));
+    assert_eq!(
+        names,
+        BTreeSet::from(["1000", "cod", "sp ace", "synergy-generation"].map(Into::into))
+    );
     let auths = "
   I/OAuth:  <AuthId/UserName.............................................................>
 ==========================================================================================
@@ -84,7 +93,11 @@ Objects found: 2
 fn a_list_without_its_end_is_no_list() {
     for cut in ["", "Objects found: 4", "Objects found: 5"] {
         let text = ENDPOINTS.replace("Objects found: 4", cut);
-        assert_eq!(list("Endpoint", &text).is_ok(), cut == "Objects found: 4", "{cut}");
+        assert_eq!(
+            list("Endpoint", &text).is_ok(),
+            cut == "Objects found: 4",
+            "{cut}"
+        );
     }
     let half = &ENDPOINTS[..ENDPOINTS.len() / 2];
     assert!(list("Endpoint", half).is_err());
@@ -127,9 +140,18 @@ fn reads_several_objects_of_one_answer() {
     let shown = show(3, SHOWN).unwrap();
     let first = shown[0].as_ref().unwrap();
     assert_eq!(first["contact"], "sip:1000@127.0.0.1:5080");
-    assert_eq!((first["max_contacts"].as_str(), first["voicemail_extension"].as_str()), ("1", ""));
+    assert_eq!(
+        (
+            first["max_contacts"].as_str(),
+            first["voicemail_extension"].as_str()
+        ),
+        ("1", "")
+    );
     assert!(shown[1].is_none());
-    assert_eq!(shown[2].as_ref().unwrap()["voicemail_extension"], "g-4b49be66f1098471");
+    assert_eq!(
+        shown[2].as_ref().unwrap()["voicemail_extension"],
+        "g-4b49be66f1098471"
+    );
     assert!(show(4, SHOWN).is_err());
 }
 
@@ -154,7 +176,11 @@ fn reads_a_context() {
     assert_eq!(extensions["1"][1], "NoOp(a)");
     assert_eq!(extensions["1"][3], "Set(ARRAY(a,b)=${X[1]} [z])");
     assert!(extensions["_2XX"][0].ends_with("a,25)"));
-    assert_eq!(extensions.len(), 5, "an include, a pattern and a switch count: {extensions:?}");
+    assert_eq!(
+        extensions.len(),
+        5,
+        "an include, a pattern and a switch count: {extensions:?}"
+    );
     let cut = CONTEXT.replace("5 priorities", "6 priorities");
     assert!(dialplan(&cut).is_err() && dialplan("").is_err());
     let none = "There is no existence of 'nope' context\nCommand 'dialplan show nope' failed.\n";
@@ -171,7 +197,13 @@ fn reads_contacts() {
                   2 results found.\n";
     let contacts = contacts(answer).unwrap();
     assert_eq!(contacts[0].hash, "0123456789abcdef0123456789abcdef");
-    assert_eq!(contacts[1], Contact { aor: "t1-1000-a".into(), hash: "ff".into() });
+    assert_eq!(
+        contacts[1],
+        Contact {
+            aor: "t1-1000-a".into(),
+            hash: "ff".into()
+        }
+    );
     assert_eq!(super::contacts("0 results found.\n"), Ok(Vec::new()));
     assert!(super::contacts("/registrar/contact/1000;@01: {}\n").is_err());
 }

@@ -20,7 +20,10 @@ pub(super) fn ask(
     lines: &[String],
     deadline: Duration,
 ) -> Result<String, AsteriskError> {
-    let mut conversation = Conversation { ends: Instant::now() + deadline, deadline };
+    let mut conversation = Conversation {
+        ends: Instant::now() + deadline,
+        deadline,
+    };
     let mut stream = conversation.connect(path)?;
     conversation.greeting(&mut stream)?;
     let sent = stream.write_all(&message(lines));
@@ -64,9 +67,13 @@ impl Conversation {
             }
         };
         let address = UnixAddr::new(path).map_err(fault)?;
-        let fd: OwnedFd =
-            socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
-                .map_err(fault)?;
+        let fd: OwnedFd = socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .map_err(fault)?;
         let stream = UnixStream::from(fd);
         // Linux bounds a connect to a local socket by the sending timeout.
         let bounded = stream.set_write_timeout(Some(self.deadline));
@@ -79,13 +86,17 @@ impl Conversation {
         let mut byte = [0];
         for _ in 0..1024 {
             if self.read(stream, &mut byte)? == 0 {
-                return Err(AsteriskError::Unusable("it closed the connection at once".to_owned()));
+                return Err(AsteriskError::Unusable(
+                    "it closed the connection at once".to_owned(),
+                ));
             }
             if byte[0] == b'\n' {
                 return Ok(());
             }
         }
-        Err(AsteriskError::Unusable("its greeting has no end".to_owned()))
+        Err(AsteriskError::Unusable(
+            "its greeting has no end".to_owned(),
+        ))
     }
 
     fn rest(&self, stream: &mut UnixStream) -> Result<Vec<u8>, AsteriskError> {
@@ -147,10 +158,20 @@ mod tests {
     fn asks_as_the_remote_console_does() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ctl");
-        let server = serve(UnixListener::bind(&path).unwrap(), b"one\n\x85 verbose\ntwo\n");
-        let answer = ask(&path, &["core show version".to_owned()], Duration::from_secs(5));
+        let server = serve(
+            UnixListener::bind(&path).unwrap(),
+            b"one\n\x85 verbose\ntwo\n",
+        );
+        let answer = ask(
+            &path,
+            &["core show version".to_owned()],
+            Duration::from_secs(5),
+        );
         assert_eq!(answer.unwrap(), "one\ntwo\n");
-        assert_eq!(server.join().unwrap(), b"cli quit after core show version\0");
+        assert_eq!(
+            server.join().unwrap(),
+            b"cli quit after core show version\0"
+        );
     }
 
     #[test]
@@ -169,7 +190,10 @@ mod tests {
         let path = dir.path().join("ctl");
         for _ in 0..2 {
             let answer = ask(&path, &["x".to_owned()], Duration::from_secs(5));
-            assert!(matches!(answer, Err(AsteriskError::NotRunning(_))), "{answer:?}");
+            assert!(
+                matches!(answer, Err(AsteriskError::NotRunning(_))),
+                "{answer:?}"
+            );
             // The second time round a stale socket lies there.
             drop(UnixListener::bind(&path));
         }

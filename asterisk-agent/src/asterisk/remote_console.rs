@@ -29,7 +29,10 @@ pub(super) fn run(
         AsteriskError::Unusable(format!("{}: {error}", config.binary.display()))
     };
     let (reader, writer) = std::io::pipe().map_err(unusable)?;
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that starts a process"
+    )]
     let mut command = Command::new(&config.binary);
     if let Some(conf) = &config.conf {
         command.arg("-C").arg(conf);
@@ -70,7 +73,10 @@ fn classify(output: &[u8], status: ExitStatus) -> Result<String, AsteriskError> 
     if status.success() {
         return Ok(text);
     }
-    Err(AsteriskError::Unusable(format!("asterisk -rx: {status}: {}", text.trim())))
+    Err(AsteriskError::Unusable(format!(
+        "asterisk -rx: {status}: {}",
+        text.trim()
+    )))
 }
 
 #[cfg(test)]
@@ -104,7 +110,10 @@ mod tests {
     fn returns_both_outputs() {
         let (_dir, config) = stand_in("echo \"$1 $2\"; echo noise >&2");
         let output = run(&config, "pjsip reload", Duration::from_secs(5)).unwrap();
-        assert!(output.contains("-rx pjsip reload\n") && output.contains("noise"), "{output}");
+        assert!(
+            output.contains("-rx pjsip reload\n") && output.contains("noise"),
+            "{output}"
+        );
     }
 
     #[test]
@@ -112,7 +121,10 @@ mod tests {
         let (_dir, config) = stand_in("sleep 60 & sleep 60");
         let began = Instant::now();
         let answer = run(&config, "pjsip reload", Duration::from_millis(300));
-        assert_eq!(answer, Err(AsteriskError::TimedOut(Duration::from_millis(300))));
+        assert_eq!(
+            answer,
+            Err(AsteriskError::TimedOut(Duration::from_millis(300)))
+        );
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 
@@ -124,10 +136,16 @@ mod tests {
         assert_eq!(answer, Err(AsteriskError::NotRunning(text.to_owned())));
         let (_dir, config) = stand_in("exit 127");
         let answer = run(&config, "x", Duration::from_secs(5));
-        assert!(matches!(answer, Err(AsteriskError::Unusable(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(AsteriskError::Unusable(_))),
+            "{answer:?}"
+        );
         let (dir, mut config) = stand_in("");
         config.binary = dir.path().join("missing");
         let answer = run(&config, "x", Duration::from_secs(5));
-        assert!(matches!(answer, Err(AsteriskError::Unusable(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(AsteriskError::Unusable(_))),
+            "{answer:?}"
+        );
     }
 }

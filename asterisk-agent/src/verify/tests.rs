@@ -39,12 +39,17 @@ pub(crate) fn bundle(numbers: &[u32]) -> Bundle {
         (Slot::PjsipEndpoints, pjsip.into_bytes()),
         (Slot::DialplanRouting, dialplan.into_bytes()),
     ]);
-    Bundle { files, reserved_numbers: vec![1000..=1999] }
+    Bundle {
+        files,
+        reserved_numbers: vec![1000..=1999],
+    }
 }
 
 /// Its objects.
 pub(crate) fn model(numbers: &[u32]) -> Model {
-    validate::text(&bundle(numbers)).ok().expect("a sound bundle")
+    validate::text(&bundle(numbers))
+        .ok()
+        .expect("a sound bundle")
 }
 
 /// The directories of the managed files, empty.
@@ -86,7 +91,10 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn answering(answers: &[Scripted]) -> Self {
         let answers = Mutex::new(answers.iter().cloned().collect());
-        Self { answers, asked: Mutex::new(Vec::new()) }
+        Self {
+            answers,
+            asked: Mutex::new(Vec::new()),
+        }
     }
 
     pub(crate) fn asked(&self) -> Vec<Command> {
@@ -98,7 +106,9 @@ impl Asterisk for Script {
     fn run(&self, command: &Command, _: Duration) -> Result<String, AsteriskError> {
         self.asked.lock().unwrap().push(command.clone());
         let answer = self.answers.lock().unwrap().pop_front();
-        answer.expect("asked more than the script holds").map(str::to_owned)
+        answer
+            .expect("asked more than the script holds")
+            .map(str::to_owned)
     }
 }
 
@@ -121,7 +131,9 @@ pub(crate) fn answer_as(model: &Model, command: &Command) -> String {
                 PjsipType::Aor => "Aor",
             };
             let names = objects(model, *kind).keys();
-            let lines: String = names.map(|name| format!(" {title}:  {name}/x   1 of inf\n")).collect();
+            let lines: String = names
+                .map(|name| format!(" {title}:  {name}/x   1 of inf\n"))
+                .collect();
             let count = objects(model, *kind).len();
             format!(" {title}:  <{title}.....>\n======\n\n{lines}\nObjects found: {count}\n\n")
         }
@@ -155,7 +167,10 @@ fn shown_context(model: &Model, context: &str) -> String {
         return format!("There is no existence of '{context}' context\n");
     };
     let line = |(extension, steps): (&String, &Vec<String>)| {
-        format!("  '{extension}' =>   1. {}   [generated_routing.conf:3]\n", steps[0])
+        format!(
+            "  '{extension}' =>   1. {}   [generated_routing.conf:3]\n",
+            steps[0]
+        )
     };
     let lines: String = extensions.iter().map(line).collect();
     let count = extensions.len();
@@ -168,10 +183,18 @@ fn shown_context(model: &Model, context: &str) -> String {
 /// What is found when Asterisk holds `held` and should hold `expected`.
 fn found(held: Model, expected: &Model, before: &[&Model], against: Option<&Model>) -> Vec<String> {
     let asterisk = Holding(held);
-    let questions = Questions { asterisk: &asterisk, deadline: Duration::from_secs(1) };
+    let questions = Questions {
+        asterisk: &asterisk,
+        deadline: Duration::from_secs(1),
+    };
     let manifest = bundle(&[]).manifest();
     let against = against.unwrap_or(expected);
-    let expected = Expected { model: expected, manifest: &manifest, before, against };
+    let expected = Expected {
+        model: expected,
+        manifest: &manifest,
+        before,
+        against,
+    };
     let mut found = pjsip(questions, &expected, &log()).unwrap();
     found.extend(dialplan(questions, &expected, &log()).unwrap());
     found
@@ -201,7 +224,10 @@ fn an_asterisk_that_kept_the_old_set_is_noticed() {
         "extension 1002@synergy-internal Missing",
         "extension 1001@synergy-internal Extra",
     ] {
-        assert!(found.iter().any(|line| line.starts_with(expected)), "{expected}: {found:#?}");
+        assert!(
+            found.iter().any(|line| line.starts_with(expected)),
+            "{expected}: {found:#?}"
+        );
     }
 }
 
@@ -210,9 +236,15 @@ fn an_asterisk_that_kept_the_old_set_is_noticed() {
 fn a_mixture_is_noticed_by_the_marker_of_its_type() {
     let sent = model(&[1000, 1001]);
     let mut held = model(&[1000, 1001]);
-    held.endpoints.get_mut(GENERATION_MARKER).unwrap().insert("accountcode".into(), "g-0".into());
+    held.endpoints
+        .get_mut(GENERATION_MARKER)
+        .unwrap()
+        .insert("accountcode".into(), "g-0".into());
     let found = found(held, &sent, &[], None);
-    assert_eq!(found, ["marker synergy-generation Different endpoint: accountcode"]);
+    assert_eq!(
+        found,
+        ["marker synergy-generation Different endpoint: accountcode"]
+    );
 }
 
 /// One object kept its old version, as Asterisk does with a bad option: only its options tell.
@@ -232,7 +264,10 @@ fn a_changed_object_is_compared_option_by_option_and_no_secret_is_shown() {
             PjsipType::Auth => &mut held.auths,
             PjsipType::Aor => &mut held.aors,
         };
-        objects.get_mut("1000").unwrap().insert(option.into(), "MD5:5ecre7".into());
+        objects
+            .get_mut("1000")
+            .unwrap()
+            .insert(option.into(), "MD5:5ecre7".into());
         let found = found(held, &sent, &[], Some(&model(&[])));
         let word = kind.word();
         assert_eq!(found, [format!("{word} 1000 Different {word}: {option}")]);
@@ -260,9 +295,17 @@ fn names_of_an_earlier_revision_and_reserved_numbers_are_extra_and_trunks_are_no
 #[test]
 fn an_answer_that_ends_early_proves_nothing() {
     let script = Script::answering(&[Ok(" Endpoint:  1000/1000    Unavailable   0 of inf\n")]);
-    let questions = Questions { asterisk: &script, deadline: Duration::from_secs(1) };
+    let questions = Questions {
+        asterisk: &script,
+        deadline: Duration::from_secs(1),
+    };
     let (sent, manifest) = (model(&[1000]), bundle(&[]).manifest());
-    let expected = Expected { model: &sent, manifest: &manifest, before: &[], against: &sent };
+    let expected = Expected {
+        model: &sent,
+        manifest: &manifest,
+        before: &[],
+        against: &sent,
+    };
     let error = pjsip(questions, &expected, &log()).unwrap_err();
     assert!(matches!(error, VerifyError::Answer { .. }), "{error}");
 }
