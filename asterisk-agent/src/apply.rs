@@ -258,7 +258,9 @@ fn keep_old(engine: &Engine, old: &Files, log: &Log) -> Result<BTreeMap<Slot, Ol
     let manifest = live.and_then(|live| engine.generations.manifest(live.revision).ok());
     let expected = live.as_ref().zip(manifest.as_ref());
     let (kept, note) = drift::keep(&engine.drift, old, expected, engine.clock.now())?;
-    note.into_iter().for_each(|note| log.note(note));
+    if let Some(note) = note {
+        log.note(note);
+    }
     Ok(kept)
 }
 

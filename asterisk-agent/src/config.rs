@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(config.listen_addr.to_string(), "127.0.0.1:50051");
         assert_eq!(config.portal.to_string(), "spiffe://pbx.internal/portal");
         assert_eq!(config.asterisk.binary.to_str(), Some("/usr/sbin/asterisk"));
-        assert_eq!(config.asterisk.reload_deadline, Duration::from_secs(60));
+        assert_eq!(config.asterisk.reload_deadline, Duration::from_mins(1));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use shared::record::{Mismatch, OnReloadFailure, Outcome, Phase};
 use crate::apply::{ended, switch_files};
 use crate::asterisk::AsteriskError;
 use crate::contacts;
+use crate::drift;
 use crate::durable::{FileError, PRIVATE};
 use crate::engine::{Engine, Target};
 use crate::journal::{Direction, Owed, Proven};
@@ -137,13 +138,43 @@ fn prove(
     }
     log.mismatches(&mismatches);
     if pjsip_said.is_none() && dialplan_said.is_none() && mismatches.is_empty() {
-        return Ok(());
+        let untouched = log.step(Phase::Verifying, "read the live files again", || {
+            untouched(engine, target)
+        });
+        return untouched.map_err(|error| Unproven::Failed(chain(&error)));
     }
     Err(Unproven::Failed(failure(
         pjsip_said,
         dialplan_said,
         &mismatches,
     )))
+}
+
+/// The live files are not what Asterisk was to read.
+#[derive(Debug, thiserror::Error)]
+enum Interference {
+    /// They cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Somebody else has written to them.
+    #[error(
+        "somebody changed {0} while Asterisk read it, so that what it holds is not known: see who \
+         else writes there"
+    )]
+    Changed(String),
+}
+
+/// Not every option of every object was asked for: what Asterisk holds is known only if it read
+/// what was written, and nothing else.
+fn untouched(engine: &Engine, target: &Target) -> Result<(), Interference> {
+    let files = Live::open(&engine.config.asterisk_config_dir)?.read()?;
+    match &drift::drifted(&files, Some(&target.manifest))[..] {
+        [] => Ok(()),
+        changed => {
+            let paths: Vec<_> = changed.iter().map(|slot| slot.relative_path()).collect();
+            Err(Interference::Changed(paths.join(" and ")))
+        }
+    }
 }
 
 /// What is wrong with a reload, apart from the mismatches that it led to.

@@ -46,7 +46,11 @@ pub(crate) struct Generations {
 impl Generations {
     /// In `dir`; what an interrupted upload left is removed.
     pub(crate) fn open(dir: Dir) -> Result<Self, FileError> {
-        for name in dir.names()?.iter().filter(|name| name.ends_with(".tmp")) {
+        for name in dir
+            .names()?
+            .iter()
+            .filter(|name| name.parse::<u64>().is_err())
+        {
             dir.remove_dir(name)?;
         }
         Ok(Self { dir })

@@ -22,7 +22,7 @@ use crate::status;
 use crate::steps::chain;
 
 /// A whole upload: a slow sender must not keep others out.
-const UPLOAD_DEADLINE: Duration = Duration::from_secs(120);
+const UPLOAD_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The metadata key that names the running apply when the agent is busy.
 const RUNNING_APPLY_ID: &str = "running-apply-id";

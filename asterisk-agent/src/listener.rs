@@ -156,16 +156,17 @@ pub(crate) async fn accept(
         let (connections, places) = (connections.clone(), Arc::clone(&places));
         tokio::spawn(async move {
             match timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => match places.try_acquire_owned() {
-                    Ok(place) => {
+                Ok(Ok(stream)) => {
+                    if let Ok(place) = places.try_acquire_owned() {
                         let connection = Connection {
                             stream,
                             _place: place,
                         };
                         connections.send(Ok(connection)).await.ok();
+                    } else {
+                        tracing::warn!(%peer, "connection refused: too many are open");
                     }
-                    Err(_) => tracing::warn!(%peer, "connection refused: too many are open"),
-                },
+                }
                 Ok(Err(error)) => tracing::warn!(%peer, %error, "handshake refused"),
                 Err(_) => tracing::warn!(%peer, "handshake not completed in time"),
             }

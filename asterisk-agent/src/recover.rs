@@ -23,6 +23,10 @@ use crate::reload::Patience;
 use crate::steps::Log;
 use crate::switch::{self, SwitchError};
 
+/// The failure of an apply that recovery undid.
+const STOPPED_BEFORE_SWITCH: &str = "the agent was stopped before the files were switched; the old \
+                                     files are in place and nothing was reloaded";
+
 /// The state cannot be repaired by itself: nothing more is touched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoverError {
@@ -70,9 +74,7 @@ pub(crate) fn files(engine: &mut Engine) -> Result<Option<Unfinished>, RecoverEr
     let live = Live::open(&engine.config.asterisk_config_dir)?;
     if (intent.phase, intent.direction) == (IntentPhase::Prepared, Direction::Forward) {
         restore_old(engine, &live, &intent, &log)?;
-        log.record().failure = "the agent was stopped before the files were switched; the old \
-                                files are in place and nothing was reloaded"
-            .to_owned();
+        STOPPED_BEFORE_SWITCH.clone_into(&mut log.record().failure);
         engine.close(Outcome::Interrupted, &log);
         engine.tidy_up();
         return Ok(None);

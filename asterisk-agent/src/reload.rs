@@ -266,7 +266,7 @@ mod tests {
             ),
             (Ok("No such module 'res_pjsip.so'\n"), "failed"),
         ] {
-            let script = Script::answering(&[answer.clone()]);
+            let script = Script::answering(std::slice::from_ref(&answer));
             let found = match pjsip_with(&script) {
                 Ok(()) => "done",
                 Err(ReloadError::NotRunning(_)) => "not running",

@@ -146,7 +146,7 @@ mod tests {
         let bundle = bundle(&[1000]);
         let mut header = header(&bundle);
         change(&mut header);
-        upload(&bundle, header).err().expect("it was accepted")
+        upload(&bundle, header).expect_err("it was accepted")
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn look_at_files(agent: &Agent, standing: &Standing) -> (Vec<String>, Vec<String
         match drift_warning(agent, standing, &live) {
             Ok(warning) => warnings.extend(warning),
             Err(error) => {
-                warnings.push(format!("the live files cannot be read: {}", chain(&error)))
+                warnings.push(format!("the live files cannot be read: {}", chain(&error)));
             }
         }
     }

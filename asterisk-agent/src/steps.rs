@@ -113,13 +113,15 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Stands where something was cut off.
+const CUT: &str = " …";
+
 /// The beginning of `text`, cut between two characters.
 fn capped(text: &str) -> String {
     let text = text.trim_end();
     if text.len() <= SAID_BYTES_MAX {
         return text.to_owned();
     }
-    const CUT: &str = " …";
     let end = text.floor_char_boundary(SAID_BYTES_MAX - CUT.len());
     format!("{}{CUT}", &text[..end])
 }

@@ -65,11 +65,11 @@ fn describe(error: &FileError) -> String {
 }
 
 fn summary(findings: &[String]) -> String {
-    let mut text = findings[..findings.len().min(FINDINGS_MAX)].join("; ");
-    if findings.len() > FINDINGS_MAX {
-        text.push_str(&format!("; and {} more", findings.len() - FINDINGS_MAX));
+    let named = findings[..findings.len().min(FINDINGS_MAX)].join("; ");
+    match findings.len().saturating_sub(FINDINGS_MAX) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
     }
-    text
 }
 
 /// The objects of one type.
@@ -159,8 +159,8 @@ mod tests {
         ] {
             let without = |text: String| {
                 let begins = format!("{option} =");
-                let kept = text.lines().filter(|line| !line.starts_with(&begins));
-                kept.map(|line| format!("{line}\n")).collect()
+                let kept = text.split_inclusive('\n');
+                kept.filter(|line| !line.starts_with(&begins)).collect()
             };
             let said = refused(without);
             assert!(said.contains(message), "{option}: {said}");

@@ -52,14 +52,10 @@ pub(crate) fn step<'a>(attempt: &'a Value, words: &str) -> anyhow::Result<&'a Va
 /// The extensions that an attempt included, sorted.
 pub(crate) fn included(attempt: &Value) -> Vec<u64> {
     let users = attempt["users"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut numbers: Vec<u64> = users.iter().filter_map(|user| number(&user["extension"])).collect();
+    let mut numbers: Vec<u64> =
+        users.iter().filter_map(|user| user["extension"].as_u64()).collect();
     numbers.sort_unstable();
     numbers
-}
-
-/// An extension number in a reply.
-pub(crate) fn number(value: &Value) -> Option<u64> {
-    value.as_str()?.parse().ok()
 }
 
 /// Fails unless these attempts, by their revisions, ran one after another on the PBX: nothing of

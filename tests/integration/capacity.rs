@@ -9,7 +9,7 @@ use tests::lab::{Lab, NewUser, create_user};
 use tests::portal::Client;
 use tokio::sync::watch;
 
-use crate::audit::{applied, included, number};
+use crate::audit::{applied, included};
 use crate::crowd::{at_once, numbers, stored_numbers};
 use crate::held::{Held, assert_exactly};
 
@@ -127,7 +127,7 @@ async fn churn(client: Client, who: usize) -> anyhow::Result<Vec<(NewUser, bool)
 async fn apply_and_compare(lab: &Lab) -> anyhow::Result<Vec<(String, u64)>> {
     let attempt = lab.apply().await?.expect(200)?.json()?;
     let users = attempt["users"].as_array().map_or(&[][..], Vec::as_slice);
-    let pair = |user: &Value| Some((user["id"].as_str()?.to_owned(), number(&user["extension"])?));
+    let pair = |user: &Value| Some((user["id"].as_str()?.to_owned(), user["extension"].as_u64()?));
     let pairs: Vec<_> = users.iter().filter_map(pair).collect();
     assert_eq!(pairs.len(), users.len(), "{attempt}");
     let held = Held::read(&lab.asterisk).await?;

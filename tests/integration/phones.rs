@@ -197,6 +197,8 @@ async fn nor_when_an_apply_without_the_extension_lies_between() -> anyhow::Resul
     assert_the_new_owner_alone_rings(&lab, &ann_phone, &old, &bob_phone, &carl).await
 }
 
+const NOT_PERMITTED: &str = "echo \"You don't have permissions to run this command\"; exit 0\n";
+
 /// How the apply that takes the extension away fails.
 #[derive(Clone, Copy, PartialEq)]
 enum Fails {
@@ -224,8 +226,8 @@ async fn given_away_across(fails: Fails, policy: &str) -> anyhow::Result<()> {
     delete(&lab, &bob).await?;
     match fails {
         Fails::AsteriskStopped => lab.asterisk.stop().await?,
-        Fails::Refused => stand_in.once(Reload::Pjsip, "echo No such command; exit 0\n")?,
-        Fails::RefusedHalfWay => stand_in.once(Reload::Dialplan, "echo Nonsense; exit 0\n")?,
+        Fails::Refused => stand_in.once(Reload::Pjsip, NOT_PERMITTED)?,
+        Fails::RefusedHalfWay => stand_in.once(Reload::Dialplan, NOT_PERMITTED)?,
         Fails::Unanswered => stand_in.once(
             Reload::Pjsip,
             &format!("{} \"$@\" >/dev/null; exit 0\n", lab.asterisk.binary().display()),

@@ -15,7 +15,8 @@ cargo_deny() {
 }
 
 check_dependencies() {
-    cargo_deny --log-level error check --hide-inclusion-graph bans licenses sources || return
+    cargo_deny --log-level error check --hide-inclusion-graph -D unmatched-skip \
+        -D unnecessary-skip bans licenses sources || return
     local said
     if said=$(cargo_deny --log-level error fetch db 2>&1); then
         cargo_deny --log-level error check --disable-fetch advisories

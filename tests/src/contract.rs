@@ -1,7 +1,10 @@
-//! Is a reply in the `OpenAPI` document? Path, method, status and content type must be.
+//! Is a reply in the `OpenAPI` document? Path, method, status and content type must be, and the body
+//! must fit its schema.
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
+
+use crate::schema;
 
 /// The document that a portal serves about itself.
 pub struct Contract(Value);
@@ -20,14 +23,33 @@ impl Contract {
         &self.0
     }
 
+    /// Checks one exchange together with the reply's body, which is empty when there is none.
+    pub fn check_reply(
+        &self,
+        method: &str,
+        path: &str,
+        status: u16,
+        content_type: &str,
+        body: &[u8],
+    ) -> anyhow::Result<()> {
+        let content_type = (!body.is_empty()).then_some(content_type);
+        let Some(schema) = self.check(method, path, status, content_type)? else {
+            return Ok(());
+        };
+        let value = serde_json::from_slice(body)?;
+        schema::check(&self.0, schema, &value)
+            .with_context(|| format!("{method} {path}: {status} does not fit its schema"))
+    }
+
     /// Checks one exchange. `content_type` is that of the reply's body, `None` when it has none.
+    /// Returns the schema of the body.
     pub fn check(
         &self,
         method: &str,
         path: &str,
         status: u16,
         content_type: Option<&str>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<&Value>> {
         let path = path.split(['?', '#']).next().unwrap_or(path);
         let item = self
             .path_item(path)
@@ -43,13 +65,15 @@ impl Contract {
             .with_context(|| format!("{method} {path}: status {status} is not documented"))?;
         let content = &self.resolve(response)["content"];
         match content_type {
-            None if content.is_null() => Ok(()),
+            None if content.is_null() => Ok(None),
             None => bail!("{method} {path}: {status} is documented with a body, but has none"),
             Some(full) => {
                 let media_type = full.split(';').next().unwrap_or(full).trim();
-                content.get(media_type).map(|_| ()).with_context(|| {
+                let documented = content.get(media_type).with_context(|| {
                     format!("{method} {path}: {status} is not documented as {media_type}")
-                })
+                })?;
+                let schema = documented.get("schema");
+                Ok(Some(schema.with_context(|| format!("{method} {path}: no schema"))?))
             }
         }
     }
@@ -103,7 +127,7 @@ mod tests {
                 "404": { "$ref": "#/components/responses/Problem" }
             } } } },
             "components": { "responses": { "Problem": {
-                "content": { "application/problem+json": {} }
+                "content": { "application/problem+json": { "schema": { "type": "object" } } }
             } } }
         }));
         let contract = contract.unwrap();
@@ -124,6 +148,12 @@ mod tests {
             contract
                 .check(method, path, status, content_type)
                 .unwrap_err();
+        }
+        let problem = "application/problem+json";
+        contract.check_reply("DELETE", "/users/1", 204, "", b"").unwrap();
+        contract.check_reply("DELETE", "/users/1", 404, problem, b"{}").unwrap();
+        for body in [&b"[]"[..], b"{", b""] {
+            contract.check_reply("DELETE", "/users/1", 404, problem, body).unwrap_err();
         }
     }
 }

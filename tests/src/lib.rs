@@ -9,6 +9,7 @@
 //! | [`agent`] | the `asterisk-agent` binary |
 //! | [`portal`] | the `api-server` binary and a client that checks each reply against its document |
 //! | [`contract`] | that check: is this reply in the OpenAPI document? |
+//! | [`schema`] | the part of it that looks at bodies |
 //! | [`phones`] | SIP phones (SIPp) that register, ring, answer and call |
 //! | [`process`] | children that never outlive the process that started them |
 //! | [`loopback`] | addresses in 127/8 that no other test uses |
@@ -28,4 +29,5 @@ pub mod pki;
 pub mod portal;
 pub mod postgres;
 pub mod process;
+pub mod schema;
 pub mod scratch;

@@ -1,6 +1,7 @@
 //! SIP phones: `SIPp` with scenarios of our own (`tests/sipp`).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const PHONE_PORT: u16 = 5060;
 
 /// Where it calls from: `SIPp` needs a port of its own for each thing that it does.
 const CALL_PORT: u16 = 5062;
+
+/// Where it registers from when it leaves at once: it may be online at the same time.
+const VISIT_PORT: u16 = 5064;
 
 /// How long a phone stays online unless it is dropped: longer than any test and any demonstration.
 const ONLINE_TIME: Duration = Duration::from_hours(500);
@@ -90,8 +94,8 @@ pub struct Phone {
     registrar: String,
     number: String,
     password: String,
-    address: Loopback,
-    scratch: Scratch,
+    address: Arc<Loopback>,
+    scratch: Arc<Scratch>,
 }
 
 impl Phone {
@@ -102,8 +106,8 @@ impl Phone {
             registrar: asterisk.sip().to_string(),
             number: username.to_owned(),
             password: password.to_owned(),
-            address: Loopback::take()?,
-            scratch: Scratch::new("phone")?,
+            address: Arc::new(Loopback::take()?),
+            scratch: Arc::new(Scratch::new("phone")?),
         })
     }
 
@@ -120,7 +124,7 @@ impl Phone {
     /// Registers with its credentials and leaves: calls then find nobody. For a phone that is to be
     /// called: [`Phone::online`].
     pub async fn register(&self) -> anyhow::Result<Registration> {
-        let run = self.registering()?;
+        let run = self.registering(VISIT_PORT)?;
         let events = run.complete(EXCHANGE_DEADLINE).await?;
         events.registration()
     }
@@ -128,7 +132,7 @@ impl Phone {
     /// Registers with its credentials, then answers every call until the value is dropped. Fails
     /// when the registration is refused.
     pub async fn online(&self) -> anyhow::Result<Online> {
-        let mut run = self.registering()?;
+        let mut run = self.registering(PHONE_PORT)?;
         let time = ONLINE_TIME.as_millis().to_string();
         let answer = Scenario::Answer.file(&run.dir)?;
         run.program = run.program.arg("-oocsf").arg(answer).args(["-d", &time]);
@@ -146,9 +150,9 @@ impl Phone {
         })
     }
 
-    fn registering(&self) -> anyhow::Result<Run> {
+    fn registering(&self, port: u16) -> anyhow::Result<Run> {
         let fields = [self.number.as_str(), &self.password];
-        Run::new(self, Scenario::Register, PHONE_PORT, &fields)
+        Run::new(self, Scenario::Register, port, &fields)
     }
 
     /// Calls `number`, holds the call for `hold` once it is answered, and hangs up.
@@ -176,8 +180,9 @@ impl Phone {
 pub struct Online {
     /// How long the registration took.
     pub registered_in: Duration,
-    run: Run,
+    // Ends before its directory goes.
     process: Process,
+    run: Run,
 }
 
 impl Online {
@@ -250,6 +255,8 @@ struct Run {
     dir: PathBuf,
     output: PathBuf,
     log: PathBuf,
+    /// A phone that is online outlives the value that it was made from.
+    _place: (Arc<Loopback>, Arc<Scratch>),
 }
 
 impl Run {
@@ -286,6 +293,7 @@ impl Run {
             output: dir.join("output"),
             dir,
             log,
+            _place: (Arc::clone(&phone.address), Arc::clone(&phone.scratch)),
         })
     }
 

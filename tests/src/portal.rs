@@ -275,9 +275,9 @@ impl Request {
             what,
         };
         if let Some(contract) = self.contract {
-            let content_type = (!reply.body.is_empty()).then(|| reply.content_type());
+            let (method, content_type) = (self.method.as_str(), reply.content_type());
             contract
-                .check(self.method.as_str(), &self.path, status, content_type)
+                .check_reply(method, &self.path, status, content_type, &reply.body)
                 .with_context(|| format!("the reply was {reply}"))?;
         }
         Ok(reply)

@@ -69,7 +69,7 @@ impl From<tonic::Status> for AgentError {
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown => {
                 Self::Link(LinkFault::Unreachable(message))
             }
-            Code::Aborted => Self::Busy(apply_id_in(&message)),
+            Code::Aborted => Self::Busy(running_apply(&status)),
             Code::NotFound => Self::NotFound,
             Code::FailedPrecondition if message.contains("STALE_REVISION") => Self::Stale(message),
             code @ (Code::Ok
@@ -146,11 +146,12 @@ fn certificate_reason(reason: &rustls::CertificateError) -> String {
     }
 }
 
-/// The id that the agent names when it is busy.
-fn apply_id_in(message: &str) -> Option<ApplyId> {
-    message
-        .split(|character: char| !character.is_ascii_hexdigit() && character != '-')
-        .find_map(|word| (word.len() == 36).then(|| wire::apply_id(word).ok())?)
+/// The metadata in which a busy agent names the apply that runs.
+const RUNNING_APPLY_ID: &str = "running-apply-id";
+
+fn running_apply(status: &tonic::Status) -> Option<ApplyId> {
+    let id = status.metadata().get(RUNNING_APPLY_ID)?;
+    wire::apply_id(id.to_str().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -183,7 +184,10 @@ mod tests {
     #[test]
     fn refusals_keep_their_kind() {
         let id = "01900000-0000-7000-8000-00000000000a";
-        let busy = AgentError::from(tonic::Status::aborted(format!("apply {id} is running")));
+        let mut busy = tonic::Status::aborted("another apply is running");
+        busy.metadata_mut()
+            .insert(RUNNING_APPLY_ID, id.parse().unwrap());
+        let busy = AgentError::from(busy);
         assert!(matches!(busy, AgentError::Busy(Some(found)) if found.to_string() == id));
         let stale = tonic::Status::failed_precondition("STALE_REVISION: 4 was seen");
         assert!(matches!(AgentError::from(stale), AgentError::Stale(_)));

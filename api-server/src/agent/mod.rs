@@ -63,6 +63,8 @@ pub struct AgentStatus {
     pub version: String,
     /// The last revision that was proven.
     pub active_revision: Option<Revision>,
+    /// The highest revision that it has seen: it refuses lower ones.
+    pub highest_revision: Revision,
     /// Whether Asterisk answers.
     pub asterisk_answering: bool,
     /// Its version, or why it does not answer.
@@ -110,6 +112,7 @@ impl Agent {
         Ok(AgentStatus {
             version: status.agent_version,
             active_revision: status.active.map(|active| Revision(active.revision)),
+            highest_revision: Revision(status.highest_revision),
             asterisk_answering: asterisk.answering,
             asterisk_detail: asterisk.detail,
             warnings: status.warnings,

@@ -1,5 +1,6 @@
 //! Table `pbx`.
 
+use shared::bundle::Revision;
 use sqlx::PgConnection;
 
 use super::DbError;
@@ -29,6 +30,23 @@ pub async fn configure(
         settings.agent_address,
         settings.agent_identity,
         settings.sip_realm.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Raises the last revision of a PBX to `revision` unless it is higher already.
+pub async fn raise_last_revision(
+    connection: &mut PgConnection,
+    id: PbxId,
+    revision: Revision,
+) -> Result<(), DbError> {
+    let revision = i64::try_from(revision.0).unwrap_or(i64::MAX);
+    sqlx::query!(
+        "update pbx set last_revision = $2 where pbx_id = $1 and last_revision < $2",
+        id.0,
+        revision,
     )
     .execute(connection)
     .await?;

@@ -35,7 +35,7 @@ impl TryFrom<UserRow> for User {
                 .parse()
                 .map_err(|reason| broken("email", reason))?,
             extension: extensions::to_number(id, row.number)?,
-            metadata: Metadata::try_from(row.metadata)
+            metadata: Metadata::from_stored(row.metadata)
                 .map_err(|reason| broken("metadata", reason))?,
             created_at: row.created_at,
         })

@@ -176,6 +176,20 @@ impl Metadata {
     pub fn into_value(self) -> Value {
         Value::Object(self.0)
     }
+
+    /// What the database holds. Only its type is looked at: PostgreSQL writes numbers in a way of
+    /// its own (`1e16` in 17 digits), and a limit for what comes in must not make whoever is stored
+    /// unreadable.
+    pub fn from_stored(value: Value) -> Result<Self, Invalid> {
+        match value {
+            Value::Object(object) => Ok(Self(object)),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Err(Invalid::new("wrong_type", "must be a JSON object")),
+        }
+    }
 }
 
 impl TryFrom<Value> for Metadata {

@@ -256,7 +256,7 @@ impl ApplyBody {
 /// files in place, reloads Asterisk and reads back what Asterisk holds. 200 means that this is
 /// proven. Applies of a PBX run one after another. A client that goes away does not end it.
 #[utoipa::path(
-    post, path = "/apply", tag = "applies",
+    post, path = "/apply", tag = "applies", operation_id = "apply",
     params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
     responses(
@@ -302,7 +302,7 @@ fn policy(mut fields: Fields) -> Result<Option<OnReloadFailure>, Vec<FieldError>
 /// The audit trail, the newest first. Every attempt is there, also one that failed before it
 /// reached the PBX.
 #[utoipa::path(
-    get, path = "/applies", tag = "applies",
+    get, path = "/applies", tag = "applies", operation_id = "list_applies",
     params(
         ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
             minimum = 1, maximum = 200),
@@ -354,7 +354,7 @@ fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<F
 ///
 /// With every step and the users it included.
 #[utoipa::path(
-    get, path = "/applies/{id}", tag = "applies",
+    get, path = "/applies/{id}", tag = "applies", operation_id = "get_apply",
     params(("id" = Uuid, Path, description = "The attempt")),
     responses(
         (status = 200, description = "The attempt", body = ApplyBody),

@@ -57,7 +57,7 @@ impl From<Check> for CheckBody {
 
 /// Whether the process answers
 #[utoipa::path(
-    get, path = "/health/live", tag = "health",
+    get, path = "/health/live", tag = "health", operation_id = "live",
     responses((status = 200, description = "It does", body = LiveBody), PanicProblem)
 )]
 pub(super) async fn live() -> Json<LiveBody> {
@@ -71,7 +71,7 @@ pub(super) async fn live() -> Json<LiveBody> {
 ///
 /// The database, the agent and Asterisk, each by itself.
 #[utoipa::path(
-    get, path = "/health/ready", tag = "health",
+    get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses(
         (status = 200, description = "All of it works", body = ReadyBody),
         (status = 503, description = "Something does not", body = ReadyBody),

@@ -31,7 +31,7 @@ pub(super) struct Document;
 
 /// Show this document
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "documentation",
+    get, path = "/openapi.json", tag = "documentation", operation_id = "get_openapi",
     responses((status = 200, description = "OpenAPI 3.1", body = Object), PanicProblem)
 )]
 pub(super) async fn show(

@@ -107,7 +107,7 @@ impl From<CreatedUser> for CreatedUserBody {
 /// The user gets the lowest free extension of the tenant and a SIP account. The SIP password is
 /// shown in this answer only.
 #[utoipa::path(
-    post, path = "/users", tag = "users",
+    post, path = "/users", tag = "users", operation_id = "create_user",
     params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
     request_body = NewUserBody,
     responses(
@@ -152,7 +152,7 @@ fn new_user(mut fields: Fields) -> Result<NewUser, Vec<FieldError>> {
 ///
 /// By extension.
 #[utoipa::path(
-    get, path = "/users", tag = "users",
+    get, path = "/users", tag = "users", operation_id = "list_users",
     responses((status = 200, description = "Every user", body = [UserBody]), ReadProblems)
 )]
 pub(super) async fn list(
@@ -164,7 +164,7 @@ pub(super) async fn list(
 
 /// Show a user
 #[utoipa::path(
-    get, path = "/users/{id}", tag = "users",
+    get, path = "/users/{id}", tag = "users", operation_id = "get_user",
     params(("id" = Uuid, Path, description = "The user")),
     responses(
         (status = 200, description = "The user", body = UserBody),
@@ -185,7 +185,7 @@ pub(super) async fn get(
 ///
 /// The extension is free at once. The phone keeps working until the next apply.
 #[utoipa::path(
-    delete, path = "/users/{id}", tag = "users",
+    delete, path = "/users/{id}", tag = "users", operation_id = "delete_user",
     params(
         ("id" = Uuid, Path, description = "The user"),
         ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),

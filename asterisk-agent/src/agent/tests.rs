@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::bundle::Slot;
-use shared::config::Env;
 use shared::model::Model;
 use shared::record::{MismatchKind, OnReloadFailure, Outcome, Phase};
 use uuid::Uuid;
@@ -127,7 +126,6 @@ impl Host {
             "RELOAD_DEADLINE_MS" => Some("300".to_owned()),
             name => name.starts_with("TLS_").then(|| "/nowhere".to_owned()),
         };
-        drop(Env::new(&lookup));
         let config = Config::read(&lookup).unwrap();
         let pbx = Arc::new(Pbx {
             config_dir: configs.path().to_owned(),
@@ -364,7 +362,7 @@ async fn files_that_cannot_be_written_leave_everything_as_it_was() {
         host.config.asterisk_config_dir.join("extensions.d"),
     );
     std::fs::create_dir(path.join("elsewhere")).unwrap();
-    let dir = crate::durable::Dir::open(&path).unwrap();
+    let dir = Dir::open(&path).unwrap();
     dir.rename("synergycall", "moved").unwrap();
     let record = host.apply(&[1000, 1001]).await;
     assert_eq!(outcome(&record), Outcome::WriteFailed);
@@ -474,8 +472,8 @@ async fn without_an_answer_the_result_is_unknown_and_nothing_is_renamed_again() 
 async fn the_phone_of_a_former_owner_goes_even_after_failures() {
     let mut host = Host::new().await;
     host.apply(&[1000, 1001]).await;
-    let registered = || BTreeSet::from(["1000", "1001", "trunk"].map(str::to_owned));
-    *host.pbx.contacts.lock().unwrap() = registered();
+    let registered = BTreeSet::from(["1000", "1001", "trunk"].map(str::to_owned));
+    *host.pbx.contacts.lock().unwrap() = registered;
     host.fault(Fault::NotRunning);
     assert_eq!(
         outcome(&host.apply(&[1000]).await),

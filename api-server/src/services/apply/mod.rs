@@ -174,6 +174,10 @@ async fn close(portal: &Portal, attempt: &mut Attempt, sent: Sent) -> Result<(),
     match sent {
         Sent::Ended(record) => attempt.close_with(*record, now),
         Sent::NotStarted(outcome, failure) => attempt.fail(outcome, failure, now),
+        Sent::Stale(failure) => {
+            let failure = catch_up(portal, failure).await;
+            attempt.fail(AttemptOutcome::AgentRefused, failure, now);
+        }
         Sent::Unknown(fault) => {
             tracing::error!(apply = %attempt.id, %fault, "the outcome of the apply is not known");
             return Err(Error::ApplyOutcomeUnknown {
@@ -189,6 +193,27 @@ async fn close(portal: &Portal, attempt: &mut Attempt, sent: Sent) -> Result<(),
             attempt: Box::new(attempt.clone()),
             source,
         })
+}
+
+/// The agent has seen higher revisions than this database has given out. Either this portal woke up
+/// after another one had taken over, and the database knows those revisions; or the database was
+/// restored from a backup, and must count on from where the agent is, or no apply would ever be
+/// accepted again.
+async fn catch_up(portal: &Portal, mut failure: Failure) -> Failure {
+    let raised = async {
+        let highest = portal.agent.status().await.ok()?.highest_revision;
+        let mut connection = portal.database.acquire().await.ok()?;
+        let pbx = portal.settings.pbx;
+        db::pbx::raise_last_revision(&mut connection, pbx, highest).await.ok()?;
+        Some(highest)
+    };
+    if let Some(highest) = raised.await {
+        failure.message.push_str(&format!(
+            ". If the database was restored from a backup, that is why; revisions now go on after \
+             {highest}: apply again"
+        ));
+    }
+    failure
 }
 
 /// Ends an attempt before there was a bundle.

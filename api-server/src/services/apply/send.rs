@@ -26,6 +26,8 @@ pub(super) enum Sent {
     Ended(Box<ApplyRecord>),
     /// Nothing was started.
     NotStarted(AttemptOutcome, Failure),
+    /// Nothing was started, because the agent has seen a higher revision.
+    Stale(Failure),
     /// It may run, may have ended, or may never have arrived.
     Unknown(LinkFault),
 }
@@ -94,7 +96,9 @@ fn not_started(error: &AgentError) -> Sent {
     let (outcome, code) = match error {
         AgentError::Link(fault) => (AttemptOutcome::AgentUnreachable, link_code(fault)),
         AgentError::Busy(_) => (AttemptOutcome::Busy, "agent_busy"),
-        AgentError::Stale(_) => (AttemptOutcome::AgentRefused, "stale_revision"),
+        AgentError::Stale(_) => {
+            return Sent::Stale(Failure::new("stale_revision", format!("the agent: {error}")));
+        }
         AgentError::NotFound | AgentError::Refused { .. } => {
             (AttemptOutcome::AgentRefused, "agent_refused")
         }
