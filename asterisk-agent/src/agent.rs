@@ -278,13 +278,9 @@ impl Agent {
     }
 
     fn publish(&self, engine: &Engine) {
-        let staged = engine.generations.all();
         let mut board = self.board();
         board.ledger = Some(engine.ledger.clone());
-        match staged {
-            Ok(staged) => board.staged = staged,
-            Err(error) => tracing::error!(error = chain(&error), "cannot list generations"),
-        }
+        board.staged.clone_from(engine.generations.all());
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

@@ -41,36 +41,38 @@ struct Stored {
 #[derive(Debug)]
 pub(crate) struct Generations {
     dir: Dir,
+    /// What lies in it, so that nobody has to look; one whose manifest cannot be read only fences.
+    known: BTreeMap<Revision, Option<Generation>>,
 }
 
 impl Generations {
     /// In `dir`; what an interrupted upload left is removed.
     pub(crate) fn open(dir: Dir) -> Result<Self, FileError> {
-        for name in dir
-            .names()?
-            .iter()
-            .filter(|name| name.parse::<u64>().is_err())
-        {
-            dir.remove_dir(name)?;
+        let mut generations = Self::looking(dir);
+        for name in generations.dir.names()? {
+            if name.strip_suffix(".tmp").is_some() {
+                generations.dir.remove_dir(&name)?;
+            } else if let Ok(number) = name.parse() {
+                generations.learn(Revision(number));
+            }
         }
-        Ok(Self { dir })
+        Ok(generations)
     }
 
-    /// In `dir`, which nobody must change through this.
+    /// In `dir`, to read single generations only.
     pub(crate) fn looking(dir: Dir) -> Self {
-        Self { dir }
+        let known = BTreeMap::new();
+        Self { dir, known }
     }
 
-    /// Every stored generation, by revision; one whose manifest cannot be read only fences.
-    pub(crate) fn all(&self) -> Result<BTreeMap<Revision, Option<Generation>>, FileError> {
-        let names = self.dir.names()?;
-        let revisions = names
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .map(Revision);
-        Ok(revisions
-            .map(|revision| (revision, self.generation(revision)))
-            .collect())
+    /// Every stored generation, by revision.
+    pub(crate) fn all(&self) -> &BTreeMap<Revision, Option<Generation>> {
+        &self.known
+    }
+
+    fn learn(&mut self, revision: Revision) {
+        let generation = self.generation(revision);
+        self.known.insert(revision, generation);
     }
 
     fn generation(&self, revision: Revision) -> Option<Generation> {
@@ -85,7 +87,7 @@ impl Generations {
 
     /// Stores a bundle, durably, under a revision that is not there yet.
     pub(crate) fn store(
-        &self,
+        &mut self,
         apply_id: ApplyId,
         revision: Revision,
         bundle: &Bundle,
@@ -94,6 +96,10 @@ impl Generations {
         let stored = self.fill(&temporary, apply_id, revision, bundle);
         if stored.is_err() {
             self.dir.remove_dir(&temporary).ok();
+        }
+        // Also after a failure: if only the last sync failed, it is there and fences.
+        if stored.is_ok() || self.dir.stat(&revision.to_string())?.is_some() {
+            self.learn(revision);
         }
         stored
     }
@@ -170,14 +176,12 @@ impl Generations {
     }
 
     /// Removes all but the last ten and those in `used`.
-    pub(crate) fn prune(&self, used: &[Revision]) -> Result<(), FileError> {
-        let stored: Vec<_> = self.all()?.into_keys().collect();
-        let surplus = stored.len().saturating_sub(KEPT);
-        for revision in stored[..surplus]
-            .iter()
-            .filter(|revision| !used.contains(revision))
-        {
+    pub(crate) fn prune(&mut self, used: &[Revision]) -> Result<(), FileError> {
+        let surplus = self.known.len().saturating_sub(KEPT);
+        let oldest: Vec<_> = self.known.keys().take(surplus).copied().collect();
+        for revision in oldest.iter().filter(|revision| !used.contains(revision)) {
             self.dir.remove_dir(&revision.to_string())?;
+            self.known.remove(revision);
         }
         Ok(())
     }
@@ -204,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_stored_is_loaded_and_damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let generations = generations(&dir);
+        let mut generations = generations(&dir);
         let bundle = bundle("x");
         let digest = bundle.manifest().digest();
         generations
@@ -226,19 +230,14 @@ mod tests {
     #[test]
     fn the_highest_and_the_used_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let store = generations(&dir);
+        let mut store = generations(&dir);
         for revision in 1..=15 {
             store
                 .store(ApplyId(uuid::Uuid::nil()), Revision(revision), &bundle("x"))
                 .unwrap();
         }
         store.prune(&[Revision(2)]).unwrap();
-        let kept: Vec<_> = store
-            .all()
-            .unwrap()
-            .into_keys()
-            .map(|revision| revision.0)
-            .collect();
+        let kept: Vec<_> = store.all().keys().map(|revision| revision.0).collect();
         assert_eq!(kept, [2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     }
 
@@ -251,7 +250,7 @@ mod tests {
             .unwrap()
             .replace("pjsip_endpoints", b"half")
             .unwrap();
-        assert!(generations(&dir).all().unwrap().is_empty());
+        assert!(generations(&dir).all().is_empty());
         assert!(!inner.exists());
     }
 }

@@ -1,7 +1,7 @@
 //! The agent on the PBX host: it takes complete bundles of Asterisk configuration from the portal,
 //! switches the live files, reloads Asterisk, and reads back what Asterisk then really holds.
 //!
-//! The whole story of one apply is [`apply`]'s `run`; everything it calls is a leaf:
+//! The whole story of one apply is `apply::run`; everything it calls is a leaf:
 //!
 //! | module | does |
 //! |---|---|
@@ -25,7 +25,6 @@ mod agent;
 mod answers;
 mod apply;
 pub mod asterisk;
-pub mod clock;
 pub mod config;
 mod contacts;
 mod drift;
@@ -49,4 +48,7 @@ mod switch;
 mod validate;
 mod verify;
 
+pub use shared::clock;
+
+pub use agent::StartError;
 pub use serve::{ServeError, serve};

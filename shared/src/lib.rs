@@ -9,9 +9,11 @@
 //! | [`tls`] | mutual TLS with pinned identities |
 //! | [`model`] | what a bundle says, as objects; reading it is the check |
 //! | [`config`] | environment variables, all read before any error is reported |
+//! | [`clock`] | the time, as a seam |
 //! | [`telemetry`] | logging set-up |
 
 pub mod bundle;
+pub mod clock;
 pub mod conf;
 pub mod config;
 pub mod model;

@@ -34,6 +34,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let lab = Lab::start().await?;
+    lab.client.get("/health/ready").await?.expect(200)?;
     let pool = lab.database.pool().await?;
     println!("resident memory, idle: {}", memory(&lab)?);
     let mut users = Vec::new();

@@ -12,10 +12,23 @@ use time::format_description::well_known::Rfc3339;
 /// a problem. Fails unless the audit trail tells the very same.
 pub(crate) async fn audited(client: &Client, reply: &Reply) -> anyhow::Result<Value> {
     let body = reply.json()?;
-    let told = if reply.status == 200 { body } else { body["apply"].clone() };
-    let id = told["id"].as_str().with_context(|| format!("no attempt in {reply}"))?;
-    let kept = client.get(&format!("/applies/{id}")).await?.expect(200)?.json()?;
-    ensure!(kept == told, "the audit trail keeps {kept}\nthe reply told {told}");
+    let told = if reply.status == 200 {
+        body
+    } else {
+        body["apply"].clone()
+    };
+    let id = told["id"]
+        .as_str()
+        .with_context(|| format!("no attempt in {reply}"))?;
+    let kept = client
+        .get(&format!("/applies/{id}"))
+        .await?
+        .expect(200)?
+        .json()?;
+    ensure!(
+        kept == told,
+        "the audit trail keeps {kept}\nthe reply told {told}"
+    );
     ensure!(kept["ended_at"].is_string(), "not ended: {kept}");
     Ok(kept)
 }
@@ -33,8 +46,15 @@ pub(crate) async fn applied(client: &Client, reply: Reply) -> anyhow::Result<Val
 
 /// The whole audit trail, the newest first.
 pub(crate) async fn trail(client: &Client) -> anyhow::Result<Vec<Value>> {
-    let trail = client.get("/applies?limit=200").await?.expect(200)?.json()?;
-    trail.as_array().cloned().context("GET /applies is no array")
+    let trail = client
+        .get("/applies?limit=200")
+        .await?
+        .expect(200)?
+        .json()?;
+    trail
+        .as_array()
+        .cloned()
+        .context("GET /applies is no array")
 }
 
 /// The steps of an attempt.
@@ -44,7 +64,11 @@ pub(crate) fn steps(attempt: &Value) -> &[Value] {
 
 /// The step whose action holds `words`.
 pub(crate) fn step<'a>(attempt: &'a Value, words: &str) -> anyhow::Result<&'a Value> {
-    let told = |step: &&Value| step["action"].as_str().is_some_and(|text| text.contains(words));
+    let told = |step: &&Value| {
+        step["action"]
+            .as_str()
+            .is_some_and(|text| text.contains(words))
+    };
     let found = steps(attempt).iter().find(told);
     found.with_context(|| format!("no step `{words}` in {attempt}"))
 }
@@ -52,8 +76,10 @@ pub(crate) fn step<'a>(attempt: &'a Value, words: &str) -> anyhow::Result<&'a Va
 /// The extensions that an attempt included, sorted.
 pub(crate) fn included(attempt: &Value) -> Vec<u64> {
     let users = attempt["users"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut numbers: Vec<u64> =
-        users.iter().filter_map(|user| user["extension"].as_u64()).collect();
+    let mut numbers: Vec<u64> = users
+        .iter()
+        .filter_map(|user| user["extension"].as_u64())
+        .collect();
     numbers.sort_unstable();
     numbers
 }
@@ -61,11 +87,18 @@ pub(crate) fn included(attempt: &Value) -> Vec<u64> {
 /// Fails unless these attempts, by their revisions, ran one after another on the PBX: nothing of
 /// one began before everything of the one before had ended, by the agent's clock.
 pub(crate) fn assert_one_after_another(attempts: &[Value]) -> anyhow::Result<()> {
-    let mut spans = attempts.iter().map(Span::read).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut spans = attempts
+        .iter()
+        .map(Span::read)
+        .collect::<anyhow::Result<Vec<_>>>()?;
     spans.sort_by_key(|span| span.revision);
     for pair in spans.windows(2) {
         let [earlier, later] = pair else { continue };
-        ensure!(earlier.revision < later.revision, "revision {} twice", later.revision);
+        ensure!(
+            earlier.revision < later.revision,
+            "revision {} twice",
+            later.revision
+        );
         ensure!(
             earlier.ended_ms <= later.began_ms,
             "revision {} ended at {}, revision {} began at {}",
@@ -94,12 +127,18 @@ impl Span {
             ended_ms: i128::MIN,
         };
         for step in steps(attempt) {
-            let started = step["started_at"].as_str().context("a step without a time")?;
+            let started = step["started_at"]
+                .as_str()
+                .context("a step without a time")?;
             let started = OffsetDateTime::parse(started, &Rfc3339)?;
-            let lasted = step["duration_ms"].as_f64().context("a step without a duration")?;
+            let lasted = step["duration_ms"]
+                .as_f64()
+                .context("a step without a duration")?;
             let lasted = Duration::try_from_secs_f64(lasted / 1e3)?;
             let ended = started + lasted;
-            span.began_ms = span.began_ms.min(started.unix_timestamp_nanos() / 1_000_000);
+            span.began_ms = span
+                .began_ms
+                .min(started.unix_timestamp_nanos() / 1_000_000);
             span.ended_ms = span.ended_ms.max(ended.unix_timestamp_nanos() / 1_000_000);
         }
         ensure!(span.began_ms <= span.ended_ms, "no steps: {attempt}");

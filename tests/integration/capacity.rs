@@ -24,7 +24,12 @@ async fn a_thousand_users_of_fifty_clients_have_no_duplicates_and_no_gaps() -> a
     let create = move |number: usize| {
         let client = client.clone();
         async move {
-            create_user(&client, "Somebody", &format!("somebody{number}@example.org")).await
+            create_user(
+                &client,
+                "Somebody",
+                &format!("somebody{number}@example.org"),
+            )
+            .await
         }
     };
     let users = at_once(CLIENTS, 1000, create).await?;
@@ -46,7 +51,10 @@ async fn a_thousand_users_of_fifty_clients_have_no_duplicates_and_no_gaps() -> a
     assert_exactly(&lab.asterisk, all).await?;
 
     // The last one can register: what was rendered for 1000 is not only listed.
-    let last = users.iter().find(|user| user.extension == 1999).expect("someone has 1999");
+    let last = users
+        .iter()
+        .find(|user| user.extension == 1999)
+        .expect("someone has 1999");
     lab.phone(last)?.register().await?.accepted()?;
     Ok(())
 }
@@ -76,30 +84,44 @@ async fn fifty_clients_create_and_delete_while_applies_run() -> anyhow::Result<(
         }
     };
     let (churned, snapshots) = tokio::join!(clients, applier);
-    let (living, gone): (Vec<_>, Vec<_>) =
-        churned?.into_iter().flatten().partition(|(_, lives)| *lives);
+    let (living, gone): (Vec<_>, Vec<_>) = churned?
+        .into_iter()
+        .flatten()
+        .partition(|(_, lives)| *lives);
 
     // Nobody was ever given a number that somebody else had: each apply saw each number once, with
     // a user whom a reply had given that very number.
-    let given: BTreeMap<&str, u64> =
-        living.iter().chain(&gone).map(|(user, _)| (user.id.as_str(), user.extension)).collect();
+    let given: BTreeMap<&str, u64> = living
+        .iter()
+        .chain(&gone)
+        .map(|(user, _)| (user.id.as_str(), user.extension))
+        .collect();
     assert_eq!(given.len(), CLIENTS * EACH);
     for (id, extension) in snapshots?.iter().flatten() {
         assert_eq!(given.get(id.as_str()), Some(extension));
     }
 
     // The database holds those who live, with the numbers that they were given.
-    let mut expected: Vec<(String, u64)> =
-        living.iter().map(|(user, _)| (user.id.clone(), user.extension)).collect();
+    let mut expected: Vec<(String, u64)> = living
+        .iter()
+        .map(|(user, _)| (user.id.clone(), user.extension))
+        .collect();
     expected.sort_by_key(|(_, extension)| *extension);
     assert_eq!(stored(&pool).await?, expected);
-    let mut numbers: Vec<u64> = expected.into_iter().map(|(_, extension)| extension).collect();
+    let mut numbers: Vec<u64> = expected
+        .into_iter()
+        .map(|(_, extension)| extension)
+        .collect();
     assert_exactly(&lab.asterisk, numbers.clone()).await?;
 
     // Whatever gaps were left are filled from below.
     while numbers.len() < usize::try_from(numbers[numbers.len() - 1] - 999)? {
-        let gap = (1000..).find(|number| !numbers.contains(number)).unwrap_or_default();
-        let user = lab.create_user("Gap", &format!("gap{gap}@example.org")).await?;
+        let gap = (1000..)
+            .find(|number| !numbers.contains(number))
+            .unwrap_or_default();
+        let user = lab
+            .create_user("Gap", &format!("gap{gap}@example.org"))
+            .await?;
         assert_eq!(user.extension, gap);
         numbers.push(gap);
         numbers.sort_unstable();
@@ -116,7 +138,10 @@ async fn churn(client: Client, who: usize) -> anyhow::Result<Vec<(NewUser, bool)
         let user = create_user(&client, "Churn", &email).await?;
         let lives = number % 2 == 0;
         if !lives {
-            client.delete(&format!("/users/{}", user.id)).await?.expect(204)?;
+            client
+                .delete(&format!("/users/{}", user.id))
+                .await?
+                .expect(204)?;
         }
         users.push((user, lives));
     }
@@ -143,5 +168,7 @@ async fn stored(pool: &PgPool) -> anyhow::Result<Vec<(String, u64)>> {
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(|(id, number)| Ok((id, number.try_into()?))).collect()
+    rows.into_iter()
+        .map(|(id, number)| Ok((id, number.try_into()?)))
+        .collect()
 }

@@ -12,7 +12,11 @@ use tokio::task::JoinSet;
 const WORKERS: usize = 8;
 
 /// Runs `work(0)`, …, `work(count - 1)` on `workers` tasks and returns all results, in no order.
-pub(crate) async fn at_once<T, W, F>(workers: usize, count: usize, work: W) -> anyhow::Result<Vec<T>>
+pub(crate) async fn at_once<T, W, F>(
+    workers: usize,
+    count: usize,
+    work: W,
+) -> anyhow::Result<Vec<T>>
 where
     T: Send + 'static,
     W: Fn(usize) -> F + Send + Sync + 'static,
@@ -69,5 +73,8 @@ pub(crate) async fn stored_numbers(pool: &PgPool) -> anyhow::Result<Vec<u64>> {
     )
     .fetch_all(pool)
     .await?;
-    Ok(numbers.into_iter().map(u64::try_from).collect::<Result<_, _>>()?)
+    Ok(numbers
+        .into_iter()
+        .map(u64::try_from)
+        .collect::<Result<_, _>>()?)
 }

@@ -11,9 +11,7 @@ use tests::postgres::{Cluster, TestDatabase};
 use tests::process::wait_until;
 use uuid::Uuid;
 
-use crate::audit::{
-    applied, assert_one_after_another, audited, included, step, steps, trail,
-};
+use crate::audit::{applied, assert_one_after_another, audited, included, step, steps, trail};
 use crate::crowd::{at_once, create_users, numbers, stored_numbers};
 use crate::held::{assert_exactly, live_files, sections};
 
@@ -26,7 +24,10 @@ async fn extension_pool_exhausted_rejects_and_stores_nobody() -> anyhow::Result<
     let users = create_users(&lab.client, 1000).await?;
     let pool = lab.database.pool().await?;
     for user in &users[..3] {
-        lab.client.delete(&format!("/users/{}", user.id)).await?.expect(204)?;
+        lab.client
+            .delete(&format!("/users/{}", user.id))
+            .await?
+            .expect(204)?;
     }
     // Twenty want the three that are free.
     let client = lab.client.clone();
@@ -34,7 +35,9 @@ async fn extension_pool_exhausted_rejects_and_stores_nobody() -> anyhow::Result<
         let client = client.clone();
         async move {
             let email = format!("rush{number}@example.org");
-            let reply = client.post("/users", &json!({ "name": "Rush", "email": email })).await?;
+            let reply = client
+                .post("/users", &json!({ "name": "Rush", "email": email }))
+                .await?;
             if reply.status == 201 {
                 return Ok(reply.json()?["extension"].as_u64());
             }
@@ -45,7 +48,10 @@ async fn extension_pool_exhausted_rejects_and_stores_nobody() -> anyhow::Result<
     let mut given: Vec<u64> = at_once(20, 20, rush).await?.into_iter().flatten().collect();
     given.sort_unstable();
     assert_eq!(given, numbers(&users[..3]));
-    assert_eq!(stored_numbers(&pool).await?, (1000..=1999).collect::<Vec<_>>());
+    assert_eq!(
+        stored_numbers(&pool).await?,
+        (1000..=1999).collect::<Vec<_>>()
+    );
     let living: i64 = sqlx::query_scalar(r#"select count(*) from "user" where deleted_at is null"#)
         .fetch_one(&pool)
         .await?;
@@ -75,12 +81,19 @@ async fn asterisk_unreachable_fails_gracefully_and_takes_the_files_when_it_start
     let users = lab.client.get("/users").await?.json()?;
     let reply = lab.apply().await?;
     assert_eq!(reply.problem(502)?, "apply_reload_failed_files_kept");
-    let detail = reply.json()?["detail"].as_str().unwrap_or_default().to_owned();
+    let detail = reply.json()?["detail"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     assert!(detail.contains("Asterisk is not running"), "{detail}");
     let attempt = audited(&lab.client, &reply).await?;
     // The policy is to roll back. While Asterisk is down that would only hide the new files.
     assert_eq!(attempt["on_reload_failure"], "roll_back");
-    assert_eq!(lab.client.get("/users").await?.json()?, users, "the database changed");
+    assert_eq!(
+        lab.client.get("/users").await?.json()?,
+        users,
+        "the database changed"
+    );
 
     lab.asterisk.resume().await?;
     assert_exactly(&lab.asterisk, [1000, 1001]).await?;
@@ -91,7 +104,10 @@ async fn asterisk_unreachable_fails_gracefully_and_takes_the_files_when_it_start
 
 #[tokio::test]
 async fn asterisk_hung_is_no_failure_and_no_success() -> anyhow::Result<()> {
-    let lab = Lab::builder().agent_env("RELOAD_DEADLINE_MS", "1000").start().await?;
+    let lab = Lab::builder()
+        .agent_env("RELOAD_DEADLINE_MS", "1000")
+        .start()
+        .await?;
     create_users(&lab.client, 1).await?;
     applied(&lab.client, lab.apply().await?).await?;
     lab.create_user("Late", "late@example.org").await?;
@@ -122,8 +138,11 @@ async fn agent_unreachable_fails_gracefully_and_is_audited() -> anyhow::Result<(
     lab.agent.resume().await?;
     applied(&lab.client, lab.apply().await?).await?;
     assert_exactly(&lab.asterisk, [1000]).await?;
-    let outcomes: Vec<Value> =
-        trail(&lab.client).await?.into_iter().map(|attempt| attempt["outcome"].clone()).collect();
+    let outcomes: Vec<Value> = trail(&lab.client)
+        .await?
+        .into_iter()
+        .map(|attempt| attempt["outcome"].clone())
+        .collect();
     assert_eq!(outcomes, ["applied", "agent_unreachable"]);
     Ok(())
 }
@@ -173,7 +192,10 @@ async fn injection_attempts_are_data_in_the_database_and_in_asterisk() -> anyhow
         let email = format!("o'neil+{number}@example.org");
         let request = json!({ "name": name, "email": email, "metadata": metadata });
         let request = lab.client.request(Method::POST, "/users").json(&request);
-        let reply = request.header("X-Admin-User", "'; drop table apply; --").send().await?;
+        let reply = request
+            .header("X-Admin-User", "'; drop table apply; --")
+            .send()
+            .await?;
         let created = reply.expect(201)?.json()?;
         let path = format!("/users/{}", created["id"].as_str().unwrap_or_default());
         let read = lab.client.get(&path).await?.expect(200)?.json()?;
@@ -213,7 +235,11 @@ async fn malformed_user_data_is_refused_before_the_database() -> anyhow::Result<
         (name(" \t "), "name", "empty"),
         (name(&long), "name", "too_long"),
         (name("a\nb"), "name", "control_character"),
-        (name("a\r\n[evil]\r\ntype=endpoint"), "name", "control_character"),
+        (
+            name("a\r\n[evil]\r\ntype=endpoint"),
+            "name",
+            "control_character",
+        ),
         (name("a\0b"), "name", "control_character"),
         (name("a\u{7f}"), "name", "control_character"),
         (name("a\u{85}b"), "name", "control_character"),
@@ -223,16 +249,36 @@ async fn malformed_user_data_is_refused_before_the_database() -> anyhow::Result<
         (email(""), "email", "empty"),
         (email("ann"), "email", "malformed"),
         (email("ann@"), "email", "malformed"),
-        (email("ann@example.org'; drop table \"user\"; --"), "email", "malformed"),
-        (email("ann@example.org\nBcc: x@example.org"), "email", "malformed"),
+        (
+            email("ann@example.org'; drop table \"user\"; --"),
+            "email",
+            "malformed",
+        ),
+        (
+            email("ann@example.org\nBcc: x@example.org"),
+            "email",
+            "malformed",
+        ),
         (email("a b@example.org"), "email", "malformed"),
         (email("ann@exa\u{0}mple.org"), "email", "malformed"),
         (email("änn@example.org"), "email", "malformed"),
-        (email(&format!("{}@example.org", "x".repeat(250))), "email", "too_long"),
+        (
+            email(&format!("{}@example.org", "x".repeat(250))),
+            "email",
+            "too_long",
+        ),
         (metadata(&json!([])), "metadata", "wrong_type"),
         (metadata(&json!("x")), "metadata", "wrong_type"),
-        (metadata(&json!({ "a": "\0" })), "metadata", "control_character"),
-        (metadata(&json!({ "\0": 1 })), "metadata", "control_character"),
+        (
+            metadata(&json!({ "a": "\0" })),
+            "metadata",
+            "control_character",
+        ),
+        (
+            metadata(&json!({ "\0": 1 })),
+            "metadata",
+            "control_character",
+        ),
         (metadata(&deep), "metadata", "too_deep"),
         (metadata(&large), "metadata", "too_long"),
     ] {
@@ -241,16 +287,28 @@ async fn malformed_user_data_is_refused_before_the_database() -> anyhow::Result<
         let errors = reply.json()?["errors"].clone();
         assert_eq!(errors[0]["field"], field, "{request}: {errors}");
         assert_eq!(errors[0]["code"], code, "{request}: {errors}");
-        assert_eq!(errors.as_array().map(Vec::len), Some(1), "{request}: {errors}");
+        assert_eq!(
+            errors.as_array().map(Vec::len),
+            Some(1),
+            "{request}: {errors}"
+        );
     }
     // Surrogates have no UTF-8, so they are no JSON either.
-    for body in [r#"{"name":"\ud800","email":"a@example.org"}"#, "{\"name\":\"\u{0}\"}"] {
+    for body in [
+        r#"{"name":"\ud800","email":"a@example.org"}"#,
+        "{\"name\":\"\u{0}\"}",
+    ] {
         let request = lab.client.request(Method::POST, "/users");
-        let reply = request.body("application/json", body.to_owned()).send().await?;
+        let reply = request
+            .body("application/json", body.to_owned())
+            .send()
+            .await?;
         assert_eq!(reply.problem(400)?, "malformed_json", "{body}");
     }
     let pool = lab.database.pool().await?;
-    let stored: i64 = sqlx::query_scalar(r#"select count(*) from "user""#).fetch_one(&pool).await?;
+    let stored: i64 = sqlx::query_scalar(r#"select count(*) from "user""#)
+        .fetch_one(&pool)
+        .await?;
     assert_eq!(stored, 0);
     Ok(())
 }
@@ -289,9 +347,15 @@ async fn assert_unavailable(client: &Client, user: &str) -> anyhow::Result<()> {
 }
 
 async fn wait_for_database(client: &Client) -> anyhow::Result<()> {
-    wait_until("the portal has its database again", RECOVERY_DEADLINE, async || {
-        ready(client).await.is_ok_and(|(_, [database, _, _])| database)
-    })
+    wait_until(
+        "the portal has its database again",
+        RECOVERY_DEADLINE,
+        async || {
+            ready(client)
+                .await
+                .is_ok_and(|(_, [database, _, _])| database)
+        },
+    )
     .await
 }
 
@@ -306,8 +370,15 @@ async fn postgres_unavailable_answers_503_everywhere_and_recovers() -> anyhow::R
     wait_for_database(&lab.client).await?;
     let users = lab.client.get("/users").await?.expect(200)?.json()?;
     assert_eq!(users[0]["id"], ann.id.as_str());
-    assert_eq!(users.as_array().map(Vec::len), Some(1), "what was refused was stored: {users}");
-    assert_eq!(lab.create_user("Bob", "bob@example.org").await?.extension, 1001);
+    assert_eq!(
+        users.as_array().map(Vec::len),
+        Some(1),
+        "what was refused was stored: {users}"
+    );
+    assert_eq!(
+        lab.create_user("Bob", "bob@example.org").await?.extension,
+        1001
+    );
     Ok(())
 }
 
@@ -336,7 +407,10 @@ async fn postgres_unavailable_at_start_the_portal_waits_for_it() -> anyhow::Resu
     cluster.start().await?;
     wait_for_database(&lab.client).await?;
     // It has made its schema by itself.
-    assert_eq!(lab.create_user("Ann", "ann@example.org").await?.extension, 1000);
+    assert_eq!(
+        lab.create_user("Ann", "ann@example.org").await?.extension,
+        1000
+    );
     Ok(())
 }
 
@@ -359,7 +433,10 @@ fn assert_both_told(attempt: &Value) -> anyhow::Result<()> {
     assert!(said.contains("No such command"), "{said}");
     let reason = attempt["failure"]["message"].as_str().unwrap_or_default();
     assert!(reason.contains("PJSIP: was reloaded"), "{reason}");
-    assert!(reason.contains("Dialplan: ") && reason.contains("No such command"), "{reason}");
+    assert!(
+        reason.contains("Dialplan: ") && reason.contains("No such command"),
+        "{reason}"
+    );
     Ok(())
 }
 

@@ -68,13 +68,21 @@ async fn objects(asterisk: &Asterisk, title: &str) -> anyhow::Result<BTreeSet<St
     let said = asterisk.rx(&command).await?;
     let mut names = BTreeSet::new();
     for line in said.lines() {
-        let row = line.trim_start().strip_prefix(title).and_then(|rest| rest.strip_prefix(':'));
+        let row = line
+            .trim_start()
+            .strip_prefix(title)
+            .and_then(|rest| rest.strip_prefix(':'));
         let name = row.and_then(|row| row.split(['/', ' ']).find(|word| !word.is_empty()));
         // The heading is `<Endpoint/CID…>`.
-        names.extend(name.filter(|name| !name.starts_with('<')).map(str::to_owned));
+        names.extend(
+            name.filter(|name| !name.starts_with('<'))
+                .map(str::to_owned),
+        );
     }
     let empty = said.contains("No objects found");
-    let counted = said.lines().find_map(|line| line.strip_prefix("Objects found: "));
+    let counted = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Objects found: "));
     let counted: usize = match counted {
         Some(count) => count.trim().parse()?,
         None => {
@@ -82,7 +90,10 @@ async fn objects(asterisk: &Asterisk, title: &str) -> anyhow::Result<BTreeSet<St
             0
         }
     };
-    ensure!(counted == names.len(), "{command} counts {counted}, but lists {names:?}");
+    ensure!(
+        counted == names.len(),
+        "{command} counts {counted}, but lists {names:?}"
+    );
     Ok(names)
 }
 
@@ -90,7 +101,10 @@ async fn objects(asterisk: &Asterisk, title: &str) -> anyhow::Result<BTreeSet<St
 fn extensions(said: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for line in said.lines() {
-        let Some((name, rest)) = line.trim().strip_prefix('\'').and_then(|l| l.split_once('\''))
+        let Some((name, rest)) = line
+            .trim()
+            .strip_prefix('\'')
+            .and_then(|l| l.split_once('\''))
         else {
             continue;
         };
@@ -102,7 +116,10 @@ fn extensions(said: &str) -> anyhow::Result<BTreeMap<String, String>> {
     // A step beyond the first would make these two numbers differ.
     let summary = format!("({} priorit", found.len());
     let absent = said.contains("There is no existence of");
-    ensure!(found.is_empty() && absent || said.contains(&summary), "{said}");
+    ensure!(
+        found.is_empty() && absent || said.contains(&summary),
+        "{said}"
+    );
     Ok(found)
 }
 
@@ -135,7 +152,10 @@ pub(crate) fn managed_files(asterisk: &Asterisk) -> anyhow::Result<BTreeMap<Stri
                 inode: metadata.ino(),
                 modified: (metadata.mtime(), metadata.mtime_nsec()),
             };
-            files.insert(format!("{top}/{}", entry.file_name().to_string_lossy()), file);
+            files.insert(
+                format!("{top}/{}", entry.file_name().to_string_lossy()),
+                file,
+            );
         }
     }
     Ok(files)
@@ -158,7 +178,10 @@ pub(crate) fn sections(text: &str, kind: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut section = "";
     for line in text.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             section = name;
         } else if line.split_once('=').map(|(k, v)| (k.trim(), v.trim())) == Some(("type", kind)) {
             found.push(section.to_owned());

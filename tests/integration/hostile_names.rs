@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::asterisk::Asterisk;
-use tests::lab::{Lab, NewUser, PortalLab};
+use tests::lab::{Lab, NewUser};
 use tests::scratch::{self, Scratch};
 
 use crate::audit::applied;
@@ -104,25 +104,39 @@ async fn every_name_arrives_as_it_is_and_changes_nothing_else() -> anyhow::Resul
     let file = dir.join("x");
     let lab = Lab::start().await?;
     let callee = lab.create_user("Callee", "callee@example.org").await?;
-    let names = NAMES.iter().map(|name| name.replace("FILE", &file.display().to_string()));
+    let names = NAMES
+        .iter()
+        .map(|name| name.replace("FILE", &file.display().to_string()));
     let names: Vec<String> = names.chain(long_names()).collect();
     let mut users = Vec::new();
     for (number, name) in names.iter().enumerate() {
-        users.push(lab.create_user(name, &format!("user{number}@example.org")).await?);
+        users.push(
+            lab.create_user(name, &format!("user{number}@example.org"))
+                .await?,
+        );
     }
     // The database and the API keep the whole name.
     let listed = lab.client.get("/users").await?.expect(200)?.json()?;
     let listed = listed.as_array().context("no array")?;
-    let kept: Vec<&str> = listed.iter().skip(1).filter_map(|user| user["name"].as_str()).collect();
+    let kept: Vec<&str> = listed
+        .iter()
+        .skip(1)
+        .filter_map(|user| user["name"].as_str())
+        .collect();
     assert_eq!(kept, names);
 
     let log_before = lab.asterisk.log().len();
     applied(&lab.client, lab.apply().await?).await?;
     let log = lab.asterisk.log();
-    let complaints = log[log_before..].lines().filter(|l| l.contains("WARNING") || l.contains("ERROR"));
+    let complaints = log[log_before..]
+        .lines()
+        .filter(|l| l.contains("WARNING") || l.contains("ERROR"));
     assert_eq!(complaints.collect::<Vec<_>>(), Vec::<&str>::new());
 
-    let everyone = users.iter().map(|user| user.extension).chain([callee.extension]);
+    let everyone = users
+        .iter()
+        .map(|user| user.extension)
+        .chain([callee.extension]);
     assert_exactly(&lab.asterisk, everyone).await?;
     for (name, user) in names.iter().zip(&users) {
         assert_held(&lab.asterisk, user, name).await?;
@@ -135,7 +149,9 @@ async fn every_name_arrives_as_it_is_and_changes_nothing_else() -> anyhow::Resul
 /// `pjsip show endpoint` says the name, and that the endpoint is as any other.
 async fn assert_held(asterisk: &Asterisk, user: &NewUser, name: &str) -> anyhow::Result<()> {
     let number = user.extension;
-    let said = asterisk.rx(&format!("pjsip show endpoint {number}")).await?;
+    let said = asterisk
+        .rx(&format!("pjsip show endpoint {number}"))
+        .await?;
     let option = |key: &str| {
         let lines = said.lines().filter_map(|line| line.split_once(':'));
         let mut values = lines.filter(|(found, _)| found.trim() == key);
@@ -149,10 +165,15 @@ async fn assert_held(asterisk: &Asterisk, user: &NewUser, name: &str) -> anyhow:
     let fits = escapes <= 5 && unescaped == wanted;
     let cut = escapes > 5 && wanted.starts_with(&unescaped) && unescaped.len() > name.len() / 3;
     ensure!(fits || cut, "{name:?}: {caller_id} is not {wanted}");
-    for (key, value) in
-        [("context", "synergy-internal"), ("aors", &number.to_string()), ("allow", "(ulaw|alaw)")]
-    {
-        ensure!(option(key).as_deref() == Some(value), "{name:?}: {key} in {said}");
+    for (key, value) in [
+        ("context", "synergy-internal"),
+        ("aors", &number.to_string()),
+        ("allow", "(ulaw|alaw)"),
+    ] {
+        ensure!(
+            option(key).as_deref() == Some(value),
+            "{name:?}: {key} in {said}"
+        );
     }
     Ok(())
 }
@@ -166,15 +187,23 @@ async fn assert_on_the_wire(
 ) -> anyhow::Result<()> {
     let mut online = lab.phone(callee)?.online().await?;
     for (number, (name, user)) in names.iter().zip(users).enumerate() {
-        let call = lab.phone(user)?.call(&callee.sip_username, Duration::ZERO).await?;
+        let call = lab
+            .phone(user)?
+            .call(&callee.sip_username, Duration::ZERO)
+            .await?;
         ensure!(call.is_completed(), "{name:?}: {call:?}");
         online.wait_ended(number + 1).await?;
         let callers = online.callers();
         let from = callers.last().context("no call")?;
-        let display = from.split_once('"').and_then(|(_, rest)| rest.rsplit_once("\" <sip:"));
+        let display = from
+            .split_once('"')
+            .and_then(|(_, rest)| rest.rsplit_once("\" <sip:"));
         let (display, uri) = display.with_context(|| format!("{name:?}: {from}"))?;
         ensure!(unescape(display) == shown(name), "{name:?}: {from}");
-        ensure!(uri.starts_with(&format!("{}@", user.extension)), "{name:?}: {from}");
+        ensure!(
+            uri.starts_with(&format!("{}@", user.extension)),
+            "{name:?}: {from}"
+        );
     }
     Ok(())
 }
@@ -184,65 +213,37 @@ fn unescape(text: &str) -> String {
     let mut plain = String::new();
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
-        plain.extend(if char == '\\' { chars.next() } else { Some(char) });
+        plain.extend(if char == '\\' {
+            chars.next()
+        } else {
+            Some(char)
+        });
     }
     plain
-}
-
-#[tokio::test]
-async fn what_no_line_can_hold_is_refused_by_name() -> anyhow::Result<()> {
-    let lab = PortalLab::start().await?;
-    let injection = "x\n[1001]\ntype = endpoint\ncontext = from-gsm";
-    let names = [
-        injection, "a\nb", "a\rb", "\r\n", "a\0b", "a\tb", "\u{1b}[31m", "a\u{7f}b", "a\u{85}b",
-        "a\u{2028}b", "a\u{2029}b", "", "   ",
-    ];
-    let long = ["é".repeat(101), "😀".repeat(51), "x".repeat(101)];
-    for name in names.into_iter().chain(long.iter().map(String::as_str)) {
-        let body = json!({ "name": name, "email": "a@example.org" });
-        assert_refused(&lab, &body, "name").await?;
-    }
-    let emails = [
-        "a@example.org\n[1001]", "a\r\nb@example.org", "a;b@example.org", "a@b;--", "\"a b\"@b.org",
-        "a|b@example.org", "a@[127.0.0.1]", "${SHELL(id)}@example.org", "a@", "@b.org", "a b@c.org",
-        "a@b@c.org", "a\0@example.org", "a@exämple.org", "<a@example.org>", "",
-    ];
-    for email in emails {
-        assert_refused(&lab, &json!({ "name": "Ann", "email": email }), "email").await?;
-    }
-    let both = json!({ "name": injection, "email": injection });
-    let problem = assert_refused(&lab, &both, "name").await?;
-    assert_eq!(fields(&problem).len(), 2, "{problem}");
-
-    assert_eq!(lab.client.get("/users").await?.json()?, json!([]));
-    Ok(())
-}
-
-/// The request is refused with the field named, and the value is not repeated.
-async fn assert_refused(lab: &PortalLab, body: &Value, field: &str) -> anyhow::Result<Value> {
-    let reply = lab.client.post("/users", body).await?;
-    let code = reply.problem(400).with_context(|| body.to_string())?;
-    ensure!(code == "validation_failed", "{reply}");
-    let problem = reply.json()?;
-    ensure!(fields(&problem).contains(&field), "{body}: {problem}");
-    Ok(problem)
-}
-
-fn fields(problem: &Value) -> Vec<&str> {
-    let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
-    errors.iter().filter_map(|error| error["field"].as_str()).collect()
 }
 
 /// Addresses and notes are for people: Asterisk never sees them.
 #[tokio::test]
 async fn addresses_and_metadata_reach_no_file() -> anyhow::Result<()> {
     let lab = Lab::start().await?;
-    let emails = ["needle'or'1'='1@example.org", "needle+${x}`y`@example.org", "needle%n#@example.org"];
+    let emails = [
+        "needle'or'1'='1@example.org",
+        "needle+${x}`y`@example.org",
+        "needle%n#@example.org",
+    ];
     let metadata = json!({ "needle": "\n[1001]\ntype = endpoint\n#include /needle" });
     for email in emails {
         let body = json!({ "name": "Ann", "email": email, "metadata": metadata });
-        let created = lab.client.post("/users", &body).await?.expect(201)?.json()?;
-        assert_eq!((&created["email"], &created["metadata"]), (&json!(email), &metadata));
+        let created = lab
+            .client
+            .post("/users", &body)
+            .await?
+            .expect(201)?
+            .json()?;
+        assert_eq!(
+            (&created["email"], &created["metadata"]),
+            (&json!(email), &metadata)
+        );
     }
     applied(&lab.client, lab.apply().await?).await?;
     assert_exactly(&lab.asterisk, [1000, 1001, 1002]).await?;

@@ -17,7 +17,10 @@ async fn raw(portal: &Portal, request: &[u8]) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(portal.address()).await?;
     stream.write_all(request).await?;
     let mut reply = Vec::new();
-    stream.read_to_end(&mut reply).await.context("the portal's reply")?;
+    stream
+        .read_to_end(&mut reply)
+        .await
+        .context("the portal's reply")?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
 }
 

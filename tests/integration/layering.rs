@@ -38,17 +38,26 @@ fn layer_of(relative: &Path) -> String {
 /// Every module of the crate's root that the text names, as in `crate::db::users`. Comments name
 /// what they like, and unit tests may build what a layer below answers.
 fn named(text: &str) -> Vec<String> {
-    let text = text.split_once("#[cfg(test)]").map_or(text, |(code, _)| code);
-    let code = text.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
+    let text = text
+        .split_once("#[cfg(test)]")
+        .map_or(text, |(code, _)| code);
+    let code = text
+        .lines()
+        .map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     let code = code.collect::<Vec<_>>().join("\n");
     let mut names = Vec::new();
     for after in code.split("crate::").skip(1) {
         let after = after.trim_start();
         let group = after.strip_prefix('{').map_or(after, |group| {
-            names.extend(top_level(group.split_once("};").map_or(group, |(group, _)| group)));
+            names.extend(top_level(
+                group.split_once("};").map_or(group, |(group, _)| group),
+            ));
             ""
         });
-        let name: String = group.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name: String = group
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
         names.push(name);
     }
     names
@@ -67,7 +76,10 @@ fn top_level(group: &str) -> Vec<String> {
             _ => {}
         }
     }
-    items.iter().map(|item| item.split("::").next().unwrap_or("").trim().to_owned()).collect()
+    items
+        .iter()
+        .map(|item| item.split("::").next().unwrap_or("").trim().to_owned())
+        .collect()
 }
 
 fn violations(layer: &str, text: &str) -> Vec<String> {
@@ -94,7 +106,10 @@ fn layers_point_down_only() {
         seen.push(layer);
     }
     for (layer, _) in LAYERS {
-        assert!(seen.iter().any(|name| name == layer), "no file of layer {layer}: renamed?");
+        assert!(
+            seen.iter().any(|name| name == layer),
+            "no file of layer {layer}: renamed?"
+        );
     }
 }
 

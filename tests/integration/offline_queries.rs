@@ -39,10 +39,19 @@ async fn the_query_data_is_what_postgresql_says_and_every_query_is_still_used() 
     for file in recorded {
         let data: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
         let query = data["query"].as_str().context("a query")?;
-        ensure!(source.contains(query), "{} is of no query any more", file.display());
+        ensure!(
+            source.contains(query),
+            "{} is of no query any more",
+            file.display()
+        );
         let query = AssertSqlSafe(query.to_owned()).into_sql_str();
         let said = connection.describe(query).await?;
-        assert_eq!(serde_json::to_value(said)?, data["describe"], "{}", file.display());
+        assert_eq!(
+            serde_json::to_value(said)?,
+            data["describe"],
+            "{}",
+            file.display()
+        );
     }
     Ok(())
 }

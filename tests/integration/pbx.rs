@@ -47,13 +47,23 @@ impl Pbx {
         settings: Settings,
         env: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let env: Vec<_> = env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let env: Vec<_> = env
+            .iter()
+            .map(|&(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
         let (pki, scratch) = (Pki::temporary()?, Scratch::new("link")?);
         let asterisk = Asterisk::start(settings).await?;
         let agent = Agent::start(&asterisk, &pki, &env).await?;
         let tls = pki.issue(&Role::Portal, &scratch.path().join("portal"), None)?;
         let link = link(&agent, tls)?;
-        Ok(Self { asterisk, agent, pki, link, last_revision: AtomicU64::new(0), scratch })
+        Ok(Self {
+            asterisk,
+            agent,
+            pki,
+            link,
+            last_revision: AtomicU64::new(0),
+            scratch,
+        })
     }
 
     /// An order for `bundle` with the next revision.
@@ -87,7 +97,9 @@ impl Pbx {
         order: &Order,
         bundle: &Bundle,
     ) -> anyhow::Result<ApplyRecord> {
-        self.link.stage(order, bundle.clone(), &request_id()).await?;
+        self.link
+            .stage(order, bundle.clone(), &request_id())
+            .await?;
         Ok(self.link.apply(order, APPLY_LIMIT, &request_id()).await?)
     }
 

@@ -24,18 +24,25 @@ async fn contacts(asterisk: &Asterisk) -> anyhow::Result<BTreeMap<String, String
     let said = asterisk.rx("database show registrar").await?;
     let mut contacts = BTreeMap::new();
     for line in said.lines() {
-        let Some((aor, rest)) =
-            line.strip_prefix("/registrar/contact/").and_then(|rest| rest.split_once(";@"))
+        let Some((aor, rest)) = line
+            .strip_prefix("/registrar/contact/")
+            .and_then(|rest| rest.split_once(";@"))
         else {
             continue;
         };
-        ensure!(contacts.insert(aor.to_owned(), rest.to_owned()).is_none(), "two of {aor}: {said}");
+        ensure!(
+            contacts.insert(aor.to_owned(), rest.to_owned()).is_none(),
+            "two of {aor}: {said}"
+        );
     }
     Ok(contacts)
 }
 
 async fn delete(lab: &Lab, user: &NewUser) -> anyhow::Result<()> {
-    lab.client.delete(&format!("/users/{}", user.id)).await?.expect(204)?;
+    lab.client
+        .delete(&format!("/users/{}", user.id))
+        .await?
+        .expect(204)?;
     Ok(())
 }
 
@@ -75,14 +82,22 @@ async fn two_users_register_and_call_each_other_with_media_and_hang_up() -> anyh
         assert!(contact.contains(&phone.contact()), "{contact}");
     }
 
-    for (caller, called, online) in
-        [(&ann_phone, &bob_phone, &mut bob_online), (&bob_phone, &ann_phone, &mut ann_online)]
-    {
-        let call = caller.call(called.number(), Duration::from_millis(200)).await?;
-        let Call::Completed { media, .. } = call else { panic!("{call:?}") };
+    for (caller, called, online) in [
+        (&ann_phone, &bob_phone, &mut bob_online),
+        (&bob_phone, &ann_phone, &mut ann_online),
+    ] {
+        let call = caller
+            .call(called.number(), Duration::from_millis(200))
+            .await?;
+        let Call::Completed { media, .. } = call else {
+            panic!("{call:?}")
+        };
         let (port, codecs) = agreed(&media)?;
         // Of rtp.conf; even, as RTP wants it.
-        assert!((10_000..=20_000).contains(&port) && port % 2 == 0, "{media}");
+        assert!(
+            (10_000..=20_000).contains(&port) && port % 2 == 0,
+            "{media}"
+        );
         // PCMU, the first that is allowed.
         assert_eq!(codecs.first().map(String::as_str), Some("0"), "{media}");
         // The called phone got its BYE as well.
@@ -101,10 +116,19 @@ async fn whoever_has_not_the_password_neither_registers_nor_calls() -> anyhow::R
     let lab = Lab::start().await?;
     let (ann, bob) = two_users(&lab).await?;
     let online = lab.phone(&bob)?.online().await?;
-    for password in ["guess", "", &bob.sip_password, &ann.sip_password.to_lowercase()] {
+    for password in [
+        "guess",
+        "",
+        &bob.sip_password,
+        &ann.sip_password.to_lowercase(),
+    ] {
         let intruder = Phone::new(&lab.asterisk, &ann.sip_username, password)?;
         let registration = intruder.register().await?;
-        assert_eq!(registration, Registration::Refused { status: 401 }, "{password:?}");
+        assert_eq!(
+            registration,
+            Registration::Refused { status: 401 },
+            "{password:?}"
+        );
         let call = intruder.call("1001", Duration::ZERO).await?;
         assert_eq!(call, Call::Failed { status: 401 }, "{password:?}");
     }
@@ -112,9 +136,18 @@ async fn whoever_has_not_the_password_neither_registers_nor_calls() -> anyhow::R
     for name in ["synergy-generation", "1002", "anonymous"] {
         let intruder = Phone::new(&lab.asterisk, name, &ann.sip_password)?;
         assert!(intruder.register().await?.is_refused(), "{name}");
-        assert!(!intruder.call("1001", Duration::ZERO).await?.is_completed(), "{name}");
+        assert!(
+            !intruder.call("1001", Duration::ZERO).await?.is_completed(),
+            "{name}"
+        );
     }
-    assert_eq!(contacts(&lab.asterisk).await?.into_keys().collect::<Vec<_>>(), ["1001"]);
+    assert_eq!(
+        contacts(&lab.asterisk)
+            .await?
+            .into_keys()
+            .collect::<Vec<_>>(),
+        ["1001"]
+    );
     assert_eq!(online.calls(), 0);
     // The right password still works.
     lab.phone(&ann)?.register().await?.accepted()?;
@@ -230,7 +263,10 @@ async fn given_away_across(fails: Fails, policy: &str) -> anyhow::Result<()> {
         Fails::RefusedHalfWay => stand_in.once(Reload::Dialplan, NOT_PERMITTED)?,
         Fails::Unanswered => stand_in.once(
             Reload::Pjsip,
-            &format!("{} \"$@\" >/dev/null; exit 0\n", lab.asterisk.binary().display()),
+            &format!(
+                "{} \"$@\" >/dev/null; exit 0\n",
+                lab.asterisk.binary().display()
+            ),
         )?,
     }
     let reply = lab.apply().await?;
@@ -328,7 +364,10 @@ async fn calls_in_progress_survive_applies() -> anyhow::Result<()> {
         assert!(talk().await?, "an apply ended the call");
         delete(&lab, &bob).await?;
         applied(&lab.client, lab.apply().await?).await?;
-        assert!(talk().await?, "the apply that deleted the called user ended the call");
+        assert!(
+            talk().await?,
+            "the apply that deleted the called user ended the call"
+        );
         anyhow::Ok(())
     };
     let (call, applies) = tokio::join!(ann_phone.call("1001", LONG_CALL), apply_meanwhile);

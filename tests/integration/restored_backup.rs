@@ -12,14 +12,31 @@ async fn after_an_old_backup_one_apply_is_refused_and_the_next_one_goes_on() {
     }
     let pool = lab.database.pool().await.unwrap();
     // What a restored dump of the time before the second apply would look like.
-    sqlx::query("delete from apply where revision > 1").execute(&pool).await.unwrap();
-    sqlx::query("update pbx set last_revision = 1").execute(&pool).await.unwrap();
+    sqlx::query("delete from apply where revision > 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    sqlx::query("update pbx set last_revision = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
 
     let refused = lab.apply().await.unwrap();
     assert_ne!(refused.status, 200, "{}", refused.text());
-    assert!(refused.text().contains("stale_revision"), "{}", refused.text());
+    assert!(
+        refused.text().contains("stale_revision"),
+        "{}",
+        refused.text()
+    );
     assert!(refused.text().contains("apply again"), "{}", refused.text());
 
-    let applied = lab.apply().await.unwrap().expect(200).unwrap().json().unwrap();
+    let applied = lab
+        .apply()
+        .await
+        .unwrap()
+        .expect(200)
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(applied["revision"], 4, "{applied}");
 }

@@ -16,7 +16,10 @@ const APPLIES: usize = 50;
 
 #[tokio::test]
 async fn fifty_applies_on_two_portals_run_strictly_one_after_another() -> anyhow::Result<()> {
-    let lab = Lab::builder().portal_env("APPLY_LOCK_WAIT_MS", "240000").start().await?;
+    let lab = Lab::builder()
+        .portal_env("APPLY_LOCK_WAIT_MS", "240000")
+        .start()
+        .await?;
     let other = lab.another_portal().await?;
     let clients = [lab.client.clone(), other.client()?];
     // Each brings a user of its own, so that hardly two bundles are equal.
@@ -26,18 +29,31 @@ async fn fifty_applies_on_two_portals_run_strictly_one_after_another() -> anyhow
             let email = format!("user{number}@example.org");
             let own = create_user(&client, "User", &email).await?;
             let request = client.request(reqwest::Method::POST, "/apply");
-            let reply = request.header("X-Admin-User", &format!("admin {number}")).send().await?;
+            let reply = request
+                .header("X-Admin-User", &format!("admin {number}"))
+                .send()
+                .await?;
             let attempt = audited(&client, &reply.expect(200)?).await?;
             assert_eq!(attempt["requested_by"], format!("admin {number}"));
-            assert!(included(&attempt).contains(&own.extension), "its own user is missing");
+            assert!(
+                included(&attempt).contains(&own.extension),
+                "its own user is missing"
+            );
             Ok(attempt)
         }
     };
     let mut attempts = at_once(APPLIES, APPLIES, apply).await?;
     attempts.sort_by_key(|attempt| attempt["revision"].as_u64());
 
-    let revisions: Vec<_> = attempts.iter().map(|attempt| attempt["revision"].as_u64()).collect();
-    assert_eq!(revisions, (1..=50).map(Some).collect::<Vec<_>>(), "each once, none lost");
+    let revisions: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt["revision"].as_u64())
+        .collect();
+    assert_eq!(
+        revisions,
+        (1..=50).map(Some).collect::<Vec<_>>(),
+        "each once, none lost"
+    );
     assert_one_after_another(&attempts)?;
     for attempt in &attempts {
         assert!(["applied", "unchanged"].contains(&attempt["outcome"].as_str().unwrap_or("")));
@@ -47,7 +63,10 @@ async fn fifty_applies_on_two_portals_run_strictly_one_after_another() -> anyhow
     // Snapshots were taken in the order of the revisions too: nobody ever vanished again.
     for pair in attempts.windows(2) {
         let [earlier, later] = [&pair[0], &pair[1]].map(included);
-        assert!(earlier.iter().all(|number| later.contains(number)), "{earlier:?} {later:?}");
+        assert!(
+            earlier.iter().all(|number| later.contains(number)),
+            "{earlier:?} {later:?}"
+        );
     }
 
     // The audit trail holds each of them, and Asterisk the last.
@@ -80,7 +99,10 @@ async fn running(client: &Client) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn an_apply_that_waits_too_long_is_told_which_one_runs() -> anyhow::Result<()> {
-    let lab = Lab::builder().portal_env("APPLY_LOCK_WAIT_MS", "200").start().await?;
+    let lab = Lab::builder()
+        .portal_env("APPLY_LOCK_WAIT_MS", "200")
+        .start()
+        .await?;
     let other = lab.another_portal().await?;
     create_users(&lab.client, 1).await?;
     // Asterisk says nothing until it is told to go on: the first apply lasts as long as we like.
@@ -94,16 +116,25 @@ async fn an_apply_that_waits_too_long_is_told_which_one_runs() -> anyhow::Result
     for client in [other.client()?, lab.client.clone()] {
         let reply = client.post_nothing("/apply").await?;
         assert_eq!(reply.problem(409)?, "apply_busy");
-        let detail = reply.json()?["detail"].as_str().unwrap_or_default().to_owned();
+        let detail = reply.json()?["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         assert!(detail.contains(&running), "which one runs? {detail}");
         let attempt = audited(&client, &reply).await?;
         assert_eq!(attempt["outcome"], "busy");
-        assert_eq!((&attempt["revision"], steps(&attempt).len()), (&Value::Null, 0));
+        assert_eq!(
+            (&attempt["revision"], steps(&attempt).len()),
+            (&Value::Null, 0)
+        );
         assert_ne!(attempt["id"], running.as_str());
     }
     lab.asterisk.thaw()?;
     let first = audited(&lab.client, &first.await??.expect(200)?).await?;
-    assert_eq!((id(&first), &first["outcome"]), (running, &Value::from("applied")));
+    assert_eq!(
+        (id(&first), &first["outcome"]),
+        (running, &Value::from("applied"))
+    );
     assert_eq!(first["revision"], 1, "those who waited took no revision");
     assert_eq!(trail(&lab.client).await?.len(), 3);
     assert_exactly(&lab.asterisk, [1000]).await

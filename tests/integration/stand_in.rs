@@ -52,12 +52,17 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// One that only hands on, for now.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let stand_in = Self { scratch: Scratch::new("stand-in")? };
+        let stand_in = Self {
+            scratch: Scratch::new("stand-in")?,
+        };
         // The agent's account writes here.
         scratch::directory(&stand_in.dir(), 0o777)?;
         let script = SCRIPT
             .replace("@DIR@", &stand_in.dir().display().to_string())
-            .replace("@ASTERISK@", &Folder::find()?.asterisk().display().to_string());
+            .replace(
+                "@ASTERISK@",
+                &Folder::find()?.asterisk().display().to_string(),
+            );
         scratch::write(&stand_in.path(), 0o755, &script)?;
         Ok(stand_in)
     }
@@ -78,12 +83,20 @@ impl StandIn {
 
     /// Runs `script` before the next such command.
     pub(crate) fn once(&self, reload: Reload, script: &str) -> anyhow::Result<()> {
-        scratch::write(&self.dir().join(format!("{}.once", reload.name())), 0o644, script)
+        scratch::write(
+            &self.dir().join(format!("{}.once", reload.name())),
+            0o644,
+            script,
+        )
     }
 
     /// Runs `script` before every such command.
     pub(crate) fn always(&self, reload: Reload, script: &str) -> anyhow::Result<()> {
-        scratch::write(&self.dir().join(format!("{}.always", reload.name())), 0o644, script)
+        scratch::write(
+            &self.dir().join(format!("{}.always", reload.name())),
+            0o644,
+            script,
+        )
     }
 
     /// Ends [`StandIn::always`], and [`StandIn::once`] if it has not come to it.
@@ -102,14 +115,23 @@ impl StandIn {
     ) -> anyhow::Result<()> {
         let copy = self.dir().join("text");
         std::fs::remove_file(&copy).ok();
-        let mut file = std::fs::File::options().create_new(true).write(true).open(&copy)?;
+        let mut file = std::fs::File::options()
+            .create_new(true)
+            .write(true)
+            .open(&copy)?;
         std::io::Write::write_all(&mut file, text)?;
-        self.once(reload, &format!("cat \"$dir/text\" >'{}'\n", target.display()))
+        self.once(
+            reload,
+            &format!("cat \"$dir/text\" >'{}'\n", target.display()),
+        )
     }
 
     /// Holds the next such command back until the value is released or dropped.
     pub(crate) fn hold(&self, reload: Reload) -> anyhow::Result<Hold> {
-        let hold = Hold { hold: self.dir().join("hold"), reached: self.dir().join("reached") };
+        let hold = Hold {
+            hold: self.dir().join("hold"),
+            reached: self.dir().join("reached"),
+        };
         std::fs::remove_file(&hold.reached).ok();
         scratch::write(&hold.hold, 0o644, "")?;
         let wait = ": >\"$dir/reached\"\nwhile [ -e \"$dir/hold\" ]; do sleep 0.01; done\n";

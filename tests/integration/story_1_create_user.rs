@@ -8,7 +8,10 @@ use crate::crowd::{create_users, numbers, stored_numbers};
 #[tokio::test]
 async fn scenario_1_1_the_first_user_gets_extension_1000() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
-    assert_eq!(lab.client.get("/users").await?.expect(200)?.json()?, json!([]));
+    assert_eq!(
+        lab.client.get("/users").await?.expect(200)?.json()?,
+        json!([])
+    );
 
     let metadata = json!({ "room": "3.14", "tags": ["a", 1, null] });
     let request = json!({ "name": "Ann", "email": "Ann@example.org", "metadata": metadata });
@@ -23,9 +26,16 @@ async fn scenario_1_1_the_first_user_gets_extension_1000() -> anyhow::Result<()>
     assert_eq!(created["sip"]["username"], "1000");
 
     // Stored, and readable under the address that the reply gave.
-    let user = lab.client.get(reply.header("location")).await?.expect(200)?.json()?;
+    let user = lab
+        .client
+        .get(reply.header("location"))
+        .await?
+        .expect(200)?
+        .json()?;
     let mut without_account = created.clone();
-    without_account.as_object_mut().and_then(|user| user.remove("sip"));
+    without_account
+        .as_object_mut()
+        .and_then(|user| user.remove("sip"));
     assert_eq!(user, without_account);
     let pool = lab.database.pool().await?;
     let stored: (String, String, String, i32) = sqlx::query_as(
@@ -34,7 +44,10 @@ async fn scenario_1_1_the_first_user_gets_extension_1000() -> anyhow::Result<()>
     )
     .fetch_one(&pool)
     .await?;
-    assert_eq!(stored, (id, "Ann".to_owned(), "Ann@example.org".to_owned(), 1000));
+    assert_eq!(
+        stored,
+        (id, "Ann".to_owned(), "Ann@example.org".to_owned(), 1000)
+    );
     Ok(())
 }
 
@@ -47,9 +60,18 @@ async fn scenario_1_2_the_next_user_gets_the_lowest_free_extension() -> anyhow::
     assert_eq!(numbers(&[ann, bob.clone(), cid]), [1000, 1001, 1002]);
 
     // A gap is filled before the range grows (FR-002).
-    lab.client.delete(&format!("/users/{}", bob.id)).await?.expect(204)?;
-    assert_eq!(lab.create_user("Dan", "dan@example.org").await?.extension, 1001);
-    assert_eq!(lab.create_user("Eve", "eve@example.org").await?.extension, 1003);
+    lab.client
+        .delete(&format!("/users/{}", bob.id))
+        .await?
+        .expect(204)?;
+    assert_eq!(
+        lab.create_user("Dan", "dan@example.org").await?.extension,
+        1001
+    );
+    assert_eq!(
+        lab.create_user("Eve", "eve@example.org").await?.extension,
+        1003
+    );
     Ok(())
 }
 
@@ -58,8 +80,14 @@ async fn scenario_1_3_with_999_allocated_the_last_extension_is_1999() -> anyhow:
     let lab = PortalLab::start().await?;
     create_users(&lab.client, 999).await?;
     let pool = lab.database.pool().await?;
-    assert_eq!(stored_numbers(&pool).await?, (1000..=1998).collect::<Vec<_>>());
-    assert_eq!(lab.create_user("Last", "last@example.org").await?.extension, 1999);
+    assert_eq!(
+        stored_numbers(&pool).await?,
+        (1000..=1998).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        lab.create_user("Last", "last@example.org").await?.extension,
+        1999
+    );
     Ok(())
 }
 
@@ -72,15 +100,26 @@ async fn scenario_1_4_with_1000_allocated_the_pool_is_exhausted() -> anyhow::Res
     let request = json!({ "name": "Late", "email": "late@example.org" });
     let reply = lab.client.post("/users", &request).await?;
     assert_eq!(reply.problem(409)?, "extension_pool_exhausted");
-    let detail = reply.json()?["detail"].as_str().unwrap_or_default().to_owned();
-    assert!(detail.contains("1000") && detail.contains("1999"), "which pool? {detail}");
+    let detail = reply.json()?["detail"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(
+        detail.contains("1000") && detail.contains("1999"),
+        "which pool? {detail}"
+    );
 
     // Nobody was stored without an extension, and the address is not taken.
     let pool = lab.database.pool().await?;
-    let stored: i64 = sqlx::query_scalar(r#"select count(*) from "user""#).fetch_one(&pool).await?;
+    let stored: i64 = sqlx::query_scalar(r#"select count(*) from "user""#)
+        .fetch_one(&pool)
+        .await?;
     assert_eq!(stored, 1000);
     let freed = &users[500];
-    lab.client.delete(&format!("/users/{}", freed.id)).await?.expect(204)?;
+    lab.client
+        .delete(&format!("/users/{}", freed.id))
+        .await?
+        .expect(204)?;
     let late = lab.create_user("Late", "late@example.org").await?;
     assert_eq!(late.extension, freed.extension);
     Ok(())
@@ -94,7 +133,11 @@ async fn scenario_1_5_every_missing_field_is_named() -> anyhow::Result<()> {
         (json!({ "name": "Ann" }), &["email"], "missing"),
         (json!({ "email": "ann@example.org" }), &["name"], "missing"),
         (json!({ "metadata": {} }), &["email", "name"], "missing"),
-        (json!({ "name": null, "email": null }), &["email", "name"], "wrong_type"),
+        (
+            json!({ "name": null, "email": null }),
+            &["email", "name"],
+            "wrong_type",
+        ),
     ] {
         let reply = lab.client.post("/users", &request).await?;
         assert_eq!(reply.problem(400)?, "validation_failed", "{reply}");
@@ -102,7 +145,11 @@ async fn scenario_1_5_every_missing_field_is_named() -> anyhow::Result<()> {
         let errors = document["errors"].as_array().expect("a list of errors");
         let mut found: Vec<_> = errors.iter().map(|error| error["field"].as_str()).collect();
         found.sort_unstable();
-        assert_eq!(found, named.iter().map(|name| Some(*name)).collect::<Vec<_>>(), "{reply}");
+        assert_eq!(
+            found,
+            named.iter().map(|name| Some(*name)).collect::<Vec<_>>(),
+            "{reply}"
+        );
         assert!(errors.iter().all(|error| error["code"] == code), "{reply}");
     }
     assert_eq!(lab.client.get("/users").await?.json()?, json!([]));

@@ -28,14 +28,23 @@ async fn scenario_2_1_one_user_is_rendered_written_reloaded_and_audited() -> any
     let before = managed_files(&lab.asterisk)?;
     let ann = lab.create_user("Ann", "ann@example.org").await?;
     probe::plant(&lab.asterisk, "probe")?;
-    let request = lab.client.request(Method::POST, "/apply").header("X-Admin-User", "Olga");
+    let request = lab
+        .client
+        .request(Method::POST, "/apply")
+        .header("X-Admin-User", "Olga");
     let attempt = applied(&lab.client, request.send().await?).await?;
 
     // Both files replaced by renaming, nothing left beside them.
     let after = managed_files(&lab.asterisk)?;
-    assert_eq!(after.keys().collect::<Vec<_>>(), [ROUTING_FILE, ENDPOINTS_FILE]);
+    assert_eq!(
+        after.keys().collect::<Vec<_>>(),
+        [ROUTING_FILE, ENDPOINTS_FILE]
+    );
     for (name, file) in &after {
-        assert_ne!(file.inode, before[name].inode, "{name} was overwritten in place");
+        assert_ne!(
+            file.inode, before[name].inode,
+            "{name} was overwritten in place"
+        );
         assert_eq!(file.mode, 0o640, "{name}");
     }
     let [endpoints, routing] = live_files(&lab.asterisk)?;
@@ -52,19 +61,28 @@ async fn scenario_2_1_one_user_is_rendered_written_reloaded_and_audited() -> any
     lab.phone(&ann)?.register().await?.accepted()?;
 
     // FR-012 and FR-013.
-    for command in ["asterisk -rx 'pjsip reload'", "asterisk -rx 'dialplan reload'"] {
+    for command in [
+        "asterisk -rx 'pjsip reload'",
+        "asterisk -rx 'dialplan reload'",
+    ] {
         assert_eq!(step(&attempt, command)?["phase"], "reloading");
     }
     assert_eq!(attempt["requested_by"], "Olga");
     assert_eq!(included(&attempt), [1000]);
-    assert_eq!(written(&attempt), Slot::ALL.map(|slot| lab.asterisk.slot(slot).display().to_string()));
+    assert_eq!(
+        written(&attempt),
+        Slot::ALL.map(|slot| lab.asterisk.slot(slot).display().to_string())
+    );
     assert_eq!(trail(&lab.client).await?.len(), 1);
     Ok(())
 }
 
 fn written(attempt: &Value) -> Vec<&str> {
     let files = attempt["files"].as_array().map_or(&[][..], Vec::as_slice);
-    files.iter().filter_map(|file| file["path"].as_str()).collect()
+    files
+        .iter()
+        .filter_map(|file| file["path"].as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -80,15 +98,24 @@ async fn scenario_2_2_three_users_are_rendered_and_files_change_atomically() -> 
     let users = create_users(&lab.client, 6).await?;
     applied(&lab.client, lab.apply().await?).await?;
     note()?;
-    for user in users.iter().filter(|user| (1002..=1004).contains(&user.extension)) {
-        lab.client.delete(&format!("/users/{}", user.id)).await?.expect(204)?;
+    for user in users
+        .iter()
+        .filter(|user| (1002..=1004).contains(&user.extension))
+    {
+        lab.client
+            .delete(&format!("/users/{}", user.id))
+            .await?
+            .expect(204)?;
     }
     let attempt = applied(&lab.client, lab.apply().await?).await?;
     note()?;
 
     assert_eq!(included(&attempt), [1000, 1001, 1005]);
     let [endpoints, routing] = live_files(&lab.asterisk)?;
-    assert_eq!(sections(&endpoints, "endpoint"), ["1000", "1001", "1005", MARKER]);
+    assert_eq!(
+        sections(&endpoints, "endpoint"),
+        ["1000", "1001", "1005", MARKER]
+    );
     let dials = routing.lines().filter(|line| line.contains("Dial(PJSIP/"));
     assert_eq!(dials.count(), 3);
     assert_exactly(&lab.asterisk, [1000, 1001, 1005]).await?;
@@ -126,12 +153,17 @@ impl Witness {
             }
             Ok(seen)
         };
-        Ok(Self { ended, thread: std::thread::Builder::new().spawn(watch)? })
+        Ok(Self {
+            ended,
+            thread: std::thread::Builder::new().spawn(watch)?,
+        })
     }
 
     fn end(self) -> anyhow::Result<BTreeSet<String>> {
         self.ended.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the witness died"))?
+        self.thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the witness died"))?
     }
 }
 
@@ -155,11 +187,19 @@ async fn denied(slot: Slot) -> anyhow::Result<()> {
     assert_eq!(attempt["outcome"], "write_failed");
     let said = attempt["failure"]["message"].as_str().unwrap_or_default();
     let place = dir.display().to_string();
-    assert!(said.contains(&place) && said.contains("ermission denied"), "{said}");
+    assert!(
+        said.contains(&place) && said.contains("ermission denied"),
+        "{said}"
+    );
 
     // The same files, not even rewritten; nothing beside them; Asterisk read nothing.
     assert_eq!(managed_files(&lab.asterisk)?, before);
-    assert!(steps(&attempt).iter().all(|step| step["phase"] != "reloading"), "{attempt}");
+    assert!(
+        steps(&attempt)
+            .iter()
+            .all(|step| step["phase"] != "reloading"),
+        "{attempt}"
+    );
     assert_eq!(probe::met(&lab.asterisk, "probe").await?, (false, false));
     assert_exactly(&lab.asterisk, [1000]).await?;
 
@@ -187,21 +227,33 @@ async fn lab_whose_reload_fails() -> anyhow::Result<Lab> {
     let users = create_users(&lab.client, 2).await?;
     applied(&lab.client, lab.apply().await?).await?;
     probe::append(&lab.asterisk, "pjsip.conf", "\n[1001](+)\n")?;
-    let second = users.iter().find(|user| user.extension == 1001).context("nobody has 1001")?;
-    lab.client.delete(&format!("/users/{}", second.id)).await?.expect(204)?;
+    let second = users
+        .iter()
+        .find(|user| user.extension == 1001)
+        .context("nobody has 1001")?;
+    lab.client
+        .delete(&format!("/users/{}", second.id))
+        .await?
+        .expect(204)?;
     Ok(lab)
 }
 
 async fn apply_with(lab: &Lab, policy: &str) -> anyhow::Result<Reply> {
-    lab.client.post("/apply", &json!({ "on_reload_failure": policy })).await
+    lab.client
+        .post("/apply", &json!({ "on_reload_failure": policy }))
+        .await
 }
 
 /// Fails unless the reply tells that 1001 is still in Asterisk.
 fn assert_told(attempt: &Value) {
     let named = |mismatch: &Value| {
-        mismatch["object"] == "endpoint" && mismatch["name"] == "1001" && mismatch["kind"] == "extra"
+        mismatch["object"] == "endpoint"
+            && mismatch["name"] == "1001"
+            && mismatch["kind"] == "extra"
     };
-    let mismatches = attempt["mismatches"].as_array().map_or(&[][..], Vec::as_slice);
+    let mismatches = attempt["mismatches"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     assert!(mismatches.iter().any(named), "{attempt}");
     let said = attempt["failure"]["message"].as_str().unwrap_or_default();
     assert!(said.contains("1001"), "{said}");
@@ -215,7 +267,10 @@ async fn scenario_2_4_reload_fails_new_files_stay() -> anyhow::Result<()> {
     let attempt = audited(&lab.client, &reply).await?;
     assert_eq!(attempt["on_reload_failure"], "keep_new_files");
     assert_told(&attempt);
-    assert_eq!(step(&attempt, "asterisk -rx 'pjsip reload'")?["phase"], "reloading");
+    assert_eq!(
+        step(&attempt, "asterisk -rx 'pjsip reload'")?["phase"],
+        "reloading"
+    );
 
     // The new files are there, and Asterisk still holds the old objects.
     let [endpoints, routing] = live_files(&lab.asterisk)?;
@@ -225,7 +280,13 @@ async fn scenario_2_4_reload_fails_new_files_stay() -> anyhow::Result<()> {
     assert!(held.endpoints.contains("1001"), "{held:?}");
 
     // The log of the agent tells it, and what was tried lies in its state directory.
-    assert!(lab.agent.log().contains("endpoint 1001 should not be there"), "{}", lab.agent.log());
+    assert!(
+        lab.agent
+            .log()
+            .contains("endpoint 1001 should not be there"),
+        "{}",
+        lab.agent.log()
+    );
     let evidence = evidence(lab.agent.state_dir())?;
     assert_eq!(evidence.len(), 1, "{evidence:?}");
 
@@ -248,7 +309,11 @@ async fn scenario_2_4_reload_fails_the_proven_files_come_back() -> anyhow::Resul
     assert_eq!(attempt["live_revision"], 1);
 
     assert_eq!(live_files(&lab.asterisk)?, proven);
-    assert_eq!(managed_files(&lab.asterisk)?.len(), 2, "something was left beside the files");
+    assert_eq!(
+        managed_files(&lab.asterisk)?.len(),
+        2,
+        "something was left beside the files"
+    );
     assert_exactly(&lab.asterisk, [1000, 1001]).await?;
     assert_eq!(evidence(lab.agent.state_dir())?.len(), 1);
 
@@ -284,12 +349,18 @@ async fn scenario_2_5_without_users_the_files_are_empty_and_load() -> anyhow::Re
     applied(&lab.client, lab.apply().await?).await?;
     assert_exactly(&lab.asterisk, [1000, 1001, 1002]).await?;
     for user in users {
-        lab.client.delete(&format!("/users/{}", user.id)).await?.expect(204)?;
+        lab.client
+            .delete(&format!("/users/{}", user.id))
+            .await?
+            .expect(204)?;
     }
     applied(&lab.client, lab.apply().await?).await?;
     let [endpoints, routing] = live_files(&lab.asterisk)?;
     assert_eq!(sections(&endpoints, "endpoint"), [MARKER]);
-    assert!(routing.contains("[synergy-internal]") && !routing.contains("Dial("), "{routing}");
+    assert!(
+        routing.contains("[synergy-internal]") && !routing.contains("Dial("),
+        "{routing}"
+    );
     assert_exactly(&lab.asterisk, []).await
 }
 
@@ -300,7 +371,12 @@ async fn scenario_2_5_asterisk_starts_with_the_files_of_no_users() -> anyhow::Re
     // An include that matches nothing would take SIP and the whole dialplan away here.
     lab.asterisk.restart().await?;
     assert_exactly(&lab.asterisk, []).await?;
-    assert!(lab.asterisk.rx("dialplan show from-gsm").await?.contains("pbx_config"));
+    assert!(
+        lab.asterisk
+            .rx("dialplan show from-gsm")
+            .await?
+            .contains("pbx_config")
+    );
     let reply = lab.apply().await?.expect(200)?;
     assert_eq!(reply.json()?["outcome"], "unchanged");
     Ok(())

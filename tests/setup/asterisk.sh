@@ -9,8 +9,7 @@ readonly ASTERISK_CACHE=/var/cache/pbx-portal
 # Decides, sets PBX_ASTERISK_DIR and PBX_ASTERISK_WANTED (ready, host or folder). Installs nothing.
 choose_asterisk() {
     local own=
-    # Ordinary users often lack the sbin folders in their path.
-    own=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v asterisk || true)
+    own=$(command -v asterisk || true)
     if [ -n "${PBX_ASTERISK_DIR:-}" ]; then
         PBX_ASTERISK_WANTED=folder
     elif [ -n "$own" ] && "$own" -V 2>/dev/null | grep -q '^Asterisk 22\.'; then

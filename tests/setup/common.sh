@@ -4,6 +4,9 @@
 : "${SETUP_STARTED:=$(date +%s)}"
 export SETUP_STARTED
 
+# Ordinary users of Debian do not have these, but debootstrap and asterisk lie there.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 # A line of progress, with the seconds since the start.
 step() {
     printf '[%3ss] %s\n' "$(($(date +%s) - SETUP_STARTED))" "$*" >&2

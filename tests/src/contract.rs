@@ -73,7 +73,9 @@ impl Contract {
                     format!("{method} {path}: {status} is not documented as {media_type}")
                 })?;
                 let schema = documented.get("schema");
-                Ok(Some(schema.with_context(|| format!("{method} {path}: no schema"))?))
+                Ok(Some(
+                    schema.with_context(|| format!("{method} {path}: no schema"))?,
+                ))
             }
         }
     }
@@ -150,10 +152,16 @@ mod tests {
                 .unwrap_err();
         }
         let problem = "application/problem+json";
-        contract.check_reply("DELETE", "/users/1", 204, "", b"").unwrap();
-        contract.check_reply("DELETE", "/users/1", 404, problem, b"{}").unwrap();
+        contract
+            .check_reply("DELETE", "/users/1", 204, "", b"")
+            .unwrap();
+        contract
+            .check_reply("DELETE", "/users/1", 404, problem, b"{}")
+            .unwrap();
         for body in [&b"[]"[..], b"{", b""] {
-            contract.check_reply("DELETE", "/users/1", 404, problem, body).unwrap_err();
+            contract
+                .check_reply("DELETE", "/users/1", 404, problem, body)
+                .unwrap_err();
         }
     }
 }

@@ -19,7 +19,9 @@ pub fn check(document: &Value, schema: &Value, value: &Value) -> anyhow::Result<
 fn parts<'a>(document: &'a Value, schema: &'a Value) -> anyhow::Result<Vec<&'a Value>> {
     let mut parts = vec![schema];
     if let Some(reference) = schema["$ref"].as_str() {
-        let target = reference.strip_prefix('#').and_then(|path| document.pointer(path));
+        let target = reference
+            .strip_prefix('#')
+            .and_then(|path| document.pointer(path));
         parts.push(target.with_context(|| format!("{reference} leads nowhere"))?);
     }
     Ok(parts)
@@ -55,7 +57,9 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> anyhow::Result<()> {
             fits(document, schema, value)?;
         }
         if let Some(choices) = part["oneOf"].as_array() {
-            let fitting = choices.iter().filter(|choice| check(document, choice, value).is_ok());
+            let fitting = choices
+                .iter()
+                .filter(|choice| check(document, choice, value).is_ok());
             ensure!(fitting.count() == 1, "not one of {choices:?}: {value}");
         }
     }
@@ -69,7 +73,11 @@ fn closed(document: &Value, schema: &Value, value: &Value) -> anyhow::Result<()>
     collect_names(document, schema, &mut known)?;
     if let (Some(object), false) = (value.as_object(), known.is_empty()) {
         let unknown = object.keys().find(|name| !known.contains(name.as_str()));
-        ensure!(unknown.is_none(), "{} is not documented", unknown.map_or("", |name| name));
+        ensure!(
+            unknown.is_none(),
+            "{} is not documented",
+            unknown.map_or("", |name| name)
+        );
     }
     Ok(())
 }
@@ -106,7 +114,10 @@ fn has_type(wanted: &Value, value: &Value) -> anyhow::Result<()> {
         Value::Array(_) => name == "array",
         Value::Object(_) => name == "object",
     };
-    ensure!(wanted.iter().any(|name| is(name)), "{value} is no {wanted:?}");
+    ensure!(
+        wanted.iter().any(|name| is(name)),
+        "{value} is no {wanted:?}"
+    );
     Ok(())
 }
 

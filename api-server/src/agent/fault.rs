@@ -106,6 +106,12 @@ fn link_fault(error: &(dyn Error + 'static)) -> LinkFault {
     LinkFault::Unreachable(last)
 }
 
+/// Whether a stream ended because the peer refused our certificate.
+pub(super) fn refusal_in(error: &io::Error) -> Option<LinkFault> {
+    let fault = certificate_fault(error.get_ref()?)?;
+    matches!(fault, LinkFault::OurCertificateRefused(_)).then_some(fault)
+}
+
 fn certificate_fault(error: &(dyn Error + 'static)) -> Option<LinkFault> {
     if let Some(files) = error.downcast_ref::<TlsError>() {
         return Some(LinkFault::OurFiles(files.to_string()));

@@ -5,6 +5,7 @@
 //! so that a renewed certificate needs no restart.
 
 mod fault;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::domain::RequestId;
 use pb::agent_client::AgentClient;
 
 pub use fault::{AgentError, LinkFault};
+use watched::{LastRefusal, Watched};
 
 /// How long TCP and TLS may take to connect, in seconds.
 const CONNECT_SECONDS: u64 = 5;
@@ -77,15 +79,18 @@ pub struct AgentStatus {
 #[derive(Clone)]
 pub struct Agent {
     client: AgentClient<Channel>,
+    refusal: LastRefusal,
 }
 
 impl Agent {
     /// A client that connects when it is needed.
     pub fn new(address: String, identity: Identity, tls: TlsFiles) -> Self {
+        let refusal = LastRefusal::default();
         let target = Arc::new(Target {
             address,
             identity,
             tls,
+            refusal: refusal.clone(),
         });
         let connector = tower::service_fn(move |_: Uri| {
             let target = Arc::clone(&target);
@@ -100,6 +105,7 @@ impl Agent {
             .connect_with_connector_lazy(connector);
         Self {
             client: AgentClient::new(channel).max_decoding_message_size(RECORD_BYTES_MAX),
+            refusal,
         }
     }
 
@@ -107,7 +113,9 @@ impl Agent {
     pub async fn status(&self) -> Result<AgentStatus, AgentError> {
         let mut client = self.client.clone();
         let limit = Duration::from_secs(QUESTION_SECONDS);
-        let status = in_time(limit, client.get_status(pb::GetStatusRequest {})).await?;
+        let status = self
+            .in_time(limit, client.get_status(pb::GetStatusRequest {}))
+            .await?;
         let asterisk = status.asterisk.unwrap_or_default();
         Ok(AgentStatus {
             version: status.agent_version,
@@ -145,7 +153,7 @@ impl Agent {
         let limit = Duration::from_secs(STAGE_SECONDS);
         let mut client = self.client.clone();
         let request = traced(tonic::Request::new(tokio_stream::iter(parts)), request_id);
-        in_time(limit, client.stage(request)).await.map(drop)
+        self.in_time(limit, client.stage(request)).await.map(drop)
     }
 
     /// Brings a staged revision into force, or attaches to that apply when it runs, or answers its
@@ -168,7 +176,7 @@ impl Agent {
         };
         let mut client = self.client.clone();
         let request = traced(tonic::Request::new(message), request_id);
-        let record = in_time(limit, client.apply(request)).await?;
+        let record = self.in_time(limit, client.apply(request)).await?;
         to_record(record, order.id)
     }
 
@@ -179,10 +187,30 @@ impl Agent {
         };
         let mut client = self.client.clone();
         let limit = Duration::from_secs(QUESTION_SECONDS);
-        match in_time(limit, client.get_apply(message)).await {
+        match self.in_time(limit, client.get_apply(message)).await {
             Ok(record) => to_record(record, id).map(Some),
             Err(AgentError::NotFound) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, AgentError> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.explain(status.into())),
+            Err(_) => Err(AgentError::Link(LinkFault::Silent)),
+        }
+    }
+
+    /// Says why a connection was lost, where the stream knows better than the call.
+    fn explain(&self, error: AgentError) -> AgentError {
+        match (error, self.refusal.get()) {
+            (AgentError::Link(LinkFault::Unreachable(_)), Some(fault)) => AgentError::Link(fault),
+            (error, _) => error,
         }
     }
 }
@@ -216,33 +244,24 @@ fn traced<T>(mut request: tonic::Request<T>, id: &RequestId) -> tonic::Request<T
     request
 }
 
-async fn in_time<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, AgentError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(AgentError::from(status)),
-        Err(_) => Err(AgentError::Link(LinkFault::Silent)),
-    }
-}
-
 /// Where an agent is and who it must be.
 struct Target {
     address: String,
     identity: Identity,
     tls: TlsFiles,
+    refusal: LastRefusal,
 }
 
 impl Target {
-    async fn connect(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
+    async fn connect(&self) -> Result<Watched<TlsStream<TcpStream>>, ConnectError> {
+        self.refusal.forget();
         let config = self.tls.client_config(&self.identity)?;
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(AGENT_DNS_NAME).map_err(std::io::Error::other)?;
-        Ok(TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?)
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await?;
+        Ok(Watched::new(stream, self.refusal.clone()))
     }
 }
 

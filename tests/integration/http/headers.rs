@@ -13,20 +13,38 @@ use super::{raw, status};
 use crate::audit::trail;
 
 async fn with(client: &Client, name: &str, value: &str) -> anyhow::Result<Reply> {
-    client.request(Method::GET, "/users").header(name, value).send().await
+    client
+        .request(Method::GET, "/users")
+        .header(name, value)
+        .send()
+        .await
 }
 
 #[tokio::test]
 async fn a_sane_request_id_is_kept_and_any_other_replaced() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let longest = "x".repeat(64);
-    for sane in ["a", "A-Z.0_9", "01900000-0000-7000-8000-000000000001", &longest] {
+    for sane in [
+        "a",
+        "A-Z.0_9",
+        "01900000-0000-7000-8000-000000000001",
+        &longest,
+    ] {
         let reply = with(&lab.client, "x-request-id", sane).await?;
         assert_eq!(reply.header("x-request-id"), sane);
     }
     let too_long = "x".repeat(65);
     let mut made = BTreeSet::new();
-    let hostile = ["", "a b", "a,b", "a%0d%0aX-Evil: 1", "<script>", "a\tb", "a;b", &too_long];
+    let hostile = [
+        "",
+        "a b",
+        "a,b",
+        "a%0d%0aX-Evil: 1",
+        "<script>",
+        "a\tb",
+        "a;b",
+        &too_long,
+    ];
     for bad in hostile {
         let reply = with(&lab.client, "x-request-id", bad).await?;
         let id = reply.header("x-request-id").to_owned();
@@ -37,7 +55,10 @@ async fn a_sane_request_id_is_kept_and_any_other_replaced() -> anyhow::Result<()
     }
     assert_eq!(made.len(), hostile.len(), "an id was used twice");
     // In problems, in the audit trail and in the log it is the same.
-    let request = lab.client.request(Method::POST, "/apply").header("x-request-id", "find-me");
+    let request = lab
+        .client
+        .request(Method::POST, "/apply")
+        .header("x-request-id", "find-me");
     let reply = request.send().await?;
     assert_problem(&reply, 503, "agent_unreachable")?;
     assert_eq!(reply.header("x-request-id"), "find-me");
@@ -65,7 +86,11 @@ async fn whoever_asks_stands_in_the_audit_trail() -> anyhow::Result<()> {
         request.send().await?.expect(503)?;
         let newest = &trail(&lab.client).await?[0];
         assert_eq!(newest["requested_by"], kept, "{given:?}");
-        assert!(newest["source_address"].as_str().is_some_and(|ip| ip.starts_with("127.")));
+        assert!(
+            newest["source_address"]
+                .as_str()
+                .is_some_and(|ip| ip.starts_with("127."))
+        );
     }
     Ok(())
 }
@@ -75,9 +100,17 @@ async fn users_remember_who_created_and_deleted_them() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let request = json!({ "name": "Ann", "email": "ann@example.org" });
     let create = lab.client.request(Method::POST, "/users").json(&request);
-    let reply = create.header("X-Admin-User", "olga").send().await?.expect(201)?;
+    let reply = create
+        .header("X-Admin-User", "olga")
+        .send()
+        .await?
+        .expect(201)?;
     let delete = lab.client.request(Method::DELETE, reply.header("location"));
-    delete.header("X-Admin-User", "petr").send().await?.expect(204)?;
+    delete
+        .header("X-Admin-User", "petr")
+        .send()
+        .await?
+        .expect(204)?;
     let pool = lab.database.pool().await?;
     let who: (String, String) = sqlx::query_as(r#"select created_by, deleted_by from "user""#)
         .fetch_one(&pool)
@@ -92,15 +125,24 @@ async fn an_administrator_who_forges_lines_is_refused() -> anyhow::Result<()> {
     let too_long = "x".repeat(101);
     let hostile = ["", "  ", "a\tb", "a\u{85}b", "a\u{2028}b", &too_long];
     for bad in hostile {
-        let request = lab.client.request(Method::POST, "/apply").header("X-Admin-User", bad);
+        let request = lab
+            .client
+            .request(Method::POST, "/apply")
+            .header("X-Admin-User", bad);
         assert_problem(&request.send().await?, 400, "invalid_header")?;
     }
-    let twice = lab.client.request(Method::POST, "/apply").header("X-Admin-User", "a");
+    let twice = lab
+        .client
+        .request(Method::POST, "/apply")
+        .header("X-Admin-User", "a");
     let twice = twice.header("X-Admin-User", "b").send().await?;
     assert_problem(&twice, 400, "invalid_header")?;
     // Bytes that are no UTF-8 do not pass through decent clients.
     let name = HeaderName::from_static("x-admin-user");
-    assert!(HeaderValue::from_bytes(b"\xff").is_ok_and(|value| value.to_str().is_err()), "{name}");
+    assert!(
+        HeaderValue::from_bytes(b"\xff").is_ok_and(|value| value.to_str().is_err()),
+        "{name}"
+    );
     let request = b"POST /apply HTTP/1.1\r\nHost: x\r\nX-Admin-User: \xff\xfe\r\n\
         Connection: close\r\n\r\n";
     let reply = raw(&lab.portal, request).await?;
@@ -122,12 +164,27 @@ async fn a_password_is_shown_once_and_written_nowhere() -> anyhow::Result<()> {
     assert_eq!(password.len(), 24);
     assert!(password.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     lab.client.post_nothing("/apply").await?.expect(503)?;
-    let attempt = format!("/applies/{}", trail(&lab.client).await?[0]["id"].as_str().unwrap_or(""));
-    for path in ["/users", reply.header("location"), "/applies", &attempt, "/health/ready"] {
+    let attempt = format!(
+        "/applies/{}",
+        trail(&lab.client).await?[0]["id"].as_str().unwrap_or("")
+    );
+    for path in [
+        "/users",
+        reply.header("location"),
+        "/applies",
+        &attempt,
+        "/health/ready",
+    ] {
         let text = lab.client.get(path).await?.text();
-        assert!(!text.contains(password) && !text.contains("password"), "{path}: {text}");
+        assert!(
+            !text.contains(password) && !text.contains("password"),
+            "{path}: {text}"
+        );
     }
-    assert!(!lab.portal.log().contains(password), "the log holds a password");
+    assert!(
+        !lab.portal.log().contains(password),
+        "the log holds a password"
+    );
     let pool = lab.database.pool().await?;
     let rows: String = sqlx::query_scalar(
         r#"select concat(
@@ -141,8 +198,14 @@ async fn a_password_is_shown_once_and_written_nowhere() -> anyhow::Result<()> {
     .fetch_one(&pool)
     .await?;
     assert!(rows.contains("ann@example.org"), "nothing was read: {rows}");
-    assert!(!rows.contains(password), "the database holds a clear password");
+    assert!(
+        !rows.contains(password),
+        "the database holds a clear password"
+    );
     // The digest that Asterisk gets opens the same door.
-    assert!(!rows.contains("MD5:") && !rows.contains("[1000]"), "a bundle is stored in clear");
+    assert!(
+        !rows.contains("MD5:") && !rows.contains("[1000]"),
+        "a bundle is stored in clear"
+    );
     Ok(())
 }

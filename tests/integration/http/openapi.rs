@@ -40,14 +40,21 @@ fn documented(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
         let keys = item.as_object().into_iter().flat_map(|item| item.keys());
         keys.map(|key| key.to_uppercase()).collect()
     };
-    paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect()
+    paths
+        .iter()
+        .map(|(path, item)| (path.clone(), methods(item)))
+        .collect()
 }
 
 #[tokio::test]
 async fn the_document_has_every_path_that_was_promised() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let document = lab.client.openapi();
-    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
+    assert!(
+        document["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.1."))
+    );
     let found = documented(document);
     for (path, methods) in PROMISED {
         let methods: BTreeSet<String> = methods.iter().map(ToString::to_string).collect();
@@ -102,7 +109,11 @@ fn no_route_bypasses_the_document() {
             assert!(!text.contains(bypass), "{bypass}");
         }
     }
-    assert_eq!(registered, documented(&document()).len(), "one `routes!` for each path");
+    assert_eq!(
+        registered,
+        documented(&document()).len(),
+        "one `routes!` for each path"
+    );
 }
 
 fn document() -> Value {
@@ -113,7 +124,9 @@ fn document() -> Value {
 fn every_reference_of_the_document_leads_somewhere() {
     fn walk(document: &Value, value: &Value) {
         if let Some(reference) = value["$ref"].as_str() {
-            let pointer = reference.strip_prefix('#').expect("a reference into the document");
+            let pointer = reference
+                .strip_prefix('#')
+                .expect("a reference into the document");
             assert!(document.pointer(pointer).is_some(), "{reference}");
         }
         match value {
@@ -148,7 +161,9 @@ fn the_check_of_replies_notices_what_is_not_documented() {
         ("PUT", "/users", 200, json),
         ("GET", "/secrets", 200, json),
     ] {
-        contract.check(method, path, status, content_type).unwrap_err();
+        contract
+            .check(method, path, status, content_type)
+            .unwrap_err();
     }
 }
 
@@ -158,7 +173,11 @@ async fn docs_is_a_page_from_the_portal_itself() -> anyhow::Result<()> {
     // The client follows a redirect.
     let request = || lab.client.request(Method::GET, "/docs").undocumented();
     let page = request().send().await?.expect(200)?;
-    assert!(page.content_type().starts_with("text/html"), "{}", page.content_type());
+    assert!(
+        page.content_type().starts_with("text/html"),
+        "{}",
+        page.content_type()
+    );
     let html = page.text();
     let mut assets = 0;
     for attribute in ["src=\"", "href=\""] {
@@ -166,14 +185,25 @@ async fn docs_is_a_page_from_the_portal_itself() -> anyhow::Result<()> {
             let address = rest.split('"').next().unwrap_or_default();
             assert!(!address.contains("//"), "from elsewhere: {address}");
             let path = format!("/docs/{}", address.trim_start_matches("./"));
-            let asset = lab.client.request(Method::GET, &path).undocumented().send().await?;
+            let asset = lab
+                .client
+                .request(Method::GET, &path)
+                .undocumented()
+                .send()
+                .await?;
             asset.expect(200)?;
             assets += 1;
         }
     }
     assert!(assets > 3, "{html}");
     let path = "/docs/swagger-initializer.js";
-    let script = lab.client.request(Method::GET, path).undocumented().send().await?.expect(200)?;
+    let script = lab
+        .client
+        .request(Method::GET, path)
+        .undocumented()
+        .send()
+        .await?
+        .expect(200)?;
     assert!(script.text().contains("/openapi.json"), "{}", script.text());
     Ok(())
 }

@@ -8,7 +8,11 @@ use crate::audit::trail;
 
 fn ids(page: &Value) -> Vec<String> {
     let attempts = page.as_array().map_or(&[][..], Vec::as_slice);
-    attempts.iter().filter_map(|attempt| attempt["id"].as_str()).map(str::to_owned).collect()
+    attempts
+        .iter()
+        .filter_map(|attempt| attempt["id"].as_str())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -19,7 +23,13 @@ async fn pages_hold_every_attempt_once_the_newest_first() -> anyhow::Result<()> 
     for _ in 0..7 {
         // There is no agent: each fails before anything was sent, and is an attempt all the same.
         let reply = lab.client.post_nothing("/apply").await?.expect(503)?;
-        made.insert(0, reply.json()?["apply"]["id"].as_str().unwrap_or_default().to_owned());
+        made.insert(
+            0,
+            reply.json()?["apply"]["id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        );
     }
     assert_eq!(ids(&Value::Array(trail(&lab.client).await?)), made);
 
@@ -35,10 +45,18 @@ async fn pages_hold_every_attempt_once_the_newest_first() -> anyhow::Result<()> 
     assert_eq!(seen, made);
 
     // A list only counts the users, a single attempt names them.
-    let one = lab.client.get(&format!("/applies/{}", made[0])).await?.expect(200)?.json()?;
+    let one = lab
+        .client
+        .get(&format!("/applies/{}", made[0]))
+        .await?
+        .expect(200)?
+        .json()?;
     assert!(one["users"].is_array());
     let listed = lab.client.get("/applies?limit=1").await?.json()?;
-    assert!(listed[0].get("users").is_none() && listed[0]["user_count"] == 0, "{listed}");
+    assert!(
+        listed[0].get("users").is_none() && listed[0]["user_count"] == 0,
+        "{listed}"
+    );
     Ok(())
 }
 

@@ -16,13 +16,29 @@ pub(super) fn assert_problem(reply: &Reply, status: u16, code: &str) -> anyhow::
         let text = body[member].as_str().unwrap_or_default();
         assert!(!text.is_empty(), "no {member}: {reply}");
     }
-    assert!(body["type"].as_str().is_some_and(|kind| kind.ends_with(code)), "{reply}");
+    assert!(
+        body["type"]
+            .as_str()
+            .is_some_and(|kind| kind.ends_with(code)),
+        "{reply}"
+    );
     assert_eq!(body["request_id"], reply.header("x-request-id"), "{reply}");
     assert_eq!(reply.header("x-content-type-options"), "nosniff");
     assert_eq!(reply.header("cache-control"), "no-store");
-    for internal in ["sqlx", "serde", "axum", "src/", ".rs", "panicked", "line 1 column"] {
+    for internal in [
+        "sqlx",
+        "serde",
+        "axum",
+        "src/",
+        ".rs",
+        "panicked",
+        "line 1 column",
+    ] {
         let told = internal == "line 1 column" && code == "malformed_json";
-        assert!(told || !reply.text().contains(internal), "{internal}: {reply}");
+        assert!(
+            told || !reply.text().contains(internal),
+            "{internal}: {reply}"
+        );
     }
     Ok(body)
 }
@@ -34,7 +50,9 @@ async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let client = &lab.client;
     let post = |content_type: &str, body: &[u8]| {
-        client.request(Method::POST, "/users").body(content_type, body.to_vec())
+        client
+            .request(Method::POST, "/users")
+            .body(content_type, body.to_vec())
     };
     let get = |path: &str| client.request(Method::GET, path);
     let deep = "[".repeat(100_000);
@@ -49,9 +67,21 @@ async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
         (post(JSON, b"\xef\xbb\xbf{}"), 400, "malformed_json"),
         (post(JSON, b"{\"name\":\"\xff\"}"), 400, "malformed_json"),
         (post(JSON, b"{'name':'Ann'}"), 400, "malformed_json"),
-        (post(JSON, b"{\"metadata\":{\"a\":1e999}}"), 400, "malformed_json"),
-        (post(JSON, b"{\"name\":\"Ann\",\"name\":\"Bob\"}"), 400, "malformed_json"),
-        (post(JSON, &deep.as_bytes()[..60_000]), 400, "malformed_json"),
+        (
+            post(JSON, b"{\"metadata\":{\"a\":1e999}}"),
+            400,
+            "malformed_json",
+        ),
+        (
+            post(JSON, b"{\"name\":\"Ann\",\"name\":\"Bob\"}"),
+            400,
+            "malformed_json",
+        ),
+        (
+            post(JSON, &deep.as_bytes()[..60_000]),
+            400,
+            "malformed_json",
+        ),
         (post(JSON, nested.as_bytes()), 400, "malformed_json"),
         (post(JSON, b"[]"), 400, "not_an_object"),
         (post(JSON, b"null"), 400, "not_an_object"),
@@ -59,22 +89,44 @@ async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
         (post(JSON, b"{}"), 400, "validation_failed"),
         (post(JSON, huge.as_bytes()), 413, "body_too_large"),
         (post("text/plain", b"{}"), 415, "unsupported_media_type"),
-        (post("application/x-www-form-urlencoded", b"name=Ann"), 415, "unsupported_media_type"),
-        (post("application/jsonx", b"{}"), 415, "unsupported_media_type"),
-        (client.request(Method::POST, "/users"), 415, "unsupported_media_type"),
         (
-            client.request(Method::POST, "/apply").body("text/plain", "x"),
+            post("application/x-www-form-urlencoded", b"name=Ann"),
             415,
             "unsupported_media_type",
         ),
-        (client.request(Method::POST, "/apply").body(JSON, "x"), 400, "malformed_json"),
         (
-            client.request(Method::POST, "/apply").json(&json!({ "on_reload_failure": "x" })),
+            post("application/jsonx", b"{}"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            client.request(Method::POST, "/users"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            client
+                .request(Method::POST, "/apply")
+                .body("text/plain", "x"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            client.request(Method::POST, "/apply").body(JSON, "x"),
+            400,
+            "malformed_json",
+        ),
+        (
+            client
+                .request(Method::POST, "/apply")
+                .json(&json!({ "on_reload_failure": "x" })),
             400,
             "validation_failed",
         ),
         (
-            client.request(Method::POST, "/apply").json(&json!({ "force": true })),
+            client
+                .request(Method::POST, "/apply")
+                .json(&json!({ "force": true })),
             400,
             "validation_failed",
         ),
@@ -82,7 +134,11 @@ async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
         (get("/users/1000"), 400, "malformed_id"),
         (get("/users/%F0%9F%92%A9"), 400, "malformed_id"),
         (get("/users/%ff"), 400, "malformed_id"),
-        (get(&format!("/users/{}", unknown.simple())), 400, "malformed_id"),
+        (
+            get(&format!("/users/{}", unknown.simple())),
+            400,
+            "malformed_id",
+        ),
         (get(&format!("/users/{unknown}%00")), 400, "malformed_id"),
         (get("/applies/x"), 400, "malformed_id"),
         (get(&format!("/users/{unknown}")), 404, "user_not_found"),
@@ -92,9 +148,21 @@ async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
         (get("/users/").undocumented(), 404, "unknown_path"),
         (get("//users").undocumented(), 404, "unknown_path"),
         (get("/Users").undocumented(), 404, "unknown_path"),
-        (get(&format!("/users/{unknown}/x")).undocumented(), 404, "unknown_path"),
-        (get("/../etc/passwd%2f..").undocumented(), 404, "unknown_path"),
-        (client.request(Method::PUT, "/users").undocumented(), 405, "method_not_allowed"),
+        (
+            get(&format!("/users/{unknown}/x")).undocumented(),
+            404,
+            "unknown_path",
+        ),
+        (
+            get("/../etc/passwd%2f..").undocumented(),
+            404,
+            "unknown_path",
+        ),
+        (
+            client.request(Method::PUT, "/users").undocumented(),
+            405,
+            "method_not_allowed",
+        ),
         (get("/apply").undocumented(), 405, "method_not_allowed"),
     ];
     for (request, status, code) in cases {
@@ -116,7 +184,12 @@ async fn every_invalid_field_is_named_at_once() -> anyhow::Result<()> {
     let errors = body["errors"].as_array().expect("a list of errors");
     let mut named: Vec<_> = errors
         .iter()
-        .map(|error| (error["field"].as_str().unwrap_or(""), error["code"].as_str().unwrap_or("")))
+        .map(|error| {
+            (
+                error["field"].as_str().unwrap_or(""),
+                error["code"].as_str().unwrap_or(""),
+            )
+        })
         .collect();
     named.sort_unstable();
     assert_eq!(
@@ -144,12 +217,25 @@ async fn an_address_is_taken_whatever_its_case() -> anyhow::Result<()> {
     let ann = lab.create_user("Ann", "Ann@Example.org").await?;
     for email in ["Ann@Example.org", "ann@example.org", "ANN@EXAMPLE.ORG"] {
         let again = json!({ "name": "Another", "email": email });
-        assert_problem(&lab.client.post("/users", &again).await?, 409, "email_taken")?;
+        assert_problem(
+            &lab.client.post("/users", &again).await?,
+            409,
+            "email_taken",
+        )?;
     }
     // Who was refused took no number.
-    assert_eq!(lab.create_user("Bob", "bob@example.org").await?.extension, 1001);
-    lab.client.delete(&format!("/users/{}", ann.id)).await?.expect(204)?;
-    assert_eq!(lab.create_user("Ann", "ann@example.org").await?.extension, 1000);
+    assert_eq!(
+        lab.create_user("Bob", "bob@example.org").await?.extension,
+        1001
+    );
+    lab.client
+        .delete(&format!("/users/{}", ann.id))
+        .await?
+        .expect(204)?;
+    assert_eq!(
+        lab.create_user("Ann", "ann@example.org").await?.extension,
+        1000
+    );
     Ok(())
 }
 
@@ -160,8 +246,14 @@ async fn of_many_who_want_one_address_at_once_one_gets_it() -> anyhow::Result<()
     let create = move |number: usize| {
         let client = client.clone();
         async move {
-            let email = if number % 2 == 0 { "one@example.org" } else { "ONE@example.org" };
-            let reply = client.post("/users", &json!({ "name": "One", "email": email })).await?;
+            let email = if number % 2 == 0 {
+                "one@example.org"
+            } else {
+                "ONE@example.org"
+            };
+            let reply = client
+                .post("/users", &json!({ "name": "One", "email": email }))
+                .await?;
             if reply.status != 201 {
                 assert_problem(&reply, 409, "email_taken")?;
             }
@@ -169,8 +261,20 @@ async fn of_many_who_want_one_address_at_once_one_gets_it() -> anyhow::Result<()
         }
     };
     let statuses = crate::crowd::at_once(16, 16, create).await?;
-    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
-    assert_eq!(lab.client.get("/users").await?.json()?.as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 201).count(),
+        1,
+        "{statuses:?}"
+    );
+    assert_eq!(
+        lab.client
+            .get("/users")
+            .await?
+            .json()?
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
     Ok(())
 }
 
@@ -187,7 +291,12 @@ async fn what_is_no_http_is_refused() -> anyhow::Result<()> {
     ] {
         let reply = raw(&lab.portal, request).await?;
         let status = status(&reply);
-        assert_eq!(status, Some(400), "{}: {reply}", String::from_utf8_lossy(request));
+        assert_eq!(
+            status,
+            Some(400),
+            "{}: {reply}",
+            String::from_utf8_lossy(request)
+        );
     }
     // A body that ends before its announced length never becomes a user.
     let cut = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\

@@ -4,6 +4,7 @@ mod queue;
 mod send;
 mod stored;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Bundle, Digest, Revision};
@@ -204,14 +205,18 @@ async fn catch_up(portal: &Portal, mut failure: Failure) -> Failure {
         let highest = portal.agent.status().await.ok()?.highest_revision;
         let mut connection = portal.database.acquire().await.ok()?;
         let pbx = portal.settings.pbx;
-        db::pbx::raise_last_revision(&mut connection, pbx, highest).await.ok()?;
+        db::pbx::raise_last_revision(&mut connection, pbx, highest)
+            .await
+            .ok()?;
         Some(highest)
     };
     if let Some(highest) = raised.await {
-        failure.message.push_str(&format!(
+        write!(
+            failure.message,
             ". If the database was restored from a backup, that is why; revisions now go on after \
              {highest}: apply again"
-        ));
+        )
+        .ok();
     }
     failure
 }

@@ -97,7 +97,10 @@ fn not_started(error: &AgentError) -> Sent {
         AgentError::Link(fault) => (AttemptOutcome::AgentUnreachable, link_code(fault)),
         AgentError::Busy(_) => (AttemptOutcome::Busy, "agent_busy"),
         AgentError::Stale(_) => {
-            return Sent::Stale(Failure::new("stale_revision", format!("the agent: {error}")));
+            return Sent::Stale(Failure::new(
+                "stale_revision",
+                format!("the agent: {error}"),
+            ));
         }
         AgentError::NotFound | AgentError::Refused { .. } => {
             (AttemptOutcome::AgentRefused, "agent_refused")
