@@ -30,6 +30,11 @@ fn accepted(answer: &str) -> Result<&str, AnswerError> {
     Ok(answer)
 }
 
+/// Whether `cli_permissions.conf` forbids the command.
+pub(crate) fn is_not_permitted(answer: &str) -> bool {
+    matches!(accepted(answer), Err(AnswerError::NotPermitted(_)))
+}
+
 /// What became of a reload, by its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReloadAnswer {

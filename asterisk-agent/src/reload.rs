@@ -110,6 +110,10 @@ pub(crate) fn wait_until_booted(
             let left = ends.saturating_duration_since(Instant::now());
             let error = match asterisk.run(&command, left.max(RETRY_PAUSE)) {
                 Ok(answer) if answers::has_booted(&answer) => return (Ok(()), answer),
+                // Waiting does not help.
+                Ok(answer) if answers::is_not_permitted(&answer) => {
+                    return failing(ReloadError::failed(&command, answer.trim()));
+                }
                 Ok(answer) => ReloadError::failed(&command, answer.trim()),
                 Err(AsteriskError::TimedOut(after)) => ReloadError::Hung(after),
                 Err(error) => ReloadError::unanswered(&command, error),

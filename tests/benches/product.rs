@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let lab = Lab::start().await?;
-    lab.client.get("/health/ready").await?.expect(200)?;
+    lab.client.get("/users").await?.expect(200)?;
     let pool = lab.database.pool().await?;
     println!("resident memory, idle: {}", memory(&lab)?);
     let mut users = Vec::new();
@@ -89,12 +89,13 @@ async fn creation(lab: &Lab, pool: &PgPool, users: &mut Vec<NewUser>) -> anyhow:
     Ok(())
 }
 
-/// A tenant that only the baseline writes to.
+/// A tenant that only the baseline writes to, on a PBX of its own.
 async fn second_tenant(pool: &PgPool) -> anyhow::Result<Uuid> {
     let tenant = Uuid::now_v7();
     sqlx::query(
-        "insert into tenant (tenant_id, pbx_id, name, ext_min, ext_max, ext_free_from)
-         select $1, pbx_id, $1::text, 10, 99999, 10 from pbx limit 1",
+        "with other as (insert into pbx (pbx_id, name) values ($1, $1::text) returning pbx_id)
+         insert into tenant (tenant_id, pbx_id, name, ext_min, ext_max, ext_free_from)
+         select $1, pbx_id, $1::text, 10, 99999, 10 from other",
     )
     .bind(tenant)
     .execute(pool)

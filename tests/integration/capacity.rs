@@ -116,7 +116,7 @@ async fn fifty_clients_create_and_delete_while_applies_run() -> anyhow::Result<(
 
     // Whatever gaps were left are filled from below.
     while numbers.len() < usize::try_from(numbers[numbers.len() - 1] - 999)? {
-        let gap = (1000..)
+        let gap = (1000..=1999)
             .find(|number| !numbers.contains(number))
             .unwrap_or_default();
         let user = lab

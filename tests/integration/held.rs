@@ -79,16 +79,14 @@ async fn objects(asterisk: &Asterisk, title: &str) -> anyhow::Result<BTreeSet<St
                 .map(str::to_owned),
         );
     }
-    let empty = said.contains("No objects found");
     let counted = said
         .lines()
         .find_map(|line| line.strip_prefix("Objects found: "));
-    let counted: usize = match counted {
-        Some(count) => count.trim().parse()?,
-        None => {
-            ensure!(empty, "{command}: {said}");
-            0
-        }
+    let counted: usize = if let Some(count) = counted {
+        count.trim().parse()?
+    } else {
+        ensure!(said.contains("No objects found"), "{command}: {said}");
+        0
     };
     ensure!(
         counted == names.len(),

@@ -66,6 +66,11 @@ impl Pbx {
         })
     }
 
+    /// What the next order will have.
+    pub(crate) fn next_revision(&self) -> u64 {
+        self.last_revision.load(Ordering::Relaxed) + 1
+    }
+
     /// An order for `bundle` with the next revision.
     pub(crate) fn order(&self, bundle: &Bundle, policy: OnReloadFailure) -> Order {
         let revision = self.last_revision.fetch_add(1, Ordering::Relaxed) + 1;
@@ -127,18 +132,20 @@ pub(crate) fn bundle(numbers: &[u32], edition: &str) -> Bundle {
         let password = SecretString::from(password(number, edition));
         SnapshotUser {
             user_id: UserId(Uuid::from_u128(number.into())),
-            extension: number.try_into().unwrap(),
-            name: format!("User {number} {edition}").parse().unwrap(),
-            email: format!("user{number}@example.org").parse().unwrap(),
-            sip_password: SipPassword::try_from(password).unwrap(),
+            extension: number.try_into().expect("an extension"),
+            name: format!("User {number} {edition}").parse().expect("a name"),
+            email: format!("user{number}@example.org")
+                .parse()
+                .expect("an address"),
+            sip_password: SipPassword::try_from(password).expect("a password"),
         }
     };
     let snapshot = Snapshot {
-        realm: REALM.parse().unwrap(),
+        realm: REALM.parse().expect("a realm"),
         reserved_numbers: vec![1000..=1999],
         users: numbers.iter().map(user).collect(),
     };
-    api_server::render::render(&snapshot).unwrap()
+    api_server::render::render(&snapshot).expect("a bundle")
 }
 
 /// The SIP password in [`bundle`].
@@ -148,7 +155,7 @@ pub(crate) fn password(number: u32, edition: &str) -> String {
 
 /// The text of a slot.
 pub(crate) fn text(bundle: &Bundle, slot: Slot) -> String {
-    String::from_utf8(bundle.files[&slot].clone()).unwrap()
+    String::from_utf8(bundle.files[&slot].clone()).expect("UTF-8")
 }
 
 /// The bundle with another text in a slot.

@@ -11,28 +11,17 @@ use tests::asterisk::Settings;
 use tests::process::{own_account, wait_until};
 use tests::scratch;
 
-use crate::held::{Held, assert_exactly, live_files};
+use crate::held::{Held, MARKER, assert_exactly, live_files};
 use crate::pbx::{Pbx, bundle};
-use crate::stand_in::{Reload, StandIn};
+use crate::stand_in::{self, Reload};
 
 /// Deadlines of the agent that a test can wait for.
 const SHORT: [(&str, &str); 2] = [
-    ("RELOAD_DEADLINE_MS", "1000"),
-    ("QUERY_DEADLINE_MS", "1000"),
+    ("RELOAD_DEADLINE_MS", "3000"),
+    ("QUERY_DEADLINE_MS", "3000"),
 ];
 
 const BOOT_DEADLINE: Duration = Duration::from_secs(20);
-
-/// A PBX with 1000 in force, whose `asterisk` can be told what to say.
-async fn with_stand_in() -> anyhow::Result<(Pbx, StandIn)> {
-    let stand_in = StandIn::new()?;
-    let program = stand_in.program();
-    let env = [("ASTERISK_BINARY", program.as_str()), SHORT[0], SHORT[1]];
-    let pbx = Pbx::start_with(Settings::default(), &env).await?;
-    let record = pbx.apply(&bundle(&[1000], "one")).await?;
-    ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
-    Ok((pbx, stand_in))
-}
 
 fn told(record: &ApplyRecord, phase: Phase, words: &str) -> bool {
     let mut steps = record.steps.iter().filter(|step| step.phase == phase);
@@ -96,7 +85,8 @@ async fn a_command_that_is_not_permitted_is_no_success() -> anyhow::Result<()> {
         scratch::write(&permissions, 0o644, &text)?;
         pbx.asterisk.rx("cli reload permissions").await?;
         let files = live_files(&pbx.asterisk)?;
-        let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
+        // 1000 is re-keyed, so that its contacts are looked for.
+        let record = pbx.apply(&bundle(&[1000, 1001], "two")).await?;
         let at = format!("{command}: {record:#?}");
         // What cannot be asked or told before the roll-back cannot be after it.
         ensure!(record.outcome == Some(Outcome::RollbackFailed), "{at}");
@@ -118,107 +108,88 @@ async fn a_command_that_is_not_permitted_is_no_success() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers of `asterisk -rx` that are no success, or say that they are one.
+/// An answer of `asterisk -rx` that is no success, or says that it is one: for which command, what
+/// the agent makes of it, and what it tells.
+type Answer = (Reload, &'static str, Outcome, &'static str);
+
+const ANSWERS: [Answer; 13] = [
+    // Lies.
+    (
+        Reload::Pjsip,
+        "echo \"Module 'res_pjsip.so' reloaded successfully.\"",
+        Outcome::RolledBack,
+        MARKER,
+    ),
+    (
+        Reload::Dialplan,
+        "echo Dialplan reloaded.",
+        Outcome::RolledBack,
+        MARKER,
+    ),
+    // Half a line, nonsense, another module, none.
+    (
+        Reload::Pjsip,
+        "printf \"Module 'res_pj\"",
+        Outcome::RolledBack,
+        "PJSIP: ",
+    ),
+    (
+        Reload::Dialplan,
+        "printf 'Dialplan relo'",
+        Outcome::RolledBack,
+        "Dialplan: ",
+    ),
+    (Reload::Pjsip, "echo 42", Outcome::RolledBack, "42"),
+    (
+        Reload::Pjsip,
+        "echo \"Module 'res_pjsip_mwi.so' reloaded successfully.\"",
+        Outcome::RolledBack,
+        "PJSIP: ",
+    ),
+    (
+        Reload::Pjsip,
+        "echo \"No such module 'res_pjsip.so'\"",
+        Outcome::RolledBack,
+        "No such module",
+    ),
+    // A failure, a crash.
+    (
+        Reload::Dialplan,
+        "echo oh dear >&2; exit 3",
+        Outcome::RolledBack,
+        "oh dear",
+    ),
+    (
+        Reload::Pjsip,
+        "kill -SEGV $$",
+        Outcome::RolledBack,
+        "PJSIP: ",
+    ),
+    // Nobody there.
+    (
+        Reload::Dialplan,
+        "echo 'Unable to connect to remote asterisk (does x exist?)'; exit 1",
+        Outcome::ReloadFailedFilesKept,
+        "not running",
+    ),
+    // Silence, for a minute or for ever.
+    (Reload::Pjsip, ":", Outcome::ReloadUnknown, "may still"),
+    (Reload::Dialplan, ":", Outcome::ReloadUnknown, "may still"),
+    (
+        Reload::Dialplan,
+        "sleep 60",
+        Outcome::ReloadUnknown,
+        "may still",
+    ),
+];
+
 #[tokio::test]
 async fn no_answer_of_the_command_line_counts_as_success_by_itself() -> anyhow::Result<()> {
-    let (pbx, stand_in) = with_stand_in().await?;
-    let done = "echo \"Module 'res_pjsip.so' reloaded successfully.\"";
-    for (name, reload, script, outcome, words) in [
-        (
-            "a lie",
-            Reload::Pjsip,
-            done,
-            Outcome::RolledBack,
-            "synergy-generation",
-        ),
-        (
-            "a lie",
-            Reload::Dialplan,
-            "echo Dialplan reloaded.",
-            Outcome::RolledBack,
-            "synergy-generation",
-        ),
-        (
-            "half a line",
-            Reload::Pjsip,
-            "printf \"Module 'res_pj\"",
-            Outcome::RolledBack,
-            "PJSIP: ",
-        ),
-        (
-            "half a line",
-            Reload::Dialplan,
-            "printf 'Dialplan relo'",
-            Outcome::RolledBack,
-            "Dialplan: ",
-        ),
-        (
-            "nonsense",
-            Reload::Pjsip,
-            "echo 42",
-            Outcome::RolledBack,
-            "42",
-        ),
-        (
-            "another module",
-            Reload::Pjsip,
-            "echo \"Module 'res_pjsip_mwi.so' reloaded successfully.\"",
-            Outcome::RolledBack,
-            "PJSIP: ",
-        ),
-        (
-            "no module",
-            Reload::Pjsip,
-            "echo \"No such module 'res_pjsip.so'\"",
-            Outcome::RolledBack,
-            "No such module",
-        ),
-        (
-            "a failure",
-            Reload::Dialplan,
-            "echo oh dear >&2; exit 3",
-            Outcome::RolledBack,
-            "oh dear",
-        ),
-        (
-            "a crash",
-            Reload::Pjsip,
-            "kill -SEGV $$",
-            Outcome::RolledBack,
-            "PJSIP: ",
-        ),
-        (
-            "no connection",
-            Reload::Dialplan,
-            "echo 'Unable to connect to remote asterisk (does x exist?)'; exit 1",
-            Outcome::ReloadFailedFilesKept,
-            "not running",
-        ),
-        (
-            "silence",
-            Reload::Pjsip,
-            ":",
-            Outcome::ReloadUnknown,
-            "may still",
-        ),
-        (
-            "silence",
-            Reload::Dialplan,
-            ":",
-            Outcome::ReloadUnknown,
-            "may still",
-        ),
-        (
-            "no end",
-            Reload::Dialplan,
-            "sleep 60",
-            Outcome::ReloadUnknown,
-            "may still",
-        ),
-    ] {
+    let (pbx, stand_in) = stand_in::pbx(&bundle(&[1000], "one"), &SHORT).await?;
+    for (reload, script, outcome, words) in ANSWERS {
         stand_in.once(reload, &format!("{script}\nexit 0\n"))?;
         let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
-        let at = format!("{name}, {reload:?}: {record:#?}");
+        let at = format!("{script}: {record:#?}");
         ensure!(record.outcome == Some(outcome), "{at}");
         ensure!(record.failure.contains(words), "{at}");
         if outcome == Outcome::RolledBack {
@@ -238,7 +209,7 @@ async fn no_answer_of_the_command_line_counts_as_success_by_itself() -> anyhow::
 /// The SIP part is reloaded, the dialplan is not: both are told, and what runs is what is told.
 #[tokio::test]
 async fn half_a_reload_is_told_as_two_halves() -> anyhow::Result<()> {
-    let (pbx, stand_in) = with_stand_in().await?;
+    let (pbx, stand_in) = stand_in::pbx(&bundle(&[1000], "one"), &SHORT).await?;
     stand_in.once(Reload::Dialplan, "echo 42; exit 0\n")?;
     let policy = OnReloadFailure::KeepNewFiles;
     let record = pbx
@@ -268,7 +239,7 @@ const BUSY: &str = "A module reload request is already in progress; please be pa
 /// Another reload runs: this one was not carried out, and is told again.
 #[tokio::test]
 async fn a_reload_in_progress_is_waited_for() -> anyhow::Result<()> {
-    let (pbx, stand_in) = with_stand_in().await?;
+    let (pbx, stand_in) = stand_in::pbx(&bundle(&[1000], "one"), &SHORT).await?;
     let count = "n=$(cat \"$dir/n\" 2>/dev/null || echo 0); echo $((n + 1)) >\"$dir/n\"";
     let busy_thrice = format!("{count}\nif [ $n -lt 3 ]; then echo '{BUSY}'; exit 0; fi\n");
     stand_in.always(Reload::Pjsip, &busy_thrice)?;
@@ -319,7 +290,7 @@ async fn reloads_by_hand_do_not_disturb() -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = by_hand => ended,
-        applied = applies => applied,
+        ended = applies => ended,
     }
 }
 

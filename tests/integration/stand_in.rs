@@ -4,9 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tests::asterisk::Folder;
+use anyhow::ensure;
+use shared::bundle::Bundle;
+use shared::record::Outcome;
+use tests::asterisk::{Folder, Settings};
+use tests::lab::Lab;
 use tests::process::wait_until;
 use tests::scratch::{self, Scratch};
+
+use crate::audit::applied;
+use crate::crowd::create_users;
+use crate::pbx::Pbx;
 
 const REACHED_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -164,4 +172,29 @@ impl Drop for Hold {
     fn drop(&mut self) {
         std::fs::remove_file(&self.hold).ok();
     }
+}
+
+/// A PBX with `in_force` in force whose `asterisk` is a stand-in.
+pub(crate) async fn pbx(in_force: &Bundle, env: &[(&str, &str)]) -> anyhow::Result<(Pbx, StandIn)> {
+    let stand_in = StandIn::new()?;
+    let program = stand_in.program();
+    let env = [env, &[("ASTERISK_BINARY", program.as_str())]].concat();
+    let pbx = Pbx::start_with(Settings::default(), &env).await?;
+    let record = pbx.apply(in_force).await?;
+    ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
+    Ok((pbx, stand_in))
+}
+
+/// Everything, with a stand-in for `asterisk`: 1000 is in force as revision 1, and 1001 waits to be
+/// applied.
+pub(crate) async fn lab() -> anyhow::Result<(Lab, StandIn)> {
+    let stand_in = StandIn::new()?;
+    let lab = Lab::builder()
+        .agent_env("ASTERISK_BINARY", &stand_in.program())
+        .start()
+        .await?;
+    create_users(&lab.client, 1).await?;
+    applied(&lab.client, lab.apply().await?).await?;
+    lab.create_user("Late", "late@example.org").await?;
+    Ok((lab, stand_in))
 }

@@ -1,13 +1,11 @@
 //! Story 2 of the specification: apply the configuration to Asterisk.
 
-use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::bundle::Slot;
@@ -88,16 +86,8 @@ fn written(attempt: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn scenario_2_2_three_users_are_rendered_and_files_change_atomically() -> anyhow::Result<()> {
     let lab = Lab::start().await?;
-    let witness = Witness::of(&lab.asterisk)?;
-    let mut contents = BTreeSet::new();
-    let mut note = || -> anyhow::Result<()> {
-        contents.extend(live_files(&lab.asterisk)?);
-        Ok(())
-    };
-    note()?;
     let users = create_users(&lab.client, 6).await?;
     applied(&lab.client, lab.apply().await?).await?;
-    note()?;
     for user in users
         .iter()
         .filter(|user| (1002..=1004).contains(&user.extension))
@@ -107,8 +97,8 @@ async fn scenario_2_2_three_users_are_rendered_and_files_change_atomically() -> 
             .await?
             .expect(204)?;
     }
+    let watches = [Watch::of(&lab.asterisk)?, Watch::of(&lab.asterisk)?];
     let attempt = applied(&lab.client, lab.apply().await?).await?;
-    note()?;
 
     assert_eq!(included(&attempt), [1000, 1001, 1005]);
     let [endpoints, routing] = live_files(&lab.asterisk)?;
@@ -121,49 +111,44 @@ async fn scenario_2_2_three_users_are_rendered_and_files_change_atomically() -> 
     assert_exactly(&lab.asterisk, [1000, 1001, 1005]).await?;
     assert_eq!(trail(&lab.client).await?.len(), 2);
 
-    // Whoever read the files meanwhile saw whole ones.
-    let seen = witness.end()?;
-    assert!(seen.len() >= 2, "the witness saw no change");
-    let torn: Vec<_> = seen.difference(&contents).collect();
-    assert!(torn.is_empty(), "half-written: {torn:?}");
+    // Each name got its new file by one rename (FR-009): it was never missing, written to or half
+    // a file.
+    for (watch, slot) in watches.iter().zip(Slot::ALL) {
+        let path = lab.asterisk.slot(slot);
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("a slot has a name")?;
+        assert_eq!(watch.changes(name)?, [AddWatchFlags::IN_MOVED_TO], "{name}");
+    }
     Ok(())
 }
 
-/// Reads the live files all the time and remembers every content.
-struct Witness {
-    ended: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<anyhow::Result<BTreeSet<String>>>,
-}
+/// Everything that happens to names in the managed directories.
+struct Watch(Inotify);
 
-impl Witness {
+impl Watch {
     fn of(asterisk: &Asterisk) -> anyhow::Result<Self> {
-        let paths = Slot::ALL.map(|slot| asterisk.slot(slot));
-        let ended = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&ended);
-        let watch = move || {
-            let mut seen = BTreeSet::new();
-            while !end.load(Ordering::Relaxed) {
-                for path in &paths {
-                    // A file that is not there for a moment would be a fault as well.
-                    let text = std::fs::read_to_string(path);
-                    seen.insert(text.with_context(|| format!("{}", path.display()))?);
-                }
-                // Leaves the processors to those that are watched.
-                std::thread::yield_now();
-            }
-            Ok(seen)
-        };
-        Ok(Self {
-            ended,
-            thread: std::thread::Builder::new().spawn(watch)?,
-        })
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        for slot in Slot::ALL {
+            let path = asterisk.slot(slot);
+            let dir = path.parent().context("a slot lies in a directory")?;
+            let changes = AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_DELETE
+                | AddWatchFlags::IN_MODIFY
+                | AddWatchFlags::IN_MOVE;
+            inotify.add_watch(dir, changes)?;
+        }
+        Ok(Self(inotify))
     }
 
-    fn end(self) -> anyhow::Result<BTreeSet<String>> {
-        self.ended.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("the witness died"))?
+    /// What has happened to `name`, in order.
+    fn changes(&self, name: &str) -> anyhow::Result<Vec<AddWatchFlags>> {
+        let events = self.0.read_events()?;
+        let ours = events
+            .into_iter()
+            .filter(|event| event.name.as_ref().is_some_and(|n| n == name));
+        Ok(ours.map(|event| event.mask).collect())
     }
 }
 

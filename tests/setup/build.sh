@@ -13,8 +13,9 @@ set_up_and_build() {
     step "building (cargo build $*)"
     start_in_own_group cargo build --locked "$@"
     set_up
+    # shellcheck disable=SC2154 # set by start_in_own_group (common.sh)
     wait "$job" || fail "the build failed; the compiler's messages are above."
-    job=
+    set_job ''
     step "built"
 }
 

@@ -37,20 +37,29 @@ run_at_exit() {
 job=
 in_own_group() {
     start_in_own_group "$@"
-    wait "$job" && job= && return
-    local status=$?
-    job=
+    local status=0
+    wait "$job" || status=$?
+    set_job ''
     return "$status"
 }
 
 start_in_own_group() {
     set -m
-    "$@" </dev/null &
-    job=$!
+    "$@" </dev/null 8>&- &
     set +m
+    set_job $!
 }
 
-at_exit '[ -z "$job" ] || kill -- "-$job" 2>/dev/null'
+# Descriptor 8 is the way to whoever cleans up after a script that was killed outright, if any.
+set_job() {
+    job=$1
+    { echo "$job" >&8; } 2>/dev/null || true
+}
+
+end_job() {
+    [ -z "$job" ] || kill -- "-$job" 2>/dev/null
+}
+at_exit end_job
 
 have() {
     command -v "$1" >/dev/null 2>&1

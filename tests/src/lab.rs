@@ -95,8 +95,10 @@ impl PortalLab {
     ) -> anyhow::Result<Self> {
         let (pki, agent) = (Pki::temporary()?, Loopback::take()?);
         let portal = Portal::start(setup(&database.url, agent.port(1), &pki, env)).await?;
+        let client = portal.client()?;
+        has_its_schema(&client).await?;
         Ok(Self {
-            client: portal.client()?,
+            client,
             portal,
             database,
             pki,
@@ -161,8 +163,10 @@ impl LabBuilder {
         let agent = Agent::start(&asterisk, &pki, &self.agent_env).await?;
         let setup = setup(&database.url, agent.address(), &pki, &self.portal_env);
         let portal = Portal::start(setup).await?;
+        let client = portal.client()?;
+        has_its_schema(&client).await?;
         Ok(Lab {
-            client: portal.client()?,
+            client,
             portal,
             agent,
             asterisk,
@@ -211,6 +215,12 @@ pub async fn create_user(client: &Client, name: &str, email: &str) -> anyhow::Re
     let body = json!({ "name": name, "email": email });
     let reply = client.post("/users", &body).await?.expect(201)?;
     NewUser::read(reply.json()?)
+}
+
+/// The portal listens before it has reached its database. A first answer, whatever it says, means
+/// that the schema is there or the database is not: a test may then read the tables itself.
+async fn has_its_schema(client: &Client) -> anyhow::Result<()> {
+    client.get("/users").await.map(drop)
 }
 
 fn setup<'a>(

@@ -145,8 +145,8 @@ impl Phone {
         let registered_in = run.events().registration()?.accepted()?;
         Ok(Online {
             registered_in,
-            run,
             process,
+            run,
         })
     }
 

@@ -267,6 +267,11 @@ impl Database {
         *self.schema.state.borrow()
     }
 
+    /// Tells whenever [`Database::state`] changes.
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.schema.state.subscribe()
+    }
+
     /// A connection whose schema is up to date, within two seconds.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, DbError> {
         self.in_time(self.pool.acquire()).await

@@ -17,8 +17,8 @@ use super::error::{ApiError, PROBLEM_JSON, Pending, Problem};
 use crate::clock::{Clock as _, SystemClock, os_rng, unix_ms};
 use crate::domain::{RequestId, uuid_v7};
 
-/// Longest time for a request, in seconds; applies have their own.
-const REQUEST_SECONDS: u64 = 30;
+/// Longest time for a request, in seconds; applies have their own, but not for reading their body.
+pub(super) const REQUEST_SECONDS: u64 = 30;
 
 /// Given by the caller if sane, made here otherwise, and always returned.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

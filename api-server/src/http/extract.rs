@@ -1,6 +1,7 @@
 //! What handlers take out of a request; each refusal is a problem document.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::envelope::REQUEST_SECONDS;
 use super::error::ApiError;
 use super::fields::{Fields, parse_json};
 use crate::domain::{Actor, AdminUser, RequestId};
@@ -111,9 +113,20 @@ fn is_json(headers: &HeaderMap) -> Option<bool> {
     Some(essence == "application/json" || suffixed)
 }
 
+/// The whole body. It has its own deadline, because an apply, which lasts as long as it lasts, has
+/// no other: a caller that never ends its body would keep the connection for ever.
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state)
+    read_within(Duration::from_secs(REQUEST_SECONDS), request, state).await
+}
+
+async fn read_within<S: Send + Sync>(
+    limit: Duration,
+    request: Request,
+    state: &S,
+) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(limit, Bytes::from_request(request, state))
         .await
+        .map_err(|_| ApiError::RequestTimeout)?
         .map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::BodyTooLarge
@@ -128,5 +141,23 @@ fn object(bytes: &[u8]) -> Result<Fields, ApiError> {
         Ok(Value::Object(object)) => Ok(Fields::new(object)),
         Ok(_) => Err(ApiError::NotAnObject),
         Err(error) => Err(ApiError::MalformedJson(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body as HttpBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_given_up() {
+        let endless = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
+        let request = Request::new(HttpBody::from_stream(endless));
+        let refused = read_within(Duration::from_millis(1), request, &()).await;
+        assert!(
+            matches!(refused, Err(ApiError::RequestTimeout)),
+            "{refused:?}"
+        );
     }
 }

@@ -13,12 +13,17 @@ use crate::domain::apply::{Attempt, AttemptOutcome, Failure};
 /// How often the reconciler looks, in seconds.
 const PERIOD_SECONDS: u64 = 30;
 
-/// Runs for ever: at start, then every 30 s.
+/// Runs for ever: whenever the database becomes ready, as after the start, and every 30 s.
 pub async fn run(portal: &Portal) {
     let mut ticks = tokio::time::interval(Duration::from_secs(PERIOD_SECONDS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changes = portal.database.changes();
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // The sender lives as long as the portal.
+            _ = changes.changed() => {}
+        }
         // A database that is down has said so in the log already.
         if portal.database.state() == State::Ready
             && let Err(error) = sweep(portal).await

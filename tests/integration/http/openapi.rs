@@ -117,7 +117,8 @@ fn no_route_bypasses_the_document() {
 }
 
 fn document() -> Value {
-    serde_json::from_str(&api_server::http::document().to_json().unwrap()).unwrap()
+    let printed = api_server::http::document().to_json();
+    serde_json::from_str(&printed.expect("it can be written")).expect("it is JSON")
 }
 
 #[test]

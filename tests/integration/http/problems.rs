@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
-use tests::portal::{Reply, Request};
+use tests::portal::Reply;
 use uuid::Uuid;
 
 use super::{raw, status};
@@ -45,131 +45,117 @@ pub(super) fn assert_problem(reply: &Reply, status: u16, code: &str) -> anyhow::
 
 const JSON: &str = "application/json";
 
-#[tokio::test]
-async fn every_class_of_error_is_a_problem_document() -> anyhow::Result<()> {
+/// Fails unless `POST path` with each body is refused so, and nobody is stored.
+async fn assert_refused(path: &str, cases: &[(&str, &[u8], u16, &str)]) -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
-    let client = &lab.client;
-    let post = |content_type: &str, body: &[u8]| {
-        client
-            .request(Method::POST, "/users")
-            .body(content_type, body.to_vec())
-    };
-    let get = |path: &str| client.request(Method::GET, path);
-    let deep = "[".repeat(100_000);
+    for (content_type, body, status, code) in cases {
+        let mut request = lab.client.request(Method::POST, path);
+        if !content_type.is_empty() {
+            request = request.body(content_type, body.to_vec());
+        }
+        assert_problem(&request.send().await?, *status, code)?;
+    }
+    assert_eq!(lab.client.get("/users").await?.json()?, json!([]));
+    assert_eq!(lab.client.get("/applies").await?.json()?, json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_json_object_are_refused() -> anyhow::Result<()> {
+    let deep = "[".repeat(60_000);
     let nested = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let huge = format!("{{\"name\":\"{}\"}}", "x".repeat(65_536));
-    let unknown = Uuid::from_u128(7);
-    let cases: Vec<(Request, u16, &str)> = vec![
-        // The body.
-        (post(JSON, b"{\"name\": "), 400, "malformed_json"),
-        (post(JSON, b""), 400, "malformed_json"),
-        (post(JSON, b"{} {}"), 400, "malformed_json"),
-        (post(JSON, b"\xef\xbb\xbf{}"), 400, "malformed_json"),
-        (post(JSON, b"{\"name\":\"\xff\"}"), 400, "malformed_json"),
-        (post(JSON, b"{'name':'Ann'}"), 400, "malformed_json"),
+    let cases: &[(&str, &[u8], u16, &str)] = &[
+        (JSON, b"{\"name\": ", 400, "malformed_json"),
+        (JSON, b"", 400, "malformed_json"),
+        (JSON, b"{} {}", 400, "malformed_json"),
+        (JSON, b"\xef\xbb\xbf{}", 400, "malformed_json"),
+        (JSON, b"{\"name\":\"\xff\"}", 400, "malformed_json"),
+        (JSON, b"{\"name\":\"\0\"}", 400, "malformed_json"),
+        (JSON, b"{\"name\":\"\\ud800\"}", 400, "malformed_json"),
+        (JSON, b"{'name':'Ann'}", 400, "malformed_json"),
+        (JSON, b"{\"metadata\":{\"a\":1e999}}", 400, "malformed_json"),
+        (JSON, b"{\"metadata\":{\"a\":NaN}}", 400, "malformed_json"),
         (
-            post(JSON, b"{\"metadata\":{\"a\":1e999}}"),
+            JSON,
+            b"{\"name\":\"Ann\",\"name\":\"Bob\"}",
             400,
             "malformed_json",
         ),
+        (JSON, b"\x1f\x8b\x08\0", 400, "malformed_json"),
+        (JSON, deep.as_bytes(), 400, "malformed_json"),
+        (JSON, nested.as_bytes(), 400, "malformed_json"),
+        (JSON, b"[]", 400, "not_an_object"),
+        (JSON, b"null", 400, "not_an_object"),
+        (JSON, b"\"name\"", 400, "not_an_object"),
+        (JSON, b"{}", 400, "validation_failed"),
+        (JSON, huge.as_bytes(), 413, "body_too_large"),
+        ("", b"", 415, "unsupported_media_type"),
+        ("text/plain", b"{}", 415, "unsupported_media_type"),
+        ("application/jsonx", b"{}", 415, "unsupported_media_type"),
         (
-            post(JSON, b"{\"name\":\"Ann\",\"name\":\"Bob\"}"),
-            400,
-            "malformed_json",
-        ),
-        (
-            post(JSON, &deep.as_bytes()[..60_000]),
-            400,
-            "malformed_json",
-        ),
-        (post(JSON, nested.as_bytes()), 400, "malformed_json"),
-        (post(JSON, b"[]"), 400, "not_an_object"),
-        (post(JSON, b"null"), 400, "not_an_object"),
-        (post(JSON, b"\"name\""), 400, "not_an_object"),
-        (post(JSON, b"{}"), 400, "validation_failed"),
-        (post(JSON, huge.as_bytes()), 413, "body_too_large"),
-        (post("text/plain", b"{}"), 415, "unsupported_media_type"),
-        (
-            post("application/x-www-form-urlencoded", b"name=Ann"),
+            "application/x-www-form-urlencoded",
+            b"name=Ann",
             415,
             "unsupported_media_type",
         ),
-        (
-            post("application/jsonx", b"{}"),
-            415,
-            "unsupported_media_type",
-        ),
-        (
-            client.request(Method::POST, "/users"),
-            415,
-            "unsupported_media_type",
-        ),
-        (
-            client
-                .request(Method::POST, "/apply")
-                .body("text/plain", "x"),
-            415,
-            "unsupported_media_type",
-        ),
-        (
-            client.request(Method::POST, "/apply").body(JSON, "x"),
-            400,
-            "malformed_json",
-        ),
-        (
-            client
-                .request(Method::POST, "/apply")
-                .json(&json!({ "on_reload_failure": "x" })),
-            400,
-            "validation_failed",
-        ),
-        (
-            client
-                .request(Method::POST, "/apply")
-                .json(&json!({ "force": true })),
-            400,
-            "validation_failed",
-        ),
-        // The path and the query.
-        (get("/users/1000"), 400, "malformed_id"),
-        (get("/users/%F0%9F%92%A9"), 400, "malformed_id"),
-        (get("/users/%ff"), 400, "malformed_id"),
-        (
-            get(&format!("/users/{}", unknown.simple())),
-            400,
-            "malformed_id",
-        ),
-        (get(&format!("/users/{unknown}%00")), 400, "malformed_id"),
-        (get("/applies/x"), 400, "malformed_id"),
-        (get(&format!("/users/{unknown}")), 404, "user_not_found"),
-        (get(&format!("/applies/{unknown}")), 404, "apply_not_found"),
-        (get("/applies?limit=0"), 400, "validation_failed"),
-        (get("/").undocumented(), 404, "unknown_path"),
-        (get("/users/").undocumented(), 404, "unknown_path"),
-        (get("//users").undocumented(), 404, "unknown_path"),
-        (get("/Users").undocumented(), 404, "unknown_path"),
-        (
-            get(&format!("/users/{unknown}/x")).undocumented(),
-            404,
-            "unknown_path",
-        ),
-        (
-            get("/../etc/passwd%2f..").undocumented(),
-            404,
-            "unknown_path",
-        ),
-        (
-            client.request(Method::PUT, "/users").undocumented(),
-            405,
-            "method_not_allowed",
-        ),
-        (get("/apply").undocumented(), 405, "method_not_allowed"),
     ];
-    for (request, status, code) in cases {
-        let reply = request.send().await?;
-        assert_problem(&reply, status, code)?;
+    assert_refused("/users", cases).await
+}
+
+#[tokio::test]
+async fn orders_to_apply_that_mean_nothing_are_refused() -> anyhow::Result<()> {
+    let cases: &[(&str, &[u8], u16, &str)] = &[
+        (JSON, b"x", 400, "malformed_json"),
+        (JSON, b"[]", 400, "not_an_object"),
+        (
+            JSON,
+            b"{\"on_reload_failure\":\"x\"}",
+            400,
+            "validation_failed",
+        ),
+        (
+            JSON,
+            b"{\"on_reload_failure\":true}",
+            400,
+            "validation_failed",
+        ),
+        (JSON, b"{\"force\":true}", 400, "validation_failed"),
+        ("text/plain", b"{}", 415, "unsupported_media_type"),
+    ];
+    assert_refused("/apply", cases).await
+}
+
+#[tokio::test]
+async fn paths_that_lead_nowhere_are_told_apart() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let unknown = Uuid::from_u128(7);
+    let get = |path: String| lab.client.request(Method::GET, &path);
+    for (path, status, code) in [
+        ("/users/1000".to_owned(), 400, "malformed_id"),
+        ("/users/%F0%9F%92%A9".to_owned(), 400, "malformed_id"),
+        ("/users/%ff".to_owned(), 400, "malformed_id"),
+        (format!("/users/{}", unknown.simple()), 400, "malformed_id"),
+        (format!("/users/{{{unknown}}}"), 400, "malformed_id"),
+        (format!("/users/{unknown}%00"), 400, "malformed_id"),
+        ("/applies/x".to_owned(), 400, "malformed_id"),
+        (format!("/users/{unknown}"), 404, "user_not_found"),
+        (format!("/applies/{unknown}"), 404, "apply_not_found"),
+    ] {
+        assert_problem(&get(path).send().await?, status, code)?;
     }
-    assert_eq!(client.get("/users").await?.json()?, json!([]));
+    for path in [
+        "/",
+        "/users/",
+        "//users",
+        "/Users",
+        "/users/a/b",
+        "/%2e%2e/etc",
+        "/applies/",
+    ] {
+        let reply = get(path.to_owned()).undocumented().send().await?;
+        assert_problem(&reply, 404, "unknown_path")?;
+    }
     Ok(())
 }
 
@@ -246,7 +232,7 @@ async fn of_many_who_want_one_address_at_once_one_gets_it() -> anyhow::Result<()
     let create = move |number: usize| {
         let client = client.clone();
         async move {
-            let email = if number % 2 == 0 {
+            let email = if number.is_multiple_of(2) {
                 "one@example.org"
             } else {
                 "ONE@example.org"

@@ -1,0 +1,90 @@
+//! The agent's own books are damaged: it touches nothing and says what to do.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use tests::lab::Lab;
+use tests::scratch;
+
+use crate::audit::{applied, audited};
+use crate::held::{assert_exactly, managed_files};
+use crate::stand_in::{self, Reload};
+
+/// Flips one bit in the middle of a file.
+fn damage(path: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let middle = text.len() / 2;
+    let digit = text[middle..]
+        .find(|c: char| c.is_ascii_alphanumeric())
+        .context("no text")?;
+    let mut bytes = text.into_bytes();
+    bytes[middle + digit] ^= 1;
+    let owner = path.metadata()?;
+    scratch::write(path, 0o600, &String::from_utf8(bytes)?)?;
+    chown(path, Some(owner.uid()), Some(owner.gid()))?;
+    Ok(())
+}
+
+/// Fails unless the agent touches nothing and says what to do, and is well after that was done.
+async fn assert_safe_mode(lab: &mut Lab, damaged: &[&str]) -> anyhow::Result<()> {
+    let files = managed_files(&lab.asterisk)?;
+    lab.agent.resume().await?;
+    let ready = lab.client.get("/health/ready").await?.json()?;
+    let warnings = ready["warnings"].to_string();
+    for words in [
+        "damaged",
+        "Nothing is touched",
+        "intent",
+        "start the agent again",
+    ] {
+        ensure!(warnings.contains(words), "{words}: {warnings}");
+    }
+    let reply = lab.apply().await?;
+    ensure!(reply.problem(502)? == "agent_refused", "{reply}");
+    let attempt = audited(&lab.client, &reply).await?;
+    let said = attempt["failure"]["message"].as_str().unwrap_or_default();
+    ensure!(
+        said.contains("SAFE_MODE") && said.contains("damaged"),
+        "{said}"
+    );
+    ensure!(
+        managed_files(&lab.asterisk)? == files,
+        "something was touched"
+    );
+
+    lab.agent.stop().await?;
+    for name in damaged {
+        std::fs::remove_file(lab.agent.state_dir().join(name))?;
+    }
+    lab.agent.resume().await?;
+    applied(&lab.client, lab.apply().await?).await?;
+    assert_exactly(&lab.asterisk, [1000, 1001]).await
+}
+
+#[tokio::test]
+async fn with_a_damaged_ledger_nothing_is_touched() -> anyhow::Result<()> {
+    let (mut lab, _stand_in) = stand_in::lab().await?;
+    lab.agent.stop().await?;
+    damage(&lab.agent.state_dir().join("active"))?;
+    assert_safe_mode(&mut lab, &["active"]).await
+}
+
+#[tokio::test]
+async fn with_a_damaged_intent_nothing_is_touched() -> anyhow::Result<()> {
+    let (mut lab, stand_in) = stand_in::lab().await?;
+    let hold = stand_in.hold(Reload::Pjsip)?;
+    let (client, portal) = (lab.client.clone(), &mut lab.portal);
+    let agent = &mut lab.agent;
+    let kill = async {
+        hold.reached().await?;
+        portal.kill();
+        agent.kill();
+        drop(hold);
+        damage(&agent.state_dir().join("intent"))
+    };
+    let (_, killed) = tokio::join!(client.post_nothing("/apply"), kill);
+    killed?;
+    lab.portal.resume().await?;
+    assert_safe_mode(&mut lab, &["intent"]).await
+}
