@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use api_server::domain::snapshot::{Snapshot, SnapshotUser};
 use api_server::domain::{SipPassword, UserId};
 use secrecy::SecretString;
@@ -12,54 +13,55 @@ use shared::bundle::Slot;
 use shared::model;
 use uuid::Uuid;
 
-fn cases() -> Vec<PathBuf> {
+fn cases() -> anyhow::Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let paths = std::fs::read_dir(root)?.map(|entry| Ok(entry?.path()));
+    let mut cases: Vec<PathBuf> = paths.collect::<anyhow::Result<_>>()?;
     cases.sort();
-    cases
+    Ok(cases)
 }
 
-fn snapshot(case: &Path) -> Snapshot {
-    let text = std::fs::read_to_string(case.join("snapshot.json")).unwrap();
-    let json: Value = serde_json::from_str(&text).unwrap();
-    let user = |user: &Value| {
-        let number = u32::try_from(user["extension"].as_u64().unwrap()).unwrap();
-        let password = SecretString::from(user["sip_password"].as_str().unwrap());
-        SnapshotUser {
-            user_id: UserId(Uuid::from_u128(number.into())),
-            extension: number.try_into().unwrap(),
-            name: user["name"].as_str().unwrap().parse().unwrap(),
-            email: format!("user{number}@example.org").parse().unwrap(),
-            sip_password: SipPassword::try_from(password).unwrap(),
-        }
-    };
-    Snapshot {
-        realm: json["realm"].as_str().unwrap().parse().unwrap(),
+fn user(json: &Value) -> anyhow::Result<SnapshotUser> {
+    let text = |key: &str| json[key].as_str().context("a user lacks a text");
+    let number = u32::try_from(json["extension"].as_u64().context("no extension")?)?;
+    Ok(SnapshotUser {
+        user_id: UserId(Uuid::from_u128(number.into())),
+        extension: number.try_into()?,
+        name: text("name")?.parse()?,
+        email: format!("user{number}@example.org").parse()?,
+        sip_password: SipPassword::try_from(SecretString::from(text("sip_password")?))?,
+    })
+}
+
+fn snapshot(case: &Path) -> anyhow::Result<Snapshot> {
+    let json: Value = serde_json::from_str(&std::fs::read_to_string(case.join("snapshot.json"))?)?;
+    let users = json["users"].as_array().context("no users")?;
+    Ok(Snapshot {
+        realm: json["realm"].as_str().context("no realm")?.parse()?,
         reserved_numbers: vec![1000..=1999],
-        users: json["users"].as_array().unwrap().iter().map(user).collect(),
-    }
+        users: users.iter().map(user).collect::<anyhow::Result<_>>()?,
+    })
 }
 
 #[test]
-fn every_case_renders_to_its_files_and_reads_back() {
-    let cases = cases();
+fn every_case_renders_to_its_files_and_reads_back() -> anyhow::Result<()> {
+    let cases = cases()?;
     assert!(cases.len() >= 4, "the golden cases are gone");
     for case in cases {
-        let bundle = api_server::render::render(&snapshot(&case)).unwrap();
+        let bundle = api_server::render::render(&snapshot(&case)?)?;
         for slot in Slot::ALL {
-            let path = case.join(Path::new(slot.relative_path()).file_name().unwrap());
-            let rendered = String::from_utf8(bundle.files[&slot].clone()).unwrap();
+            let name = Path::new(slot.relative_path()).file_name();
+            let path = case.join(name.context("a slot without a file")?);
+            let rendered = String::from_utf8(bundle.files[&slot].clone())?;
             if std::env::var_os("UPDATE_GOLDEN").is_some() {
                 #[expect(clippy::disallowed_methods, reason = "a golden file is no live file")]
-                std::fs::write(&path, &rendered).unwrap();
+                std::fs::write(&path, &rendered)?;
             }
-            let expected = std::fs::read_to_string(&path).unwrap();
+            let expected = std::fs::read_to_string(&path)?;
             assert_eq!(rendered, expected, "{}", path.display());
         }
         let findings = model::read(&bundle).err();
         assert_eq!(findings, None, "{}", case.display());
     }
+    Ok(())
 }

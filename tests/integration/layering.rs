@@ -16,23 +16,25 @@ const LAYERS: [(&str, &[&str]); 6] = [
 /// Wiring: knows every layer, and no layer knows it.
 const WIRING: [&str; 2] = ["app", "main"];
 
-fn source_files(dir: &Path) -> Vec<PathBuf> {
+fn source_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
         if path.is_dir() {
-            files.extend(source_files(&path));
+            files.extend(source_files(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
-    files
+    Ok(files)
 }
 
 /// The layer that a file below `src` belongs to: `http/users.rs` and `http.rs` are both `http`.
 fn layer_of(relative: &Path) -> String {
-    let first = relative.iter().next().unwrap().to_string_lossy();
-    first.trim_end_matches(".rs").to_owned()
+    let first = relative.iter().next().map(|first| first.to_string_lossy());
+    first.map_or_else(String::new, |first| {
+        first.trim_end_matches(".rs").to_owned()
+    })
 }
 
 /// Every module of the crate's root that the text names, as in `crate::db::users`. Comments name
@@ -72,7 +74,11 @@ fn top_level(group: &str) -> Vec<String> {
             '{' => depth += 1,
             '}' => depth -= 1,
             ',' if depth == 0 => items.push(String::new()),
-            other if depth == 0 => items.last_mut().unwrap().push(other),
+            other if depth == 0 => {
+                if let Some(item) = items.last_mut() {
+                    item.push(other);
+                }
+            }
             _ => {}
         }
     }
@@ -95,12 +101,12 @@ fn violations(layer: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn layers_point_down_only() {
+fn layers_point_down_only() -> anyhow::Result<()> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api-server/src");
     let mut seen = Vec::new();
-    for path in source_files(&src) {
-        let layer = layer_of(path.strip_prefix(&src).unwrap());
-        let text = std::fs::read_to_string(&path).unwrap();
+    for path in source_files(&src)? {
+        let layer = layer_of(path.strip_prefix(&src)?);
+        let text = std::fs::read_to_string(&path)?;
         let found = violations(&layer, &text);
         assert!(found.is_empty(), "{} names {found:?}", path.display());
         seen.push(layer);
@@ -111,6 +117,7 @@ fn layers_point_down_only() {
             "no file of layer {layer}: renamed?"
         );
     }
+    Ok(())
 }
 
 #[test]

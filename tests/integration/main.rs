@@ -2,6 +2,7 @@
 //! Asterisk.
 
 mod audit;
+mod audit_trail;
 mod capacity;
 mod crowd;
 mod damages;

@@ -16,7 +16,7 @@ use crate::pbx::{Pbx, bundle, request_id, text};
 use crate::stand_in::{self, Reload};
 use crate::strace::{self, Strace};
 
-const RECOVERY_DEADLINE: Duration = Duration::from_secs(60);
+const RECOVERY_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The closed record of an order; `None` when the agent has never heard of it.
 async fn closed(pbx: &Pbx, id: ApplyId) -> anyhow::Result<Option<ApplyRecord>> {

@@ -6,13 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::ensure;
+use shared::bundle::Slot;
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase};
 use tests::asterisk::Settings;
 use tests::process::{own_account, wait_until};
 use tests::scratch;
 
 use crate::held::{Held, MARKER, assert_exactly, live_files};
-use crate::pbx::{Pbx, bundle};
+use crate::pbx::{Pbx, bundle, text};
 use crate::stand_in::{self, Reload};
 
 /// Deadlines of the agent that a test can wait for.
@@ -327,4 +328,32 @@ async fn an_asterisk_that_still_boots_is_waited_for() -> anyhow::Result<()> {
         "{record:#?}"
     );
     assert_exactly(&pbx.asterisk, [1000, 1001]).await
+}
+
+/// A file that is renamed under a reload is read half old and half new. So after a reload without an
+/// answer nothing is renamed before Asterisk has answered one.
+#[tokio::test]
+async fn after_an_unanswered_reload_the_files_wait_for_an_answer() -> anyhow::Result<()> {
+    let (pbx, stand_in) = stand_in::pbx(&bundle(&[1000], "one"), &SHORT).await?;
+    let (second, third) = (bundle(&[1000], "two"), bundle(&[1000], "three"));
+    stand_in.once(Reload::Pjsip, "exit 0\n")?;
+    let record = pbx.apply(&second).await?;
+    assert_eq!(record.outcome, Some(Outcome::ReloadUnknown), "{record:#?}");
+
+    let slot = Slot::PjsipEndpoints;
+    let live = pbx.asterisk.slot(slot);
+    let note = "n=$(ls \"$dir\" | grep -c seen)\ncat '@LIVE@' >\"$dir/seen.$n\"\n";
+    stand_in.always(
+        Reload::Pjsip,
+        &note.replace("@LIVE@", &live.display().to_string()),
+    )?;
+    let record = pbx.apply(&third).await?;
+    assert_eq!(record.outcome, Some(Outcome::Applied), "{record:#?}");
+    let seen = |number: u8| std::fs::read_to_string(stand_in.dir().join(format!("seen.{number}")));
+    assert_eq!(
+        [seen(0)?, seen(1)?],
+        [text(&second, slot), text(&third, slot)]
+    );
+    assert!(seen(2).is_err(), "reloaded a third time");
+    Ok(())
 }

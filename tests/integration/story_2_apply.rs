@@ -7,11 +7,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::bundle::Slot;
 use tests::asterisk::Asterisk;
-use tests::lab::Lab;
-use tests::portal::Reply;
+use tests::lab::{Lab, LabBuilder};
 
 use crate::audit::{applied, audited, included, step, steps, trail};
 use crate::crowd::create_users;
@@ -207,8 +206,8 @@ async fn scenario_2_3_permission_denied_for_dialplan_files_touches_nothing() -> 
 /// A lab in which the next apply cannot be reloaded: 1001 is deleted, but an administrator has
 /// extended it by hand in `pjsip.conf`. There Asterisk refuses the whole of its PJSIP files, keeps
 /// the old objects, and says "reloaded successfully".
-async fn lab_whose_reload_fails() -> anyhow::Result<Lab> {
-    let lab = Lab::start().await?;
+async fn lab_whose_reload_fails(lab: LabBuilder) -> anyhow::Result<Lab> {
+    let lab = lab.start().await?;
     let users = create_users(&lab.client, 2).await?;
     applied(&lab.client, lab.apply().await?).await?;
     probe::append(&lab.asterisk, "pjsip.conf", "\n[1001](+)\n")?;
@@ -221,12 +220,6 @@ async fn lab_whose_reload_fails() -> anyhow::Result<Lab> {
         .await?
         .expect(204)?;
     Ok(lab)
-}
-
-async fn apply_with(lab: &Lab, policy: &str) -> anyhow::Result<Reply> {
-    lab.client
-        .post("/apply", &json!({ "on_reload_failure": policy }))
-        .await
 }
 
 /// Fails unless the reply tells that 1001 is still in Asterisk.
@@ -246,8 +239,10 @@ fn assert_told(attempt: &Value) {
 
 #[tokio::test]
 async fn scenario_2_4_reload_fails_new_files_stay() -> anyhow::Result<()> {
-    let lab = lab_whose_reload_fails().await?;
-    let reply = apply_with(&lab, "keep_new_files").await?;
+    // The policy of the MVP, as the portal's setting.
+    let keep = Lab::builder().portal_env("ON_RELOAD_FAILURE", "keep_new_files");
+    let lab = lab_whose_reload_fails(keep).await?;
+    let reply = lab.apply().await?;
     assert_eq!(reply.problem(502)?, "apply_reload_failed_files_kept");
     let attempt = audited(&lab.client, &reply).await?;
     assert_eq!(attempt["on_reload_failure"], "keep_new_files");
@@ -277,13 +272,13 @@ async fn scenario_2_4_reload_fails_new_files_stay() -> anyhow::Result<()> {
 
     // Once the cause is gone, the same apply succeeds.
     undo(&lab.asterisk)?;
-    applied(&lab.client, apply_with(&lab, "keep_new_files").await?).await?;
+    applied(&lab.client, lab.apply().await?).await?;
     assert_exactly(&lab.asterisk, [1000]).await
 }
 
 #[tokio::test]
 async fn scenario_2_4_reload_fails_the_proven_files_come_back() -> anyhow::Result<()> {
-    let lab = lab_whose_reload_fails().await?;
+    let lab = lab_whose_reload_fails(Lab::builder()).await?;
     let proven = live_files(&lab.asterisk)?;
     // The default policy.
     let reply = lab.apply().await?;

@@ -98,8 +98,8 @@ impl PortalLab {
         let client = portal.client()?;
         has_its_schema(&client).await?;
         Ok(Self {
-            client,
             portal,
+            client,
             database,
             pki,
             agent,

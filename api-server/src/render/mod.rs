@@ -1,7 +1,7 @@
 //! Rendering: a pure function from a snapshot to a bundle. No async, clock, randomness, SQL or
 //! files; equal snapshots give equal bytes.
 //!
-//! Everything that becomes Asterisk text passes through [`text::ConfText`]. A file of Asterisk's
+//! Everything that becomes Asterisk text passes through `text::ConfText`. A file of Asterisk's
 //! configuration has one module here.
 
 mod endpoints;
