@@ -54,7 +54,8 @@ const NAMES: &[&str] = &[
     // Evaluation, in Asterisk and in shells.
     "${SHELL(touch FILE)}",
     "$[1+1] ${EXTEN} ${CALLERID(num)}",
-    "$(touch FILE) `touch FILE`",
+    "$(touch FILE)",
+    "`touch FILE`",
     "%s%n%d {{7*7}} <b>&amp;",
     // SQL.
     "'; drop table \"user\"; --",
