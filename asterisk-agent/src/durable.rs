@@ -260,6 +260,11 @@ impl Dir {
         fsync(&self.fd).map_err(at("sync", self.path.clone()))
     }
 
+    /// The error for a file that is missing or does not hold what was once written to it.
+    pub(crate) fn damaged(&self, name: &str) -> FileError {
+        at("use the missing or altered", self.join(name))(Errno::EIO)
+    }
+
     /// The path of a name in it, for messages.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)

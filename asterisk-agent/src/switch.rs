@@ -161,7 +161,10 @@ pub(crate) fn restore(
         let kept = state
             .existing_subdir(kept_in.0)?
             .existing_subdir(&kept_in.1)?;
-        let bytes = kept.read(slot.name(), u64::MAX - 1)?.unwrap_or_default();
+        // An empty or altered file in its place would take every phone away in silence.
+        let bytes = kept.read(slot.name(), u64::MAX - 1)?;
+        let sound = bytes.filter(|bytes| Digest::of(bytes) == *digest);
+        let bytes = sound.ok_or_else(|| kept.damaged(slot.name()))?;
         overwrite(place, revision, &bytes)?;
     }
     place.dir.sync()?;
@@ -272,6 +275,33 @@ mod tests {
         second.dir.remove(&second.temporary(Revision(2))).unwrap();
         assert!(switch(&live, Revision(2), &files("new"), &Files::new()).is_err());
         assert!(names(dir.path()).is_empty());
+    }
+
+    /// The kept copy is gone or altered: better the file that lies there than an empty one.
+    #[test]
+    fn a_damaged_copy_is_never_put_in_place() {
+        let (dir, state) = (directories(), tempfile::tempdir().unwrap());
+        let live = Live::open(dir.path()).unwrap();
+        prepare(&live, Revision(2), &files("new")).unwrap();
+        switch(&live, Revision(2), &files("new"), &Files::new()).unwrap();
+        live.remove_leftovers().unwrap();
+        let state = Dir::open(state.path()).unwrap();
+        let kept = state.subdir("gen").unwrap().subdir("1").unwrap();
+        let old = Old::Generation(Revision(1), Digest::of(b"old"));
+        let (slot, place) = live.places().next().unwrap();
+        for altered in [None, Some(&b""[..]), Some(b"odd")] {
+            if let Some(bytes) = altered {
+                kept.replace(slot.name(), bytes).unwrap();
+            }
+            assert!(restore(place, slot, &old, &state, Revision(2)).is_err());
+            assert!(live.read().unwrap() == files("new"));
+        }
+        kept.replace(slot.name(), b"old").unwrap();
+        assert!(restore(place, slot, &old, &state, Revision(2)).unwrap());
+        assert_eq!(
+            place.dir.read(place.name, 10).unwrap().as_deref(),
+            Some(&b"old"[..])
+        );
     }
 
     #[test]

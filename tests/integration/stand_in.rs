@@ -58,7 +58,7 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    /// One that only hands on, for now.
+    /// One that hands every command on until it is told otherwise.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let stand_in = Self {
             scratch: Scratch::new("stand-in")?,
