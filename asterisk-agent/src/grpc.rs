@@ -1,6 +1,7 @@
 //! The RPCs: messages in, values out. Only this file names [`Status`]; an error here always means
 //! that nothing was started.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use shared::wire::{self, Malformed};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agent::{Agent, Attached, Refusal};
@@ -85,6 +87,7 @@ fn stage_header(header: &pb::StageHeader) -> Result<Header, Malformed> {
         revision: revision(header.revision)?,
         digest: wire::digest(&header.digest)?,
         manifest: Manifest::try_from(header)?,
+        force: header.force,
     })
 }
 
@@ -105,8 +108,40 @@ fn revision(number: u64) -> Result<Revision, Malformed> {
     }
 }
 
+type Progress = Pin<Box<dyn Stream<Item = Result<pb::ApplyProgress, Status>> + Send>>;
+
 #[tonic::async_trait]
 impl AgentRpc for Service {
+    type FollowApplyStream = Progress;
+
+    async fn follow_apply(
+        &self,
+        _: Request<pb::FollowApplyRequest>,
+    ) -> Result<Response<Progress>, Status> {
+        Err(Status::unimplemented("FollowApply"))
+    }
+
+    async fn check(
+        &self,
+        _: Request<Streaming<pb::StageRequest>>,
+    ) -> Result<Response<pb::CheckReport>, Status> {
+        Err(Status::unimplemented("Check"))
+    }
+
+    async fn verify(
+        &self,
+        _: Request<pb::VerifyRequest>,
+    ) -> Result<Response<pb::VerifyReport>, Status> {
+        Err(Status::unimplemented("Verify"))
+    }
+
+    async fn list_contacts(
+        &self,
+        _: Request<pb::ListContactsRequest>,
+    ) -> Result<Response<pb::ListContactsResponse>, Status> {
+        Err(Status::unimplemented("ListContacts"))
+    }
+
     async fn get_status(
         &self,
         _: Request<pb::GetStatusRequest>,
@@ -114,7 +149,7 @@ impl AgentRpc for Service {
         let agent = Arc::clone(&self.agent);
         let status = spawn_blocking(move || status::read(&agent)).await;
         status
-            .map(Response::new)
+            .map(|status| Response::new(status.into()))
             .map_err(|error| Status::internal(error.to_string()))
     }
 

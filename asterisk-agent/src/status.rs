@@ -1,9 +1,10 @@
 //! What `GetStatus` tells: what is in force, whether Asterisk answers, and whatever an
 //! administrator should look at.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::wire::{self, pb};
+use shared::status::{ActiveRevision, AgentStatus, DriftStatus};
 
 use crate::agent::{Agent, Standing};
 use crate::answers;
@@ -20,43 +21,48 @@ use crate::steps::chain;
 const PROBE_DEADLINE_MAX: Duration = Duration::from_secs(2);
 
 /// Reads it all. Blocks.
-pub(crate) fn read(agent: &Agent) -> pb::AgentStatus {
+pub(crate) fn read(agent: &Agent) -> AgentStatus {
     let standing = agent.standing();
     let (foreign_files, warnings) = look_at_files(agent, &standing);
     let proven = standing.ledger.as_ref().and_then(|ledger| ledger.proven);
-    pb::AgentStatus {
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        active: proven.map(|proven| pb::ActiveRevision {
-            revision: proven.generation.revision.0,
-            digest: proven.generation.digest.0.to_vec(),
-            apply_id: proven.generation.apply_id.to_string(),
-            proven_at_ms: wire::to_ms(proven.at),
+    let (asterisk_answering, asterisk_detail) = probe(agent);
+    AgentStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        active: proven.map(|proven| ActiveRevision {
+            revision: proven.generation.revision,
+            digest: proven.generation.digest,
+            apply_id: proven.generation.apply_id,
+            proven_at: proven.at,
         }),
-        highest_revision: standing.highest.0,
-        running_apply_id: standing.running.map(|id| id.to_string()),
-        asterisk: Some(probe(agent)),
+        highest_revision: standing.highest,
+        running: standing.running,
+        asterisk_answering,
+        asterisk_detail,
         foreign_files,
         warnings,
+        files: Vec::new(),
+        drift: DriftStatus {
+            period: Duration::ZERO,
+            checked_at: None,
+            since: None,
+        },
+        certificates: Vec::new(),
+        counters: BTreeMap::new(),
+        safe_mode: standing.safe_mode,
+        instance: String::new(),
+        events: Vec::new(),
     }
 }
 
-fn probe(agent: &Agent) -> pb::AsteriskStatus {
+/// Whether Asterisk answers, and what or why not.
+fn probe(agent: &Agent) -> (bool, String) {
     let deadline = agent.config.asterisk.query_deadline.min(PROBE_DEADLINE_MAX);
     match agent.asterisk.run(&Command::Version, deadline) {
-        Ok(answer) => match answers::version(&answer) {
-            Ok(version) => pb::AsteriskStatus {
-                answering: true,
-                detail: version,
-            },
-            Err(error) => pb::AsteriskStatus {
-                answering: true,
-                detail: chain(&error),
-            },
-        },
-        Err(error) => pb::AsteriskStatus {
-            answering: false,
-            detail: chain(&error),
-        },
+        Ok(answer) => {
+            let version = answers::version(&answer);
+            (true, version.unwrap_or_else(|error| chain(&error)))
+        }
+        Err(error) => (false, chain(&error)),
     }
 }
 

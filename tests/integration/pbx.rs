@@ -79,6 +79,7 @@ impl Pbx {
             revision: Revision(revision),
             digest: bundle.manifest().digest(),
             on_reload_failure: policy,
+            force: false,
         }
     }
 

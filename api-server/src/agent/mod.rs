@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use shared::bundle::{ApplyId, Bundle, CHUNK_BYTES_MAX, Digest, Revision, Slot};
-use shared::record::{ApplyRecord, OnReloadFailure};
+use shared::record::{ApplyRecord, OnReloadFailure, Step};
+use shared::status::{AgentStatus, CheckReport, RegisteredPhone, VerifyReport};
 use shared::tls::{AGENT_DNS_NAME, Identity, TlsFiles};
 use shared::wire::{self, pb};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::domain::RequestId;
@@ -56,23 +58,8 @@ pub struct Order {
     pub digest: Digest,
     /// What to do when Asterisk does not take it.
     pub on_reload_failure: OnReloadFailure,
-}
-
-/// What the agent says about itself and Asterisk.
-#[derive(Clone, Debug)]
-pub struct AgentStatus {
-    /// The agent's version.
-    pub version: String,
-    /// The last revision that was proven.
-    pub active_revision: Option<Revision>,
-    /// The highest revision that it has seen: it refuses lower ones.
-    pub highest_revision: Revision,
-    /// Whether Asterisk answers.
-    pub asterisk_answering: bool,
-    /// Its version, or why it does not answer.
-    pub asterisk_detail: String,
-    /// What an administrator should look at.
-    pub warnings: Vec<String>,
+    /// Whether the agent may set a damaged state directory aside.
+    pub force: bool,
 }
 
 /// The agent of one PBX. Clones share the connection.
@@ -116,15 +103,7 @@ impl Agent {
         let status = self
             .in_time(limit, client.get_status(pb::GetStatusRequest {}))
             .await?;
-        let asterisk = status.asterisk.unwrap_or_default();
-        Ok(AgentStatus {
-            version: status.agent_version,
-            active_revision: status.active.map(|active| Revision(active.revision)),
-            highest_revision: Revision(status.highest_revision),
-            asterisk_answering: asterisk.answering,
-            asterisk_detail: asterisk.detail,
-            warnings: status.warnings,
-        })
+        AgentStatus::try_from(status).map_err(AgentError::Malformed)
     }
 
     /// Uploads a bundle. Nothing live is touched by it, whatever it answers.
@@ -134,26 +113,78 @@ impl Agent {
         bundle: Bundle,
         request_id: &RequestId,
     ) -> Result<(), AgentError> {
-        let manifest = bundle.manifest();
-        let header = pb::StageHeader {
-            apply_id: order.id.to_string(),
-            revision: order.revision.0,
-            digest: order.digest.0.to_vec(),
-            files: Vec::from(&manifest),
-            reserved_numbers: wire::ranges(&manifest),
-        };
-        let header = std::iter::once(pb::stage_request::Part::Header(header));
-        let chunks = bundle
-            .files
-            .into_iter()
-            .flat_map(|(slot, bytes)| chunks(slot, bytes));
-        let parts = header
-            .chain(chunks)
-            .map(|part| pb::StageRequest { part: Some(part) });
         let limit = Duration::from_secs(STAGE_SECONDS);
         let mut client = self.client.clone();
-        let request = traced(tonic::Request::new(tokio_stream::iter(parts)), request_id);
+        let parts = tokio_stream::iter(upload(order, bundle));
+        let request = traced(tonic::Request::new(parts), request_id);
         self.in_time(limit, client.stage(request)).await.map(drop)
+    }
+
+    /// What would keep a bundle from coming into force. Nothing of it is kept; of `order`, only the
+    /// digest matters.
+    pub async fn check(
+        &self,
+        order: &Order,
+        bundle: Bundle,
+        request_id: &RequestId,
+    ) -> Result<CheckReport, AgentError> {
+        let limit = Duration::from_secs(STAGE_SECONDS);
+        let mut client = self.client.clone();
+        let parts = tokio_stream::iter(upload(order, bundle));
+        let request = traced(tonic::Request::new(parts), request_id);
+        let report = self.in_time(limit, client.check(request)).await?;
+        CheckReport::try_from(report).map_err(AgentError::Malformed)
+    }
+
+    /// Compares everything that the live revision says with what Asterisk holds.
+    ///
+    /// # Errors
+    /// [`AgentError::Refused`] when nothing was ever applied there.
+    pub async fn verify(
+        &self,
+        limit: Duration,
+        request_id: &RequestId,
+    ) -> Result<VerifyReport, AgentError> {
+        let mut client = self.client.clone();
+        let request = traced(tonic::Request::new(pb::VerifyRequest {}), request_id);
+        let report = self.in_time(limit, client.verify(request)).await?;
+        VerifyReport::try_from(report).map_err(AgentError::Malformed)
+    }
+
+    /// The phones that are registered at `aors`; at any AOR when there are none.
+    pub async fn registered(&self, aors: Vec<String>) -> Result<Vec<RegisteredPhone>, AgentError> {
+        let mut client = self.client.clone();
+        let limit = Duration::from_secs(QUESTION_SECONDS);
+        let message = pb::ListContactsRequest { aors };
+        let answer = self.in_time(limit, client.list_contacts(message)).await?;
+        let contacts = answer.contacts.into_iter();
+        Ok(contacts.map(RegisteredPhone::from).collect())
+    }
+
+    /// The steps of an apply after the first `known`, each as it ends, with its position; the
+    /// stream ends with the apply.
+    ///
+    /// # Errors
+    /// [`AgentError::NotFound`] when the agent never heard of it.
+    pub async fn follow(
+        &self,
+        id: ApplyId,
+        known: u32,
+    ) -> Result<impl Stream<Item = Result<(u32, Step), AgentError>> + use<>, AgentError> {
+        let message = pb::FollowApplyRequest {
+            apply_id: id.to_string(),
+            known_steps: known,
+        };
+        let mut client = self.client.clone();
+        let limit = Duration::from_secs(QUESTION_SECONDS);
+        let steps = self.in_time(limit, client.follow_apply(message)).await?;
+        Ok(steps.map(|progress| {
+            let progress = progress.map_err(AgentError::from)?;
+            let missing = wire::Malformed("progress without a step");
+            let step = progress.step.ok_or(AgentError::Malformed(missing))?;
+            let step = Step::try_from(step).map_err(AgentError::Malformed)?;
+            Ok((progress.index, step))
+        }))
     }
 
     /// Brings a staged revision into force, or attaches to that apply when it runs, or answers its
@@ -224,6 +255,27 @@ fn to_record(record: pb::ApplyRecord, id: ApplyId) -> Result<ApplyRecord, AgentE
             "the record of another apply",
         )))
     }
+}
+
+/// A header, then chunks.
+fn upload(order: &Order, bundle: Bundle) -> impl Iterator<Item = pb::StageRequest> + Send + use<> {
+    let manifest = bundle.manifest();
+    let header = pb::StageHeader {
+        apply_id: order.id.to_string(),
+        revision: order.revision.0,
+        digest: order.digest.0.to_vec(),
+        files: Vec::from(&manifest),
+        reserved_numbers: wire::ranges(&manifest),
+        force: order.force,
+    };
+    let header = std::iter::once(pb::stage_request::Part::Header(header));
+    let chunks = bundle
+        .files
+        .into_iter()
+        .flat_map(|(slot, bytes)| chunks(slot, bytes));
+    header
+        .chain(chunks)
+        .map(|part| pb::StageRequest { part: Some(part) })
 }
 
 fn chunks(slot: Slot, bytes: Vec<u8>) -> impl Iterator<Item = pb::stage_request::Part> + Send {

@@ -53,9 +53,9 @@ pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
     match agent {
         Ok(status) => {
-            let revision = status.active_revision.map_or_else(
+            let revision = status.active.map_or_else(
                 || "no revision proven yet".to_owned(),
-                |revision| format!("revision {revision} in force"),
+                |active| format!("revision {} in force", active.revision),
             );
             Readiness {
                 database,
