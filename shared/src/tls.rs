@@ -26,6 +26,8 @@ use rustls::{
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+pub mod validity;
+
 /// The DNS name in every agent certificate. TLS needs one; who the agent is, the identity says.
 pub const AGENT_DNS_NAME: &str = "agent.pbx.internal";
 
