@@ -6,6 +6,7 @@
 //! | load, check the text and what lies beside the files | `rejected`: nothing was touched |
 //! | nothing to do, and Asterisk holds it | `unchanged` |
 //! | copies beside the files, intent, renames | `write_failed`: the old files are intact, nothing was reloaded |
+//! | taking the renames back | `rollback_failed`: the files are a mixture, nothing was reloaded; safe mode |
 //! | reload, read back, remove contacts | the policy decides: see `finish` |
 
 use std::collections::BTreeMap;
@@ -14,11 +15,13 @@ use std::sync::Arc;
 use shared::bundle::{ApplyId, Digest, Revision, Slot};
 use shared::model::Model;
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase, WrittenFile};
+use shared::status::EventKind;
 
 use crate::contacts;
 use crate::drift;
 use crate::durable::FileError;
 use crate::engine::{Engine, Target, TargetError};
+use crate::events::Counter;
 use crate::finish;
 use crate::journal::{Direction, Generation, Intent, IntentPhase, JournalError, Old, Owed};
 use crate::live::{Files, Live};
@@ -102,7 +105,12 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
     engine.ledger.owed = owed(engine, &before, &target.model);
     if let Err(error) = switch_files(engine, &live, &old, &target, Direction::Forward, log) {
         engine.ledger.owed = owed_before;
-        return ended(log, Outcome::WriteFailed, chain(&error));
+        let outcome = if engine.ledger.torn {
+            Outcome::RollbackFailed
+        } else {
+            Outcome::WriteFailed
+        };
+        return ended(log, outcome, chain(&error));
     }
     let before = before.into_iter().flatten().collect::<Vec<_>>();
     finish::run(engine, &live, &target, &before, Patience::Running, log)
@@ -194,7 +202,7 @@ pub(crate) enum WriteError {
 }
 
 /// PREPARED, then SWITCHED: afterwards the target's files are the live ones, and the journal knows.
-/// When it fails, the files are as they were.
+/// When it fails, the files are as they were, or the ledger says that they are torn.
 pub(crate) fn switch_files(
     engine: &mut Engine,
     live: &Live,
@@ -208,7 +216,7 @@ pub(crate) fn switch_files(
         Direction::Forward => (Phase::Prepared, Phase::Switched),
         Direction::RollBack => (Phase::RollingBack, Phase::RollingBack),
     };
-    let kept = log.step(prepared, "keep what is replaced", || {
+    let (kept, overwritten) = log.step(prepared, "keep what is replaced", || {
         keep_old(engine, old, log)
     })?;
     let action = format!("write copies of revision {revision} beside the files");
@@ -229,9 +237,15 @@ pub(crate) fn switch_files(
     }
     noted?;
     let action = format!("rename the files of revision {revision} into place");
-    log.step(switched, action, || {
+    let renamed = log.step(switched, action, || {
         switch::switch(live, revision, files, old)
-    })?;
+    });
+    engine.ledger.torn = matches!(renamed, Err(SwitchError::Torn { .. }));
+    renamed?;
+    if let Some(what) = overwritten {
+        engine.events.tell(EventKind::DriftOverwritten, what);
+        engine.events.count(Counter::DriftOverwritten);
+    }
     engine.ledger.live = Some(target.generation);
     log.record().files = written(live, target);
     let intent = Intent {
@@ -253,15 +267,19 @@ pub(crate) fn switch_files(
     Ok(())
 }
 
-fn keep_old(engine: &Engine, old: &Files, log: &Log) -> Result<BTreeMap<Slot, Old>, FileError> {
+/// Where the old bytes can be had, and what to tell of drift among them.
+type Kept = (BTreeMap<Slot, Old>, Option<String>);
+
+fn keep_old(engine: &Engine, old: &Files, log: &Log) -> Result<Kept, FileError> {
     let live = engine.ledger.live;
     let manifest = live.and_then(|live| engine.generations.manifest(live.revision).ok());
     let expected = live.as_ref().zip(manifest.as_ref());
     let (kept, note) = drift::keep(&engine.drift, old, expected, engine.clock.now())?;
-    if let Some(note) = note {
-        log.note(note);
+    if let Some(note) = &note {
+        log.note(note.as_str());
     }
-    Ok(kept)
+    // Files of the time before the first apply are nobody's drift.
+    Ok((kept, note.filter(|_| live.is_some())))
 }
 
 fn written(live: &Live, target: &Target) -> Vec<WrittenFile> {

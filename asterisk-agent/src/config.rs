@@ -1,10 +1,12 @@
 //! The agent's configuration, from environment variables.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::config::{ConfigErrors, Env};
+use shared::tls::validity::WARNING_DAYS;
 use shared::tls::{Identity, TlsFiles};
 
 /// Everything that the agent is told from outside.
@@ -22,6 +24,11 @@ pub struct Config {
     pub asterisk_config_dir: PathBuf,
     /// How Asterisk is reached.
     pub asterisk: AsteriskConfig,
+    /// `DRIFT_PERIOD_SECONDS`: how often the live files are looked at, 60 to 3600. Default 60.
+    pub drift_period: Duration,
+    /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list to warn, 1 to
+    /// 3650. Default 30.
+    pub cert_warning: time::Duration,
 }
 
 /// How Asterisk is reached, and how long it may take.
@@ -63,6 +70,10 @@ impl Config {
             reload_deadline: milliseconds(&mut env, "RELOAD_DEADLINE_MS", 60_000),
             query_deadline: milliseconds(&mut env, "QUERY_DEADLINE_MS", 10_000),
         };
+        let drift_period =
+            Duration::from_secs(within(&mut env, "DRIFT_PERIOD_SECONDS", 60, 60..=3600));
+        let days = within(&mut env, "CERT_WARNING_DAYS", WARNING_DAYS.into(), 1..=3650);
+        let cert_warning = time::Duration::days(i64::try_from(days).unwrap_or(i64::MAX));
         let value = ca.zip(cert).zip(key).zip(portal);
         env.finish(value.map(|(((ca, cert), key), portal)| Self {
             listen_addr,
@@ -71,8 +82,20 @@ impl Config {
             state_dir,
             asterisk_config_dir,
             asterisk,
+            drift_period,
+            cert_warning,
         }))
     }
+}
+
+/// A number between two others, both included: outside of that it is a mistake in the unit.
+fn within(env: &mut Env<'_>, name: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    let number = env.or(name, default);
+    if !range.contains(&number) {
+        let (from, to) = (range.start(), range.end());
+        env.fault::<()>(format!("{name}: not within {from} and {to}"));
+    }
+    number
 }
 
 /// A duration between 100 ms and 10 minutes: outside of that it is a mistake in the unit.
@@ -103,7 +126,8 @@ mod tests {
         let lookup = |name: &str| match name {
             "LISTEN_ADDR" => Some("nowhere".to_owned()),
             "PORTAL_IDENTITY" => Some("me".to_owned()),
-            "QUERY_DEADLINE_MS" => Some("1".to_owned()),
+            "QUERY_DEADLINE_MS" | "DRIFT_PERIOD_SECONDS" => Some("1".to_owned()),
+            "CERT_WARNING_DAYS" => Some("0".to_owned()),
             _ => None,
         };
         let message = Config::read(&lookup).unwrap_err().to_string();
@@ -111,6 +135,8 @@ mod tests {
             "LISTEN_ADDR",
             "PORTAL_IDENTITY",
             "QUERY_DEADLINE_MS",
+            "DRIFT_PERIOD_SECONDS",
+            "CERT_WARNING_DAYS",
             "TLS_CA_FILE",
         ] {
             assert!(message.contains(name), "{message}");

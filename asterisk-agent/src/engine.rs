@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::drift;
 use crate::durable::{Dir, FileError};
+use crate::events::Events;
 use crate::generations::{GenerationError, Generations};
 use crate::journal::{Generation, Journal, JournalError, Ledger};
 use crate::records::Records;
@@ -41,6 +42,7 @@ pub(crate) struct Engine {
     pub(crate) journal: Journal,
     pub(crate) generations: Generations,
     pub(crate) ledger: Ledger,
+    pub(crate) events: Arc<Events>,
     records: Records,
     /// The objects of the generations that were read last, so that the next apply need not.
     models: Vec<(Generation, Arc<Model>)>,
@@ -52,6 +54,7 @@ impl Engine {
         config: Config,
         asterisk: Arc<dyn Asterisk>,
         clock: Arc<dyn Clock>,
+        events: Arc<Events>,
     ) -> Result<Self, JournalError> {
         let state = Dir::open(&config.state_dir)?;
         let journal = Journal::open(Dir::open(&config.state_dir)?)?;
@@ -68,6 +71,7 @@ impl Engine {
             state,
             journal,
             ledger,
+            events,
         })
     }
 

@@ -254,7 +254,7 @@ fn keep_evidence(engine: &Engine, target: &Target, log: &Log) -> Result<(), File
     for (slot, bytes) in &target.bundle.files {
         dir.write_new(slot.name(), PRIVATE, bytes)?;
     }
-    let json = serde_json::to_vec_pretty(&record).unwrap_or_default();
+    let json = dir.json("record.json", &record)?;
     dir.write_new("record.json", PRIVATE, &json)?;
     dir.sync()?;
     engine.failed.sync()
@@ -280,10 +280,11 @@ fn roll_back(
         Ok(target) => target,
         Err(error) => return rollback_failed(log, &chain(&error)),
     };
-    let old = match log.step(Phase::RollingBack, "read the failed files", || live.read()) {
-        Ok(old) => old,
-        Err(error) => return rollback_failed(log, &chain(&error)),
-    };
+    // What was written there is known: a file that cannot be read keeps nobody from replacing it.
+    let (old, unreadable) = live.read_or(&failed.bundle.files);
+    for why in unreadable {
+        log.note(format!("replaced without a copy: {why}"));
+    }
     // Whoever registered with what is taken back has to go as well.
     let changed = contacts::changed_hands(&failed.model, &restored.model);
     engine.ledger.owed.aors.extend(changed);

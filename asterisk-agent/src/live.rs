@@ -7,6 +7,7 @@ use std::path::Path;
 use shared::bundle::{BUNDLE_BYTES_MAX, Revision, Slot};
 
 use crate::durable::{Dir, FileError};
+use crate::steps::chain;
 
 /// One managed file in its open directory.
 #[derive(Debug)]
@@ -67,14 +68,32 @@ impl Live {
     pub(crate) fn read(&self) -> Result<Files, FileError> {
         let mut files = Files::new();
         for (slot, place) in self.places() {
-            if place.dir.is_link(place.name)? {
-                continue;
-            }
-            if let Some(bytes) = place.dir.read(place.name, BUNDLE_BYTES_MAX)? {
-                files.insert(slot, bytes);
-            }
+            files.extend(Self::read_one(place)?.map(|bytes| (slot, bytes)));
         }
         Ok(files)
+    }
+
+    /// The files as they are now, with those of `otherwise` in the place of what cannot be read, and
+    /// why it cannot.
+    pub(crate) fn read_or(&self, otherwise: &Files) -> (Files, Vec<String>) {
+        let (mut files, mut unreadable) = (Files::new(), Vec::new());
+        for (slot, place) in self.places() {
+            match Self::read_one(place) {
+                Ok(bytes) => files.extend(bytes.map(|bytes| (slot, bytes))),
+                Err(error) => {
+                    unreadable.push(chain(&error));
+                    files.extend(otherwise.get(&slot).map(|bytes| (slot, bytes.clone())));
+                }
+            }
+        }
+        (files, unreadable)
+    }
+
+    fn read_one(place: &Place) -> Result<Option<Vec<u8>>, FileError> {
+        if place.dir.is_link(place.name)? {
+            return Ok(None);
+        }
+        place.dir.read(place.name, BUNDLE_BYTES_MAX)
     }
 
     /// Removes whatever an interrupted switch left beside the files.

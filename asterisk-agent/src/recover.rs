@@ -39,6 +39,9 @@ pub(crate) enum RecoverError {
     /// The files cannot be completed.
     #[error(transparent)]
     Switch(#[from] SwitchError),
+    /// A switch failed half way, and the journal does not say how to mend it.
+    #[error("the managed files are a mixture of two revisions")]
+    Torn,
     /// The bundle that was being brought into force cannot be used.
     #[error("the interrupted apply cannot be completed")]
     Target(#[from] TargetError),
@@ -117,6 +120,22 @@ fn restore_old(
     Ok(())
 }
 
+/// After a switch that failed and could not be taken back: puts the old files back after all. The
+/// record of that apply stays as it was told.
+pub(crate) fn mend(engine: &mut Engine) -> Result<(), RecoverError> {
+    let last = engine.ledger.last.as_ref().map(|last| last.apply_id);
+    let intent = engine.journal.read()?;
+    let intent = intent.filter(|intent| Some(intent.record.apply_id) == last);
+    let Some(intent) = intent.filter(|intent| intent.direction == Direction::Forward) else {
+        return Err(RecoverError::Torn);
+    };
+    let live = Live::open(&engine.config.asterisk_config_dir)?;
+    let log = Log::new(intent.record.clone(), Arc::clone(&engine.clock));
+    restore_old(engine, &live, &intent, &log)?;
+    engine.ledger.torn = false;
+    Ok(engine.journal.write_ledger(&engine.ledger)?)
+}
+
 /// Makes sure that every live file is that of the generation which was being switched to.
 fn complete_new(
     engine: &mut Engine,
@@ -129,8 +148,8 @@ fn complete_new(
     let revision = intent.new.revision;
     let action = format!("complete the files of revision {revision}");
     log.step(Phase::Recovered, action, || -> Result<(), RecoverError> {
-        let old = live.read()?;
-        if old != target.bundle.files {
+        let (old, unreadable) = live.read_or(&target.bundle.files);
+        if !unreadable.is_empty() || old != target.bundle.files {
             switch::prepare(live, revision, &target.bundle.files)?;
             switch::switch(live, revision, &target.bundle.files, &old)?;
         }

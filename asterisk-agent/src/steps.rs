@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use shared::record::{ApplyRecord, Mismatch, Phase, SAID_BYTES_MAX, Step};
+use tokio::sync::watch;
+use tracing::field::Empty;
 
 use crate::clock::Clock;
 
@@ -12,6 +14,8 @@ use crate::clock::Clock;
 #[derive(Clone)]
 pub(crate) struct Log {
     record: Arc<Mutex<ApplyRecord>>,
+    /// How many steps have ended. Whoever follows reads at its own pace: nobody waits for it.
+    progress: Arc<watch::Sender<usize>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -22,6 +26,7 @@ impl Log {
     /// Goes on with `record`.
     pub(crate) fn new(record: ApplyRecord, clock: Arc<dyn Clock>) -> Self {
         Self {
+            progress: Arc::new(watch::Sender::new(record.steps.len())),
             record: Arc::new(Mutex::new(record)),
             clock,
         }
@@ -31,6 +36,17 @@ impl Log {
     /// worst left out a step.
     pub(crate) fn record(&self) -> MutexGuard<'_, ApplyRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever a step has ended.
+    pub(crate) fn progress(&self) -> watch::Receiver<usize> {
+        self.progress.subscribe()
+    }
+
+    /// A copy of the steps after the first `known`.
+    pub(crate) fn snapshot_steps(&self, known: usize) -> Vec<Step> {
+        let record = self.record();
+        record.steps.get(known..).unwrap_or_default().to_vec()
     }
 
     /// A copy of the record so far.
@@ -64,6 +80,8 @@ impl Log {
         work: impl FnOnce() -> Saying<T, E>,
     ) -> Result<T, E> {
         let action = action.into();
+        let span = tracing::info_span!("step", ?phase, action, duration_us = Empty, ok = Empty);
+        let _entered = span.enter();
         let started_at = self.clock.now();
         let began = Instant::now();
         let (result, said) = work();
@@ -75,13 +93,20 @@ impl Log {
             said: capped(&said),
             action,
         };
-        let (ms, action) = (step.duration_us / 1000, &step.action);
+        span.record("duration_us", step.duration_us);
+        span.record("ok", step.ok);
+        let ms = step.duration_us / 1000;
         if step.ok {
-            tracing::info!(?phase, action, ms, "step done");
+            tracing::info!(ms, "step done");
         } else {
-            tracing::warn!(?phase, action, ms, said = step.said, "step failed");
+            tracing::warn!(ms, said = step.said, "step failed");
         }
-        self.record().steps.push(step);
+        let ended = {
+            let mut record = self.record();
+            record.steps.push(step);
+            record.steps.len()
+        };
+        self.progress.send_replace(ended);
         result
     }
 

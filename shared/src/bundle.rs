@@ -89,6 +89,21 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
+
+    /// The digest of everything that `reader` gives, and how many bytes that is, without holding it
+    /// all in memory.
+    pub fn of_reader(mut reader: impl std::io::Read) -> std::io::Result<(Self, u64)> {
+        let (mut hasher, mut size) = (Sha256::new(), 0);
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = reader.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((Self(hasher.finalize().into()), size));
+            }
+            hasher.update(&buffer[..read]);
+            size += read as u64;
+        }
+    }
 }
 
 impl fmt::Display for Digest {

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Bundle, Digest, Revision};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use self::send::Sent;
 use super::{Error, Portal, reconcile};
@@ -37,7 +39,10 @@ pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt,
     let Some(turn) = portal.queue.wait(portal).await? else {
         return end_busy(portal, attempt).await;
     };
-    let result = run_alone(portal, actor, wish, &mut attempt).await;
+    let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
+    let result = run_alone(portal, actor, wish, &mut attempt)
+        .instrument(span)
+        .await;
     turn.end().await;
     result.map(|()| attempt)
 }
@@ -168,6 +173,7 @@ async fn open(
     let (digest, encrypted) = (prepared.digest, &prepared.encrypted);
     let revision = db::applies::open(&mut connection, attempt, digest, encrypted).await?;
     attempt.revision = Some(revision);
+    tracing::Span::current().record("revision", revision.0);
     attempt.digest = Some(digest);
     Ok(revision)
 }
@@ -282,5 +288,5 @@ pub async fn run_to_the_end(
         drop(running);
         result
     };
-    tokio::spawn(tracing::Instrument::instrument(task, span)).await?
+    tokio::spawn(task.instrument(span)).await?
 }
