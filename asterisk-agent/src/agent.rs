@@ -19,10 +19,12 @@ use crate::config::Config;
 use crate::durable::{Dir, FileError};
 use crate::engine::Engine;
 use crate::journal::{Generation, JournalError, Ledger};
+use crate::preflight;
 use crate::records::Records;
 use crate::recover::{self, Unfinished};
 use crate::stage::Header;
 use crate::steps::{Log, chain};
+use crate::verify::Questions;
 
 /// Nothing was started, and why.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,9 @@ pub(crate) enum Refusal {
     /// The state directory is damaged.
     #[error("SAFE_MODE: {0}")]
     SafeMode(String),
+    /// There is nothing that could be verified.
+    #[error("NOTHING_APPLIED: nothing was ever applied here")]
+    NothingApplied,
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     Stopping,
@@ -90,6 +95,8 @@ struct Board {
     stopping: bool,
 }
 
+type Question = Box<dyn FnOnce(&mut Engine) + Send>;
+
 enum Job {
     Stage {
         header: Box<Header>,
@@ -97,6 +104,8 @@ enum Job {
         reply: oneshot::Sender<Result<(), FileError>>,
     },
     Apply(Request, Log),
+    /// A question about what only the engine's thread may touch.
+    Ask(Question),
     Stop,
 }
 
@@ -200,8 +209,9 @@ impl Agent {
                         apply::run(engine, &request, log)
                     });
                 }
+                (Job::Ask(question), Some(engine)) => question(engine),
                 // In safe mode nothing is admitted, so that nothing arrives.
-                (Job::Stage { .. } | Job::Apply(..), None) => {}
+                (Job::Stage { .. } | Job::Apply(..) | Job::Ask(_), None) => {}
             }
         }
     }
@@ -209,6 +219,7 @@ impl Agent {
     /// Opens the state and repairs the files; without an engine, the agent is in safe mode.
     fn open_engine(&self) -> Result<(Option<Engine>, Option<Unfinished>), StartError> {
         let config = self.config.clone();
+        preflight::clean(&config.state_dir);
         let opened = Engine::open(config, Arc::clone(&self.asterisk), Arc::clone(&self.clock));
         let mut engine = match opened {
             Ok(engine) => engine,
@@ -307,6 +318,36 @@ impl Agent {
         Ok(receiver.await.map_err(|_| Refusal::Stopping)??)
     }
 
+    /// Whether it would be asked now.
+    pub(crate) fn would_ask(&self) -> Result<(), Refusal> {
+        self.board().admits_question()
+    }
+
+    /// How to ask Asterisk, beside the engine.
+    pub(crate) fn questions(&self) -> Questions<'_> {
+        Questions {
+            asterisk: self.asterisk.as_ref(),
+            deadline: self.config.asterisk.query_deadline,
+        }
+    }
+
+    /// Asks the engine something while no apply runs; one that is started meanwhile waits.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let receiver = {
+            let board = self.board();
+            board.admits_question()?;
+            let (reply, receiver) = oneshot::channel();
+            let question = move |engine: &mut Engine| drop(reply.send(question(engine)));
+            let sent = self.jobs.send(Job::Ask(Box::new(question)));
+            sent.map_err(|_| Refusal::Stopping)?;
+            receiver
+        };
+        receiver.await.map_err(|_| Refusal::Stopping)
+    }
+
     /// Whether such an upload would be accepted, before it is received.
     pub(crate) fn would_stage(&self, header: &Header) -> Result<(), Refusal> {
         self.board().admits_stage(header).map(drop)
@@ -396,6 +437,14 @@ impl Board {
             Err(Refusal::Stopping)
         } else {
             Ok(())
+        }
+    }
+
+    fn admits_question(&self) -> Result<(), Refusal> {
+        self.admits_anything()?;
+        match &self.running {
+            Some(running) => Err(Refusal::Busy(running.request.apply_id)),
+            None => Ok(()),
         }
     }
 

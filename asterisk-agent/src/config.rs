@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use shared::config::{ConfigErrors, Env};
@@ -22,6 +23,60 @@ pub struct Config {
     pub asterisk_config_dir: PathBuf,
     /// How Asterisk is reached.
     pub asterisk: AsteriskConfig,
+    /// `PREFLIGHT`: `off`, `on` or `required`. Default `on`.
+    pub preflight: Preflight,
+    /// `RELOAD`: `when_needed` or `always`. Default `when_needed`.
+    pub reload: Reload,
+}
+
+/// Whether a throw-away Asterisk reads a bundle before the live one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflight {
+    /// No.
+    Off,
+    /// Where it can be run; that it could not is noted in the record.
+    On,
+    /// Without it a bundle is refused.
+    Required,
+}
+
+/// When Asterisk is told to read its PJSIP file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Not when the file did not change and Asterisk's markers say that it holds it.
+    WhenNeeded,
+    /// At every apply that changes something.
+    Always,
+}
+
+/// A word that the setting does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("not one of {0}")]
+pub struct UnknownWord(&'static str);
+
+impl FromStr for Preflight {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            "required" => Ok(Self::Required),
+            _ => Err(UnknownWord("off, on, required")),
+        }
+    }
+}
+
+impl FromStr for Reload {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "when_needed" => Ok(Self::WhenNeeded),
+            "always" => Ok(Self::Always),
+            _ => Err(UnknownWord("when_needed, always")),
+        }
+    }
 }
 
 /// How Asterisk is reached, and how long it may take.
@@ -63,6 +118,8 @@ impl Config {
             reload_deadline: milliseconds(&mut env, "RELOAD_DEADLINE_MS", 60_000),
             query_deadline: milliseconds(&mut env, "QUERY_DEADLINE_MS", 10_000),
         };
+        let preflight = env.or("PREFLIGHT", Preflight::On);
+        let reload = env.or("RELOAD", Reload::WhenNeeded);
         let value = ca.zip(cert).zip(key).zip(portal);
         env.finish(value.map(|(((ca, cert), key), portal)| Self {
             listen_addr,
@@ -71,6 +128,8 @@ impl Config {
             state_dir,
             asterisk_config_dir,
             asterisk,
+            preflight,
+            reload,
         }))
     }
 }
@@ -96,6 +155,8 @@ mod tests {
         assert_eq!(config.portal.to_string(), "spiffe://pbx.internal/portal");
         assert_eq!(config.asterisk.binary.to_str(), Some("/usr/sbin/asterisk"));
         assert_eq!(config.asterisk.reload_deadline, Duration::from_mins(1));
+        assert_eq!(config.preflight, Preflight::On);
+        assert_eq!(config.reload, Reload::WhenNeeded);
     }
 
     #[test]
@@ -104,6 +165,7 @@ mod tests {
             "LISTEN_ADDR" => Some("nowhere".to_owned()),
             "PORTAL_IDENTITY" => Some("me".to_owned()),
             "QUERY_DEADLINE_MS" => Some("1".to_owned()),
+            "PREFLIGHT" | "RELOAD" => Some("perhaps".to_owned()),
             _ => None,
         };
         let message = Config::read(&lookup).unwrap_err().to_string();
@@ -111,6 +173,8 @@ mod tests {
             "LISTEN_ADDR",
             "PORTAL_IDENTITY",
             "QUERY_DEADLINE_MS",
+            "PREFLIGHT: not one of off, on, required",
+            "RELOAD: not one of when_needed, always",
             "TLS_CA_FILE",
         ] {
             assert!(message.contains(name), "{message}");

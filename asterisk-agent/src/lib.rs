@@ -17,6 +17,8 @@
 //! | `reload`, `verify`, `contacts` | what is asked of Asterisk |
 //! | [`asterisk`] | the closed list of commands and the two ways in which they travel |
 //! | `answers` | reads what Asterisk answers |
+//! | `inspect` | what the engine is asked beside applies: check a bundle, verify what is live |
+//! | `preflight` | lets a throw-away Asterisk read a bundle first |
 //! | `journal`, `recover` | what makes a kill at any instant harmless |
 //! | `durable` | the only place that creates, renames and syncs files |
 //! | [`clock`] | the time |
@@ -34,9 +36,11 @@ mod finish;
 mod foreign;
 mod generations;
 mod grpc;
+mod inspect;
 mod journal;
 mod listener;
 mod live;
+mod preflight;
 mod records;
 mod recover;
 mod reload;
