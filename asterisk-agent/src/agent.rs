@@ -23,11 +23,13 @@ use crate::durable::{Dir, FileError};
 use crate::engine::Engine;
 use crate::events::{Counter, Events};
 use crate::journal::{Generation, JournalError, Ledger};
+use crate::preflight;
 use crate::records::Records;
 use crate::recover::{self, Unfinished};
 use crate::safe_mode::{self, Remains};
 use crate::stage::Header;
 use crate::steps::{Log, chain};
+use crate::verify::Questions;
 use crate::watch::Watch;
 
 /// Nothing was started, and why.
@@ -53,6 +55,9 @@ pub(crate) enum Refusal {
     /// The state directory is damaged.
     #[error("SAFE_MODE: {0}")]
     SafeMode(String),
+    /// There is nothing that could be verified.
+    #[error("NOTHING_APPLIED: nothing was ever applied here")]
+    NothingApplied,
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     Stopping,
@@ -110,6 +115,8 @@ struct Board {
     stopping: bool,
 }
 
+type Question = Box<dyn FnOnce(&mut Engine) + Send>;
+
 enum Job {
     Stage {
         header: Box<Header>,
@@ -118,6 +125,8 @@ enum Job {
     },
     /// In the span of the RPC that asked for it.
     Apply(Request, Log, Span),
+    /// A question about what only the engine's thread may touch.
+    Ask(Question),
     Stop,
 }
 
@@ -239,6 +248,11 @@ impl Agent {
                         apply::run(engine, &request, log)
                     });
                 }
+                Job::Ask(question) => {
+                    if let Some(engine) = &mut engine {
+                        question(engine);
+                    }
+                }
             }
             if self.board().safe_mode.is_some() {
                 engine = None;
@@ -302,6 +316,7 @@ impl Agent {
     fn open_engine(&self) -> Result<(Option<Engine>, Option<Unfinished>), StartError> {
         let config = self.config.clone();
         let (asterisk, clock) = (Arc::clone(&self.asterisk), Arc::clone(&self.clock));
+        preflight::clean(&config.state_dir);
         let opened = Engine::open(config, asterisk, clock, Arc::clone(&self.events));
         let mut engine = match opened {
             Ok(engine) => engine,
@@ -429,6 +444,36 @@ impl Agent {
         Ok(receiver.await.map_err(|_| Refusal::Stopping)??)
     }
 
+    /// Whether it would be asked now.
+    pub(crate) fn would_ask(&self) -> Result<(), Refusal> {
+        self.board().admits_question()
+    }
+
+    /// How to ask Asterisk, beside the engine.
+    pub(crate) fn questions(&self) -> Questions<'_> {
+        Questions {
+            asterisk: self.asterisk.as_ref(),
+            deadline: self.config.asterisk.query_deadline,
+        }
+    }
+
+    /// Asks the engine something while no apply runs; one that is started meanwhile waits.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let receiver = {
+            let board = self.board();
+            board.admits_question()?;
+            let (reply, receiver) = oneshot::channel();
+            let question = move |engine: &mut Engine| drop(reply.send(question(engine)));
+            let sent = self.jobs.send(Job::Ask(Box::new(question)));
+            sent.map_err(|_| Refusal::Stopping)?;
+            receiver
+        };
+        receiver.await.map_err(|_| Refusal::Stopping)
+    }
+
     /// Whether such an upload would be accepted, before it is received.
     pub(crate) fn would_stage(&self, header: &Header) -> Result<(), Refusal> {
         self.board().admits_stage(header).map(drop)
@@ -548,6 +593,14 @@ impl Board {
             Err(Refusal::Stopping)
         } else {
             Ok(())
+        }
+    }
+
+    fn admits_question(&self) -> Result<(), Refusal> {
+        self.admits_anything(false)?;
+        match &self.running {
+            Some(running) => Err(Refusal::Busy(running.request.apply_id)),
+            None => Ok(()),
         }
     }
 

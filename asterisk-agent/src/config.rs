@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use shared::config::{ConfigErrors, Env};
@@ -29,6 +30,60 @@ pub struct Config {
     /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list to warn, 1 to
     /// 3650. Default 30.
     pub cert_warning: time::Duration,
+    /// `PREFLIGHT`: `off`, `on` or `required`. Default `on`.
+    pub preflight: Preflight,
+    /// `RELOAD`: `when_needed` or `always`. Default `when_needed`.
+    pub reload: Reload,
+}
+
+/// Whether a throw-away Asterisk reads a bundle before the live one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflight {
+    /// No.
+    Off,
+    /// Where it can be run; that it could not is noted in the record.
+    On,
+    /// Without it a bundle is refused.
+    Required,
+}
+
+/// When Asterisk is told to read its PJSIP file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Not when the file did not change and Asterisk's markers say that it holds it.
+    WhenNeeded,
+    /// At every apply that changes something.
+    Always,
+}
+
+/// A word that the setting does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("not one of {0}")]
+pub struct UnknownWord(&'static str);
+
+impl FromStr for Preflight {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            "required" => Ok(Self::Required),
+            _ => Err(UnknownWord("off, on, required")),
+        }
+    }
+}
+
+impl FromStr for Reload {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "when_needed" => Ok(Self::WhenNeeded),
+            "always" => Ok(Self::Always),
+            _ => Err(UnknownWord("when_needed, always")),
+        }
+    }
 }
 
 /// How Asterisk is reached, and how long it may take.
@@ -74,6 +129,8 @@ impl Config {
             Duration::from_secs(within(&mut env, "DRIFT_PERIOD_SECONDS", 60, 60..=3600));
         let days = within(&mut env, "CERT_WARNING_DAYS", WARNING_DAYS.into(), 1..=3650);
         let cert_warning = time::Duration::days(i64::try_from(days).unwrap_or(i64::MAX));
+        let preflight = env.or("PREFLIGHT", Preflight::On);
+        let reload = env.or("RELOAD", Reload::WhenNeeded);
         let value = ca.zip(cert).zip(key).zip(portal);
         env.finish(value.map(|(((ca, cert), key), portal)| Self {
             listen_addr,
@@ -84,6 +141,8 @@ impl Config {
             asterisk,
             drift_period,
             cert_warning,
+            preflight,
+            reload,
         }))
     }
 }
@@ -119,6 +178,8 @@ mod tests {
         assert_eq!(config.portal.to_string(), "spiffe://pbx.internal/portal");
         assert_eq!(config.asterisk.binary.to_str(), Some("/usr/sbin/asterisk"));
         assert_eq!(config.asterisk.reload_deadline, Duration::from_mins(1));
+        assert_eq!(config.preflight, Preflight::On);
+        assert_eq!(config.reload, Reload::WhenNeeded);
     }
 
     #[test]
@@ -128,6 +189,7 @@ mod tests {
             "PORTAL_IDENTITY" => Some("me".to_owned()),
             "QUERY_DEADLINE_MS" | "DRIFT_PERIOD_SECONDS" => Some("1".to_owned()),
             "CERT_WARNING_DAYS" => Some("0".to_owned()),
+            "PREFLIGHT" | "RELOAD" => Some("perhaps".to_owned()),
             _ => None,
         };
         let message = Config::read(&lookup).unwrap_err().to_string();
@@ -137,6 +199,8 @@ mod tests {
             "QUERY_DEADLINE_MS",
             "DRIFT_PERIOD_SECONDS",
             "CERT_WARNING_DAYS",
+            "PREFLIGHT: not one of off, on, required",
+            "RELOAD: not one of when_needed, always",
             "TLS_CA_FILE",
         ] {
             assert!(message.contains(name), "{message}");

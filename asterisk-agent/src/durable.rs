@@ -119,6 +119,16 @@ impl Dir {
         fsync(&file).map_err(at("sync", path))
     }
 
+    /// Writes a file that must not be there yet, for a program that is thrown away: nothing of it
+    /// has to survive a power cut.
+    pub(crate) fn write_scratch(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let fd = openat(&self.fd, name, flags | OFlag::O_CLOEXEC, mode);
+        let mut file = File::from(fd.map_err(at("create", self.join(name)))?);
+        file.write_all(bytes).map_err(io("write", self.join(name)))
+    }
+
     /// Not being allowed to is no error: the directory's set-group-ID bit is the usual way, and
     /// whether Asterisk can read the file shows in the verification.
     fn hand_to_group(&self, file: &File) -> nix::Result<()> {

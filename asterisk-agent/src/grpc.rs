@@ -1,18 +1,18 @@
 //! The RPCs: messages in, values out. Only this file names [`Status`]; an error here always means
 //! that nothing was started.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::bundle::Manifest;
-use shared::bundle::Revision;
+use shared::bundle::{ApplyId, Bundle, Manifest, Revision};
 use shared::record::{ApplyRecord, Step};
 use shared::telemetry::{TRACEPARENT, TraceContext};
 use shared::wire::pb::agent_server::Agent as AgentRpc;
 use shared::wire::pb::{self, stage_request::Part};
 use shared::wire::{self, Malformed};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_stream::Stream;
@@ -24,8 +24,11 @@ use uuid::Uuid;
 
 use crate::agent::{Agent, Attached, Followed, Refusal};
 use crate::apply;
+use crate::contacts;
 use crate::door::{Door, Peer};
+use crate::engine::Engine;
 use crate::events::Counter;
+use crate::inspect;
 use crate::stage::{Header, Upload, UploadError};
 use crate::status;
 use crate::steps::chain;
@@ -70,12 +73,18 @@ impl Service {
         result
     }
 
-    async fn receive(&self, mut parts: Streaming<pb::StageRequest>) -> Result<(), Status> {
+    /// Receives a whole bundle, unless `admits` refuses its header.
+    async fn receive(
+        &self,
+        mut parts: Streaming<pb::StageRequest>,
+        read: impl FnOnce(&pb::StageHeader) -> Result<Header, Malformed>,
+        admits: impl FnOnce(&Header) -> Result<(), Refusal>,
+    ) -> Result<(Header, Bundle), Status> {
         let Some(Part::Header(header)) = next_part(&mut parts).await? else {
             return Err(Status::invalid_argument("an upload begins with a header"));
         };
-        let header = stage_header(&header).map_err(malformed)?;
-        self.agent.would_stage(&header).map_err(refused)?;
+        let header = read(&header).map_err(malformed)?;
+        admits(&header).map_err(refused)?;
         let mut upload = Upload::begin(header).map_err(unusable)?;
         while let Some(part) = next_part(&mut parts).await? {
             let Part::Chunk(chunk) = part else {
@@ -86,13 +95,23 @@ impl Service {
         }
         // Hashing some megabytes would hold up other connections.
         let ended = spawn_blocking(|| upload.end()).await;
-        let (header, bundle) = ended
+        ended
             .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(unusable)?;
+            .map_err(unusable)
+    }
+
+    async fn receive_and_stage(&self, parts: Streaming<pb::StageRequest>) -> Result<(), Status> {
+        let admits = |header: &Header| self.agent.would_stage(header);
+        let (header, bundle) = self.receive(parts, stage_header, admits).await?;
         let revision = header.revision;
         self.agent.stage(header, bundle).await.map_err(refused)?;
         tracing::info!(%revision, "bundle staged");
         Ok(())
+    }
+
+    fn upload_permit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let permit = self.upload.try_acquire();
+        permit.map_err(|_| Status::aborted("another bundle is being uploaded"))
     }
 }
 
@@ -113,6 +132,17 @@ fn stage_header(header: &pb::StageHeader) -> Result<Header, Malformed> {
         digest: wire::digest(&header.digest)?,
         manifest: Manifest::try_from(header)?,
         force: header.force,
+    })
+}
+
+/// What is only to be checked has no place in the order of applies.
+fn check_header(header: &pb::StageHeader) -> Result<Header, Malformed> {
+    Ok(Header {
+        apply_id: ApplyId(Uuid::nil()),
+        revision: Revision(0),
+        digest: wire::digest(&header.digest)?,
+        manifest: Manifest::try_from(header)?,
+        force: false,
     })
 }
 
@@ -160,23 +190,41 @@ impl AgentRpc for Service {
 
     async fn check(
         &self,
-        _: Request<Streaming<pb::StageRequest>>,
+        request: Request<Streaming<pb::StageRequest>>,
     ) -> Result<Response<pb::CheckReport>, Status> {
-        Err(Status::unimplemented("Check"))
+        let _permit = self.upload_permit()?;
+        let parts = request.into_inner();
+        let received = self.receive(parts, check_header, |_| self.agent.would_ask());
+        let Ok(received) = timeout(UPLOAD_DEADLINE, received).await else {
+            return Err(Status::deadline_exceeded("the upload took too long"));
+        };
+        let (_, bundle) = received?;
+        let question = move |engine: &mut Engine| inspect::check(engine, &bundle);
+        let report = self.agent.ask(question).await.map_err(refused)?;
+        Ok(Response::new(report.into()))
     }
 
     async fn verify(
         &self,
         _: Request<pb::VerifyRequest>,
     ) -> Result<Response<pb::VerifyReport>, Status> {
-        Err(Status::unimplemented("Verify"))
+        let report = self.agent.ask(inspect::verify).await.map_err(refused)?;
+        let report = report.ok_or(Refusal::NothingApplied).map_err(refused)?;
+        Ok(Response::new(report.into()))
     }
 
     async fn list_contacts(
         &self,
-        _: Request<pb::ListContactsRequest>,
+        request: Request<pb::ListContactsRequest>,
     ) -> Result<Response<pb::ListContactsResponse>, Status> {
-        Err(Status::unimplemented("ListContacts"))
+        let aors: BTreeSet<String> = request.into_inner().aors.into_iter().collect();
+        let agent = Arc::clone(&self.agent);
+        let listed = spawn_blocking(move || contacts::registered(agent.questions(), &aors)).await;
+        let phones = listed
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::unavailable(chain(&error)))?;
+        let contacts = phones.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListContactsResponse { contacts }))
     }
 
     async fn get_status(
@@ -194,11 +242,9 @@ impl AgentRpc for Service {
         &self,
         request: Request<Streaming<pb::StageRequest>>,
     ) -> Result<Response<pb::StageResponse>, Status> {
-        let _permit = self
-            .upload
-            .try_acquire()
-            .map_err(|_| Status::aborted("another bundle is being uploaded"))?;
-        let received = match timeout(UPLOAD_DEADLINE, self.receive(request.into_inner())).await {
+        let _permit = self.upload_permit()?;
+        let staged = self.receive_and_stage(request.into_inner());
+        let received = match timeout(UPLOAD_DEADLINE, staged).await {
             Ok(received) => received.map(|()| Response::new(pb::StageResponse {})),
             Err(_) => Err(Status::deadline_exceeded(
                 "the upload took too long; nothing was staged",
@@ -359,9 +405,10 @@ fn unusable(error: UploadError) -> Status {
 fn refused(refusal: Refusal) -> Status {
     let code = match &refusal {
         Refusal::Busy(_) => Code::Aborted,
-        Refusal::Stale { .. } | Refusal::NotStaged(_) | Refusal::SafeMode(_) => {
-            Code::FailedPrecondition
-        }
+        Refusal::Stale { .. }
+        | Refusal::NotStaged(_)
+        | Refusal::NothingApplied
+        | Refusal::SafeMode(_) => Code::FailedPrecondition,
         Refusal::Conflict(_) => Code::AlreadyExists,
         Refusal::Stopping => Code::Unavailable,
         Refusal::Storage(error) if error.is_full() => Code::ResourceExhausted,

@@ -18,6 +18,8 @@
 //! | `reload`, `verify`, `contacts` | what is asked of Asterisk |
 //! | [`asterisk`] | the closed list of commands and the two ways in which they travel |
 //! | `answers` | reads what Asterisk answers |
+//! | `inspect` | what the engine is asked beside applies: check a bundle, verify what is live |
+//! | `preflight` | lets a throw-away Asterisk read a bundle first |
 //! | `journal`, `recover`, `safe_mode` | what makes a kill at any instant harmless; what to do when even that is damaged |
 //! | `durable` | the only place that creates, renames and syncs files |
 //! | [`clock`] | the time |
@@ -37,10 +39,12 @@ mod finish;
 mod foreign;
 mod generations;
 mod grpc;
+mod inspect;
 mod journal;
 mod listener;
 mod live;
 mod loaded;
+mod preflight;
 mod records;
 mod recover;
 mod reload;

@@ -43,6 +43,10 @@ pub(crate) struct Live {
     places: BTreeMap<Slot, Place>,
 }
 
+/// What tells whether somebody wrote to a file, or put one beside it: inode, times of the last
+/// changes of content and of anything else, and the time of the directory.
+pub(crate) type Stamps = Vec<Option<[i64; 5]>>;
+
 /// The bytes of every managed file that is there.
 pub(crate) type Files = BTreeMap<Slot, Vec<u8>>;
 
@@ -94,6 +98,26 @@ impl Live {
             return Ok(None);
         }
         place.dir.read(place.name, BUNDLE_BYTES_MAX)
+    }
+
+    /// Changes whenever somebody writes to one of the files, or puts one beside them.
+    pub(crate) fn stamps(&self) -> Result<Stamps, FileError> {
+        let mut stamps = Stamps::new();
+        for (_, place) in self.places() {
+            for name in [place.name, "."] {
+                let stamp = place.dir.stat(name)?.map(|stat| {
+                    [
+                        stat.st_ino.cast_signed(),
+                        stat.st_mtime,
+                        stat.st_mtime_nsec,
+                        stat.st_ctime,
+                        stat.st_ctime_nsec,
+                    ]
+                });
+                stamps.push(stamp);
+            }
+        }
+        Ok(stamps)
     }
 
     /// Removes whatever an interrupted switch left beside the files.

@@ -11,11 +11,10 @@
 
 use std::sync::Arc;
 
-use shared::model::Model;
 use shared::record::{Outcome, Phase};
 
 use crate::durable::FileError;
-use crate::engine::{Engine, Target, TargetError};
+use crate::engine::{Engine, Past, Target, TargetError};
 use crate::finish;
 use crate::journal::{Direction, Intent, IntentPhase, JournalError};
 use crate::live::Live;
@@ -54,7 +53,7 @@ pub(crate) struct Unfinished {
     direction: Direction,
     target: Target,
     /// What was live and proven before.
-    before: Vec<Arc<Model>>,
+    before: Past,
     live: Live,
 }
 
@@ -82,7 +81,7 @@ pub(crate) fn files(engine: &mut Engine) -> Result<Option<Unfinished>, RecoverEr
         engine.tidy_up();
         return Ok(None);
     }
-    let before = engine.models_before().into_iter().flatten().collect();
+    let before = engine.past();
     let target = complete_new(engine, &live, &intent, &log)?;
     Ok(Some(Unfinished {
         log,
@@ -178,8 +177,11 @@ pub(crate) fn finish(engine: &mut Engine, unfinished: &Unfinished) -> Outcome {
         Direction::Forward => finish::run(engine, live, target, before, Patience::Starting, log),
         Direction::RollBack => {
             // Every option of every object is compared, because what failed is no longer known.
-            let failed = Model::default();
-            finish::rolled_back(engine, target, before, &failed, Patience::Starting, log)
+            let before = Past {
+                more: true,
+                ..before.clone()
+            };
+            finish::rolled_back(engine, target, &before, Patience::Starting, log)
         }
     }
 }

@@ -4,11 +4,12 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use shared::record::{ApplyRecord, Mismatch, Phase, SAID_BYTES_MAX, Step};
+use shared::bundle::{ApplyId, Digest, Revision};
+use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, SAID_BYTES_MAX, Step};
 use tokio::sync::watch;
 use tracing::field::Empty;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 
 /// The record of a running apply, readable from other threads.
 #[derive(Clone)]
@@ -30,6 +31,24 @@ impl Log {
             record: Arc::new(Mutex::new(record)),
             clock,
         }
+    }
+
+    /// One that nobody reads, for work that belongs to no apply.
+    pub(crate) fn nowhere() -> Self {
+        let record = ApplyRecord {
+            apply_id: ApplyId(uuid::Uuid::nil()),
+            revision: Revision(0),
+            digest: Digest([0; 32]),
+            on_reload_failure: OnReloadFailure::RollBack,
+            outcome: None,
+            steps: Vec::new(),
+            files: Vec::new(),
+            failure: String::new(),
+            mismatches: Vec::new(),
+            live_revision: None,
+            notes: Vec::new(),
+        };
+        Self::new(record, Arc::new(SystemClock))
     }
 
     /// The record, to read or to change. A thread that panicked while it held the lock has at

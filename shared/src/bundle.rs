@@ -16,8 +16,8 @@ pub const BUNDLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
 /// Name of the last AOR, auth, endpoint and dialplan context of every bundle. They carry the
-/// bundle's generation id, so that reading them back tells which bundle Asterisk holds: one per
-/// type, because Asterisk loads each type in a pass of its own.
+/// generation id of their file, a hash of its content, so that reading them back tells which file
+/// Asterisk holds: one per type, because Asterisk loads each type in a pass of its own.
 pub const GENERATION_MARKER: &str = "synergy-generation";
 
 /// The extension of the marker's dialplan context.
