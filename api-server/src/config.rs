@@ -21,6 +21,9 @@ const APPLY_LOCK_WAIT_MS: u64 = 30_000;
 /// 60 s that Asterisk's command line waits for at most, and what lies around them.
 const APPLY_DEADLINE_MS: u64 = 150_000;
 
+/// Of how many proven revisions the bundle is kept unless told otherwise.
+const BUNDLES_KEPT: u32 = 200;
+
 /// Everything that the portal is told from outside. No `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct Config {
@@ -44,6 +47,8 @@ pub struct Config {
     pub apply_lock_wait: Duration,
     /// `APPLY_DEADLINE_MS`. Default 150 s.
     pub apply_deadline: Duration,
+    /// `BUNDLES_KEPT`: of how many proven revisions the bundle is kept. Default 200.
+    pub bundles_kept: u32,
 }
 
 impl Config {
@@ -72,6 +77,7 @@ impl Config {
             env.or("APPLY_LOCK_WAIT_MS", Milliseconds::of(APPLY_LOCK_WAIT_MS));
         let Milliseconds(apply_deadline) =
             env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
+        let Count(bundles_kept) = env.or("BUNDLES_KEPT", Count(BUNDLES_KEPT));
         let config = || {
             let TrustedNetwork = auth_mode?;
             Some(Self {
@@ -85,6 +91,7 @@ impl Config {
                 on_reload_failure,
                 apply_lock_wait,
                 apply_deadline,
+                bundles_kept,
             })
         };
         let config = config();
@@ -197,6 +204,20 @@ impl FromStr for Policy {
     }
 }
 
+/// One to a million.
+struct Count(u32);
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(count @ 1..=1_000_000) => Ok(Self(count)),
+            Ok(_) | Err(_) => Err("must be a number from 1 to 1000000"),
+        }
+    }
+}
+
 /// One millisecond to one hour.
 struct Milliseconds(Duration);
 
@@ -253,6 +274,7 @@ mod tests {
         assert_eq!(config.sip_realm.as_str(), "synergycall");
         assert_eq!(config.on_reload_failure, OnReloadFailure::RollBack);
         assert_eq!(config.apply_deadline, Duration::from_secs(150));
+        assert_eq!(config.bundles_kept, 200);
     }
 
     #[test]
@@ -265,6 +287,7 @@ mod tests {
             ("SIP_REALM", "A B"),
             ("ON_RELOAD_FAILURE", "perhaps"),
             ("APPLY_DEADLINE_MS", "0"),
+            ("BUNDLES_KEPT", "0"),
             ("TLS_KEY_FILE", ""),
         ];
         let message = read(&wrong).err().unwrap().to_string();

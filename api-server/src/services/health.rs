@@ -1,6 +1,6 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
-use super::Portal;
+use super::{Portal, restore};
 use crate::db::State;
 
 /// One thing that the portal needs.
@@ -37,7 +37,7 @@ pub struct Readiness {
     pub agent: Check,
     /// Asterisk, as the agent sees it.
     pub asterisk: Check,
-    /// What the agent wants an administrator to look at.
+    /// What an administrator should look at.
     pub warnings: Vec<String>,
 }
 
@@ -51,7 +51,8 @@ impl Readiness {
 /// Asks each of them, all at once.
 pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
-    match agent {
+    let restored = restored(portal, &database).await;
+    let mut readiness = match agent {
         Ok(status) => {
             let revision = status.active.map_or_else(
                 || "no revision proven yet".to_owned(),
@@ -73,7 +74,18 @@ pub async fn readiness(portal: &Portal) -> Readiness {
             asterisk: Check::bad("not known, because the agent does not say"),
             warnings: Vec::new(),
         },
+    };
+    readiness.warnings.extend(restored);
+    readiness
+}
+
+/// That an earlier bundle is in force, if it is.
+async fn restored(portal: &Portal, database: &Check) -> Vec<String> {
+    // What is known to be down is not waited for.
+    if !database.ok {
+        return Vec::new();
     }
+    restore::warnings(portal).await.unwrap_or_default()
 }
 
 async fn database(portal: &Portal) -> Check {
