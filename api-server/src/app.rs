@@ -99,6 +99,7 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,
             cert_warning: config.cert_warning,
+            bundles_kept: config.bundles_kept,
         },
         queue,
     };

@@ -7,8 +7,10 @@
 
 pub mod applies;
 pub mod apply_lock;
+mod changes;
 pub mod extensions;
 pub mod pbx;
+pub mod revisions;
 pub mod snapshot;
 pub mod users;
 

@@ -7,7 +7,10 @@ use uuid::{Builder, Uuid};
 
 pub mod admin;
 pub mod apply;
+pub mod change;
+pub mod diff;
 pub mod pbx;
+pub mod revision;
 pub mod snapshot;
 pub mod tenant;
 pub mod user;

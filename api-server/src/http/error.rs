@@ -41,7 +41,7 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) errors: Option<Vec<FieldError>>,
-    /// The attempt, with problems of `POST /apply`.
+    /// The attempt, with problems of `POST /apply` and of a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) apply: Option<Box<ApplyBody>>,
@@ -152,7 +152,9 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
-            | Error::ApplyNotFound,
+            | Error::ApplyNotFound
+            | Error::NothingToRestore
+            | Error::NeverProven { .. },
         )
         | ApiError::MalformedJson(_)
         | ApiError::NotAnObject
@@ -294,6 +296,22 @@ fn describe_service(error: &Error) -> Description {
             "Apply not found",
             "There is no apply with this id.",
         ),
+        Error::NothingToRestore => plain(
+            StatusCode::CONFLICT,
+            "nothing_to_restore",
+            "Nothing to restore",
+            "This apply has no bundle: it ended before there was one, or it is so old that its \
+             bundle is no longer kept. GET /revisions shows which revisions can be restored.",
+        ),
+        Error::NeverProven { outcome } => Description(
+            StatusCode::CONFLICT,
+            "revision_never_proven",
+            "Never proven",
+            format!(
+                "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
+                 brought back. GET /revisions shows which revisions can be restored."
+            ),
+        ),
         Error::ApplyOutcomeUnknown { attempt, reason } => Description(
             StatusCode::SERVICE_UNAVAILABLE,
             "apply_outcome_unknown",
@@ -361,6 +379,9 @@ mod tests {
         };
         assert_eq!(table(exhausted), (409, "extension_pool_exhausted"));
         assert_eq!(table(Error::ApplyNotFound), (404, "apply_not_found"));
+        assert_eq!(table(Error::NothingToRestore), (409, "nothing_to_restore"));
+        let never = Error::NeverProven { outcome: "busy" };
+        assert_eq!(table(never), (409, "revision_never_proven"));
     }
 
     #[test]

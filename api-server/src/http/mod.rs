@@ -2,6 +2,7 @@
 //! answer; bodies (`…Body`) live here and nowhere else.
 
 mod applies;
+mod changes;
 mod envelope;
 mod error;
 mod extract;
@@ -9,6 +10,9 @@ mod fields;
 mod health;
 mod openapi;
 mod outcome;
+mod preview;
+mod restore;
+mod revisions;
 mod users;
 
 use std::sync::Arc;
@@ -34,11 +38,15 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(users::get, users::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
+        .routes(routes!(preview::show))
+        .routes(routes!(revisions::list))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .layer(middleware::from_fn(envelope::deadline));
     // An apply has deadlines of its own, and goes on when its client does not.
-    let slow = OpenApiRouter::new().routes(routes!(applies::run));
+    let slow = OpenApiRouter::new()
+        .routes(routes!(applies::run))
+        .routes(routes!(restore::run));
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)
         .merge(slow)

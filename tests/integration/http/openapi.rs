@@ -15,10 +15,13 @@ use super::problems::assert_problem;
 const PROMISED: &[(&str, &[&str])] = &[
     ("/applies", &["GET"]),
     ("/applies/{id}", &["GET"]),
+    ("/applies/{id}/restore", &["POST"]),
     ("/apply", &["POST"]),
+    ("/apply/preview", &["GET"]),
     ("/health/live", &["GET"]),
     ("/health/ready", &["GET"]),
     ("/openapi.json", &["GET"]),
+    ("/revisions", &["GET"]),
     ("/users", &["GET", "POST"]),
     ("/users/{id}", &["DELETE", "GET"]),
 ];
