@@ -21,6 +21,9 @@ const APPLY_LOCK_WAIT_MS: u64 = 30_000;
 /// 60 s that Asterisk's command line waits for at most, and what lies around them.
 const APPLY_DEADLINE_MS: u64 = 150_000;
 
+/// How often the agent is asked how it is unless told otherwise, in milliseconds.
+const MONITOR_PERIOD_MS: u64 = 30_000;
+
 /// Everything that the portal is told from outside. No `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct Config {
@@ -44,6 +47,8 @@ pub struct Config {
     pub apply_lock_wait: Duration,
     /// `APPLY_DEADLINE_MS`. Default 150 s.
     pub apply_deadline: Duration,
+    /// `MONITOR_PERIOD_MS`. Default 30 s.
+    pub monitor_period: Duration,
 }
 
 impl Config {
@@ -72,6 +77,8 @@ impl Config {
             env.or("APPLY_LOCK_WAIT_MS", Milliseconds::of(APPLY_LOCK_WAIT_MS));
         let Milliseconds(apply_deadline) =
             env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
+        let Milliseconds(monitor_period) =
+            env.or("MONITOR_PERIOD_MS", Milliseconds::of(MONITOR_PERIOD_MS));
         let config = || {
             let TrustedNetwork = auth_mode?;
             Some(Self {
@@ -85,6 +92,7 @@ impl Config {
                 on_reload_failure,
                 apply_lock_wait,
                 apply_deadline,
+                monitor_period,
             })
         };
         let config = config();

@@ -7,8 +7,10 @@ use uuid::{Builder, Uuid};
 
 pub mod admin;
 pub mod apply;
+pub mod event;
 pub mod pbx;
 pub mod snapshot;
+pub mod status;
 pub mod tenant;
 pub mod user;
 

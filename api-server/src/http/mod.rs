@@ -4,12 +4,17 @@
 mod applies;
 mod envelope;
 mod error;
+mod events;
 mod extract;
 mod fields;
+mod follow;
 mod health;
 mod openapi;
 mod outcome;
+mod prefer;
+mod status;
 mod users;
+mod verify;
 
 use std::sync::Arc;
 
@@ -34,11 +39,16 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(users::get, users::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
+        .routes(routes!(follow::events))
+        .routes(routes!(status::show))
+        .routes(routes!(events::list))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .layer(middleware::from_fn(envelope::deadline));
     // An apply has deadlines of its own, and goes on when its client does not.
-    let slow = OpenApiRouter::new().routes(routes!(applies::run));
+    let slow = OpenApiRouter::new()
+        .routes(routes!(applies::run))
+        .routes(routes!(verify::run));
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)
         .merge(slow)

@@ -1,7 +1,7 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
 use super::Portal;
-use crate::db::State;
+use crate::db::{DbError, State};
 
 /// One thing that the portal needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,7 @@ async fn database(portal: &Portal) -> Check {
     }
     match portal.database.acquire().await {
         Ok(_) => Check::good("answers, schema up to date"),
+        Err(DbError::Busy) => Check::good("answers, but every connection is in use"),
         Err(_) => Check::bad(match portal.database.state() {
             State::Down(reason) => reason,
             State::Ready => "cannot be reached",

@@ -15,7 +15,11 @@ use super::problems::assert_problem;
 const PROMISED: &[(&str, &[&str])] = &[
     ("/applies", &["GET"]),
     ("/applies/{id}", &["GET"]),
+    ("/applies/{id}/events", &["GET"]),
     ("/apply", &["POST"]),
+    ("/apply/status", &["GET"]),
+    ("/apply/verify", &["POST"]),
+    ("/events", &["GET"]),
     ("/health/live", &["GET"]),
     ("/health/ready", &["GET"]),
     ("/openapi.json", &["GET"]),

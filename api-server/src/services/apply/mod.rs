@@ -1,15 +1,16 @@
 //! Bringing what the database says into force. [`run`] reads as the whole story.
 
+mod background;
 mod queue;
 mod send;
 mod stored;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Bundle, Digest, Revision};
 
 use self::send::Sent;
+use super::live::State;
 use super::{Error, Portal, reconcile};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
@@ -20,6 +21,7 @@ use crate::domain::{Actor, uuid_v7};
 use crate::render;
 use crate::vault::{Place, Vault};
 
+pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue};
 
 /// Most findings that a failure quotes.
@@ -34,12 +36,49 @@ const FINDINGS_MAX: usize = 20;
 /// error means that nothing was sent.
 pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
     let mut attempt = new_attempt(portal, actor, wish);
+    run_attempt(portal, actor, wish, &mut attempt).await?;
+    Ok(attempt)
+}
+
+/// Tells whoever follows how it stands and how it ended.
+async fn run_attempt(
+    portal: &Portal,
+    actor: &Actor,
+    wish: &Wish,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
+    let live = portal.live.begin(attempt.id);
+    let result = run_in_turn(portal, actor, wish, attempt).await;
+    if attempt.outcome.has_ended() {
+        portal.counters.count_ended(attempt.outcome);
+        live.end(attempt);
+    } else {
+        drop(live);
+    }
+    if result.is_err() {
+        portal.signals.settle();
+    }
+    portal.signals.look();
+    result
+}
+
+async fn run_in_turn(
+    portal: &Portal,
+    actor: &Actor,
+    wish: &Wish,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
+    tell(portal, attempt, State::Waiting);
     let Some(turn) = portal.queue.wait(portal).await? else {
         return end_busy(portal, attempt).await;
     };
-    let result = run_alone(portal, actor, wish, &mut attempt).await;
+    let result = run_alone(portal, actor, wish, attempt).await;
     turn.end().await;
-    result.map(|()| attempt)
+    result
+}
+
+fn tell(portal: &Portal, attempt: &Attempt, state: State) {
+    portal.live.tell(attempt.id, state, portal.clock.now());
 }
 
 /// The part that holds the PBX's lock.
@@ -49,6 +88,7 @@ async fn run_alone(
     wish: &Wish,
     attempt: &mut Attempt,
 ) -> Result<(), Error> {
+    tell(portal, attempt, State::Rendering);
     reconcile::settle(portal).await?;
     let snapshot = match db::snapshot::read(&portal.database, attempt.pbx_id, &portal.vault).await {
         Ok(snapshot) => snapshot,
@@ -66,7 +106,15 @@ async fn run_alone(
             return end_unsent(portal, attempt, AttemptOutcome::RenderFailed, failure).await;
         }
     };
-    let revision = open(portal, attempt, &prepared).await?;
+    let Some(revision) = open(portal, attempt, &prepared).await? else {
+        attempt.fail(
+            AttemptOutcome::NeverStarted,
+            reconcile::abandoned(),
+            portal.clock.now(),
+        );
+        return Ok(());
+    };
+    tell(portal, attempt, State::Sending);
     let order = Order {
         id: attempt.id,
         revision,
@@ -158,18 +206,33 @@ fn checked(snapshot: &Snapshot) -> Result<Bundle, Failure> {
     Ok(bundle)
 }
 
-/// Commits the attempt as `started`, with its bundle and the next revision.
+/// Commits the attempt as `started`, with its bundle and the next revision; `None` when it stood in
+/// line for so long without a sign of life that it was ended there.
 async fn open(
     portal: &Portal,
     attempt: &mut Attempt,
     prepared: &Prepared,
-) -> Result<Revision, Error> {
-    let mut connection = portal.database.acquire().await?;
+) -> Result<Option<Revision>, Error> {
+    let mut transaction = portal.database.begin().await?;
+    if !leaves_the_line(&mut transaction, attempt).await? {
+        return Ok(None);
+    }
     let (digest, encrypted) = (prepared.digest, &prepared.encrypted);
-    let revision = db::applies::open(&mut connection, attempt, digest, encrypted).await?;
+    let revision = db::applies::open(&mut transaction, attempt, digest, encrypted).await?;
+    db::commit(transaction).await?;
+    attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);
     attempt.digest = Some(digest);
-    Ok(revision)
+    Ok(Some(revision))
+}
+
+/// Whether an attempt may become a row of `apply`: one that stood in line must still be there.
+async fn leaves_the_line(
+    connection: &mut sqlx::PgConnection,
+    attempt: &Attempt,
+) -> Result<bool, DbError> {
+    Ok(attempt.outcome != AttemptOutcome::Queued
+        || db::queued::take(connection, attempt.id).await?)
 }
 
 /// Writes what became of it.
@@ -231,13 +294,18 @@ async fn end_unsent(
     outcome: AttemptOutcome,
     failure: Failure,
 ) -> Result<(), Error> {
+    let mut transaction = portal.database.begin().await?;
+    let there = leaves_the_line(&mut transaction, attempt).await?;
     attempt.fail(outcome, failure, portal.clock.now());
     report(attempt);
-    let mut connection = portal.database.acquire().await?;
-    Ok(db::applies::insert_ended(&mut connection, attempt).await?)
+    if there {
+        db::applies::insert_ended(&mut transaction, attempt).await?;
+        db::commit(transaction).await?;
+    }
+    Ok(())
 }
 
-async fn end_busy(portal: &Portal, mut attempt: Attempt) -> Result<Attempt, Error> {
+async fn end_busy(portal: &Portal, attempt: &mut Attempt) -> Result<(), Error> {
     let mut connection = portal.database.acquire().await?;
     let running = db::applies::unsettled(&mut connection, attempt.pbx_id).await?;
     drop(connection);
@@ -251,8 +319,7 @@ async fn end_busy(portal: &Portal, mut attempt: Attempt) -> Result<Attempt, Erro
         },
     );
     let failure = Failure::new("apply_busy", message);
-    end_unsent(portal, &mut attempt, AttemptOutcome::Busy, failure).await?;
-    Ok(attempt)
+    end_unsent(portal, attempt, AttemptOutcome::Busy, failure).await
 }
 
 /// One line in the log for each ended attempt.
@@ -264,23 +331,4 @@ fn report(attempt: &Attempt) {
         Some(failure) => tracing::warn!(%apply, revision, outcome, reason = failure.message,
             "apply ended"),
     }
-}
-
-/// Starts an apply that nothing but its own end ends, and waits for it.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_to_the_end(
-    portal: Arc<Portal>,
-    actor: Actor,
-    wish: Wish,
-) -> Result<Attempt, Error> {
-    let running = portal.queue.running();
-    let span = tracing::Span::current();
-    let task = async move {
-        let result = run(&portal, &actor, &wish).await;
-        drop(running);
-        result
-    };
-    tokio::spawn(tracing::Instrument::instrument(task, span)).await?
 }
