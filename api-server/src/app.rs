@@ -111,7 +111,7 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,
             monitor_period: config.monitor_period,
-            tls: config.tls.clone(),
+            cert_warning: config.cert_warning,
         },
         queue,
         live: Live::default(),

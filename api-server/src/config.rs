@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use shared::config::{ConfigErrors, Env};
 use shared::record::OnReloadFailure;
+use shared::tls::validity::WARNING_DAYS;
 use shared::tls::{Identity, TlsFiles};
 use sqlx::postgres::PgConnectOptions;
 
@@ -49,6 +50,9 @@ pub struct Config {
     pub apply_deadline: Duration,
     /// `MONITOR_PERIOD_MS`. Default 30 s.
     pub monitor_period: Duration,
+    /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list of the link
+    /// to warn, 1 to 3650. Default 30.
+    pub cert_warning: time::Duration,
 }
 
 impl Config {
@@ -79,6 +83,7 @@ impl Config {
             env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
         let Milliseconds(monitor_period) =
             env.or("MONITOR_PERIOD_MS", Milliseconds::of(MONITOR_PERIOD_MS));
+        let Days(cert_warning) = env.or("CERT_WARNING_DAYS", Days::of(WARNING_DAYS));
         let config = || {
             let TrustedNetwork = auth_mode?;
             Some(Self {
@@ -93,6 +98,7 @@ impl Config {
                 apply_lock_wait,
                 apply_deadline,
                 monitor_period,
+                cert_warning,
             })
         };
         let config = config();
@@ -225,6 +231,26 @@ impl FromStr for Milliseconds {
     }
 }
 
+/// One day to ten years.
+struct Days(time::Duration);
+
+impl Days {
+    fn of(days: u16) -> Self {
+        Self(time::Duration::days(days.into()))
+    }
+}
+
+impl FromStr for Days {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(days @ 1..=3650) => Ok(Self::of(days)),
+            Ok(_) | Err(_) => Err("must be 1 to 3650 days"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +299,7 @@ mod tests {
             ("SIP_REALM", "A B"),
             ("ON_RELOAD_FAILURE", "perhaps"),
             ("APPLY_DEADLINE_MS", "0"),
+            ("CERT_WARNING_DAYS", "0"),
             ("TLS_KEY_FILE", ""),
         ];
         let message = read(&wrong).err().unwrap().to_string();

@@ -313,6 +313,7 @@ impl Request {
 }
 
 /// What came back.
+#[derive(Clone)]
 pub struct Reply {
     /// The status code.
     pub status: u16,

@@ -1,42 +1,31 @@
 //! The client of a PBX's agent: gRPC over mutual TLS on a connector of our own, because tonic's own
 //! TLS reads no CRL and pins no identity.
 //!
-//! The channel is cached and reconnects by itself; each new connection reads the TLS files again,
-//! so that a renewed certificate needs no restart.
+//! The channel is cached and reconnects by itself; `connection` renews it when a certificate of
+//! either end changes or ends, so that none of that needs a restart.
 
+mod connection;
 mod fault;
 mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use shared::bundle::{ApplyId, Bundle, CHUNK_BYTES_MAX, Digest, Revision, Slot};
 use shared::record::{ApplyRecord, OnReloadFailure, Step};
-use shared::status::{AgentStatus, CheckReport, RegisteredPhone, VerifyReport};
-use shared::tls::{AGENT_DNS_NAME, Identity, TlsFiles};
+use shared::status::{AgentStatus, CertificateStatus, CheckReport, RegisteredPhone, VerifyReport};
+use shared::telemetry::TRACEPARENT;
+use shared::tls::validity::End;
+use shared::tls::{Identity, TlsFiles};
 use shared::wire::{self, pb};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
+use time::OffsetDateTime;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::domain::RequestId;
-use pb::agent_client::AgentClient;
 
 pub use fault::{AgentError, LinkFault};
-use watched::{LastRefusal, Watched};
 
-/// How long TCP and TLS may take to connect, in seconds.
-const CONNECT_SECONDS: u64 = 5;
-
-/// How often an idle connection is probed, in seconds.
-const KEEPALIVE_SECONDS: u64 = 20;
-
-/// How long the answer to a probe may take, in seconds.
-const KEEPALIVE_ANSWER_SECONDS: u64 = 10;
+use connection::Connection;
 
 /// How long status and record questions may take, in seconds.
 const QUESTION_SECONDS: u64 = 5;
@@ -65,40 +54,34 @@ pub struct Order {
 /// The agent of one PBX. Clones share the connection.
 #[derive(Clone)]
 pub struct Agent {
-    client: AgentClient<Channel>,
-    refusal: LastRefusal,
+    connection: Arc<Connection>,
 }
 
 impl Agent {
     /// A client that connects when it is needed.
     pub fn new(address: String, identity: Identity, tls: TlsFiles) -> Self {
-        let refusal = LastRefusal::default();
-        let target = Arc::new(Target {
-            address,
-            identity,
-            tls,
-            refusal: refusal.clone(),
-        });
-        let connector = tower::service_fn(move |_: Uri| {
-            let target = Arc::clone(&target);
-            async move { target.connect().await.map(TokioIo::new) }
-        });
-        // The scheme is http because the connector, not tonic, speaks TLS.
-        let channel = Endpoint::from_static("http://agent.pbx.internal")
-            .connect_timeout(Duration::from_secs(CONNECT_SECONDS))
-            .http2_keep_alive_interval(Duration::from_secs(KEEPALIVE_SECONDS))
-            .keep_alive_timeout(Duration::from_secs(KEEPALIVE_ANSWER_SECONDS))
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector);
         Self {
-            client: AgentClient::new(channel).max_decoding_message_size(RECORD_BYTES_MAX),
-            refusal,
+            connection: Arc::new(Connection::new(address, identity, tls)),
         }
+    }
+
+    /// When the certificates of the portal's end of the link end, and what an administrator should
+    /// know of them; `early` is how long before their end to warn. Reads a few small files.
+    pub fn certificates(
+        &self,
+        now: OffsetDateTime,
+        early: time::Duration,
+    ) -> (Vec<CertificateStatus>, Vec<String>) {
+        let material = self.connection.material();
+        let files = material.files();
+        let mut warnings = files.warnings(End::Portal, now, early);
+        warnings.extend(material.fault());
+        (files.ends(End::Portal).0, warnings)
     }
 
     /// How the agent and Asterisk are.
     pub async fn status(&self) -> Result<AgentStatus, AgentError> {
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let limit = Duration::from_secs(QUESTION_SECONDS);
         let status = self
             .in_time(limit, client.get_status(pb::GetStatusRequest {}))
@@ -114,7 +97,7 @@ impl Agent {
         request_id: &RequestId,
     ) -> Result<(), AgentError> {
         let limit = Duration::from_secs(STAGE_SECONDS);
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let parts = tokio_stream::iter(upload(order, bundle));
         let request = traced(tonic::Request::new(parts), request_id);
         self.in_time(limit, client.stage(request)).await.map(drop)
@@ -129,7 +112,7 @@ impl Agent {
         request_id: &RequestId,
     ) -> Result<CheckReport, AgentError> {
         let limit = Duration::from_secs(STAGE_SECONDS);
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let parts = tokio_stream::iter(upload(order, bundle));
         let request = traced(tonic::Request::new(parts), request_id);
         let report = self.in_time(limit, client.check(request)).await?;
@@ -145,7 +128,7 @@ impl Agent {
         limit: Duration,
         request_id: &RequestId,
     ) -> Result<VerifyReport, AgentError> {
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let request = traced(tonic::Request::new(pb::VerifyRequest {}), request_id);
         let report = self.in_time(limit, client.verify(request)).await?;
         VerifyReport::try_from(report).map_err(AgentError::Malformed)
@@ -153,7 +136,7 @@ impl Agent {
 
     /// The phones that are registered at `aors`; at any AOR when there are none.
     pub async fn registered(&self, aors: Vec<String>) -> Result<Vec<RegisteredPhone>, AgentError> {
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let limit = Duration::from_secs(QUESTION_SECONDS);
         let message = pb::ListContactsRequest { aors };
         let answer = self.in_time(limit, client.list_contacts(message)).await?;
@@ -175,7 +158,7 @@ impl Agent {
             apply_id: id.to_string(),
             known_steps: known,
         };
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let limit = Duration::from_secs(QUESTION_SECONDS);
         let steps = self.in_time(limit, client.follow_apply(message)).await?;
         Ok(steps.map(|progress| {
@@ -205,7 +188,7 @@ impl Agent {
             digest: order.digest.0.to_vec(),
             on_reload_failure: pb::OnReloadFailure::from(order.on_reload_failure).into(),
         };
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let request = traced(tonic::Request::new(message), request_id);
         let record = self.in_time(limit, client.apply(request)).await?;
         to_record(record, order.id)
@@ -216,7 +199,7 @@ impl Agent {
         let message = pb::GetApplyRequest {
             apply_id: id.to_string(),
         };
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let limit = Duration::from_secs(QUESTION_SECONDS);
         match self.in_time(limit, client.get_apply(message)).await {
             Ok(record) => to_record(record, id).map(Some),
@@ -239,10 +222,15 @@ impl Agent {
 
     /// Says why a connection was lost, where the stream knows better than the call.
     fn explain(&self, error: AgentError) -> AgentError {
-        match (error, self.refusal.get()) {
+        let error = match (error, self.connection.refusal().get()) {
             (AgentError::Link(LinkFault::Unreachable(_)), Some(fault)) => AgentError::Link(fault),
             (error, _) => error,
+        };
+        if let AgentError::Link(LinkFault::OurCertificateRefused(_)) = &error {
+            // It ends this connection; the next one may be made with a renewed certificate.
+            self.connection.renew();
         }
+        error
     }
 }
 
@@ -288,41 +276,15 @@ fn chunks(slot: Slot, bytes: Vec<u8>) -> impl Iterator<Item = pb::stage_request:
     })
 }
 
-/// Carries the request id, so that the agent's log can be matched with the portal's.
+/// Carries the request id and the trace, so that the agent's log can be matched with the portal's.
 fn traced<T>(mut request: tonic::Request<T>, id: &RequestId) -> tonic::Request<T> {
     if let Ok(value) = id.as_str().parse() {
         request.metadata_mut().insert("x-request-id", value);
     }
-    request
-}
-
-/// Where an agent is and who it must be.
-struct Target {
-    address: String,
-    identity: Identity,
-    tls: TlsFiles,
-    refusal: LastRefusal,
-}
-
-impl Target {
-    async fn connect(&self) -> Result<Watched<TlsStream<TcpStream>>, ConnectError> {
-        self.refusal.forget();
-        let config = self.tls.client_config(&self.identity)?;
-        let stream = TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(AGENT_DNS_NAME).map_err(std::io::Error::other)?;
-        let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, stream).await?;
-        Ok(Watched::new(stream, self.refusal.clone()))
+    if let Some(Ok(value)) = id.trace().map(|trace| trace.header().parse()) {
+        request.metadata_mut().insert(TRACEPARENT, value);
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("TLS files")]
-    Files(#[from] shared::tls::TlsError),
-    #[error("connection")]
-    Io(#[from] std::io::Error),
+    request
 }
 
 #[cfg(test)]

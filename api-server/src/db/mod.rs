@@ -319,18 +319,23 @@ impl Database {
             self.ready().await;
             acquire.await
         });
-        let error = match acquired.await {
-            Ok(Ok(acquired)) => return Ok(acquired),
-            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) if self.is_exhausted() => {
+        match acquired.await {
+            Ok(Ok(acquired)) => Ok(acquired),
+            // Much to do, or a server that hangs: the keeper finds out which.
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
                 self.schema.suspected.notify_one();
-                return Err(DbError::Busy);
+                Err(if self.is_exhausted() {
+                    DbError::Busy
+                } else {
+                    DbError::Unavailable(None)
+                })
             }
-            Ok(Err(error)) => DbError::from(error),
-            Err(_) => DbError::Unavailable(None),
-        };
-        // The keeper finds out what is wrong, and says ready again at once if nothing is.
-        self.schema.down("cannot be reached");
-        Err(error)
+            Ok(Err(error)) => {
+                // The keeper says ready again at once if nothing is wrong.
+                self.schema.down("cannot be reached");
+                Err(error.into())
+            }
+        }
     }
 
     /// Whether requests hold every connection: then another one had to wait because of them.

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use shared::bundle::ApplyId;
 use shared::record::OnReloadFailure;
-use shared::tls::TlsFiles;
 
 use crate::agent::{Agent, AgentError, LinkFault};
 use crate::clock::Clock;
@@ -68,8 +67,8 @@ pub struct Settings {
     pub apply_deadline: Duration,
     /// How often the agent is asked how it is.
     pub monitor_period: Duration,
-    /// The portal's end of the link.
-    pub tls: TlsFiles,
+    /// How long before the end of a certificate of the link to warn.
+    pub cert_warning: time::Duration,
 }
 
 /// Why a service could not do what was asked. Free of transport: `http::error` maps each to its

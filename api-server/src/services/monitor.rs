@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use shared::status::AgentStatus;
-use shared::tls::validity::{End, WARNING_DAYS};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -130,14 +129,11 @@ async fn record(
     Ok(())
 }
 
-/// Warns of the portal's own certificates in good time.
+/// Warns of the portal's own certificates in good time. What cannot be read or used is told by
+/// readiness.
 async fn certificates(portal: &Portal) -> Result<(), DbError> {
-    let now = portal.clock.now();
-    let early = time::Duration::days(WARNING_DAYS.into());
-    let (ends, faults) = portal.settings.tls.ends(End::Portal);
-    for fault in faults {
-        tracing::warn!(fault, "a file of the link cannot be read");
-    }
+    let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
+    let (ends, _) = portal.agent.certificates(now, early);
     for status in ends {
         if let Some(warning) = status.warning(now, early) {
             tracing::warn!(warning, "a certificate of the link ends");

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use shared::bundle::{Bundle, Revision, Slot};
 use shared::status::{AgentStatus, FileStatus};
-use shared::tls::validity::{End, WARNING_DAYS};
-use time::Duration;
 
 use super::counters::FOLLOWERS;
 use super::{Error, Portal};
@@ -144,7 +142,7 @@ fn generations(bundle: &Bundle) -> Result<BTreeMap<Slot, String>, String> {
         let lines = findings.iter().take(FINDINGS_MAX).map(ToString::to_string);
         lines.collect::<Vec<_>>().join("; ")
     })?;
-    let of = |slot| (slot, model.generation.clone());
+    let of = |slot| (slot, model.generation(slot).to_owned());
     Ok(Slot::ALL.into_iter().map(of).collect())
 }
 
@@ -251,8 +249,9 @@ fn view(status: AgentStatus) -> AgentView {
 }
 
 fn certificates(portal: &Portal, agent: Option<&AgentStatus>) -> Vec<LinkCertificate> {
-    // What cannot be read is among the warnings of the link itself.
-    let (own, _) = portal.settings.tls.ends(End::Portal);
+    // What cannot be read or used is told by readiness.
+    let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
+    let (own, _) = portal.agent.certificates(now, early);
     let of_agent = agent.map(|agent| agent.certificates.clone());
     let certificate = |of_portal| move |status| LinkCertificate { of_portal, status };
     own.into_iter()
@@ -303,7 +302,7 @@ fn judged(portal: &Portal, mut state: PbxState) -> PbxState {
     {
         reasons.push(reason);
     }
-    let early = Duration::days(WARNING_DAYS.into());
+    let early = portal.settings.cert_warning;
     for certificate in &state.certificates {
         let status = &certificate.status;
         let end = if certificate.of_portal {

@@ -8,6 +8,8 @@ mod stored;
 use std::fmt::Write as _;
 
 use shared::bundle::{ApplyId, Bundle, Digest, Revision};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use self::send::Sent;
 use super::live::State;
@@ -72,7 +74,10 @@ async fn run_in_turn(
     let Some(turn) = portal.queue.wait(portal).await? else {
         return end_busy(portal, attempt).await;
     };
-    let result = run_alone(portal, actor, wish, attempt).await;
+    let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
+    let result = run_alone(portal, actor, wish, attempt)
+        .instrument(span)
+        .await;
     turn.end().await;
     result
 }
@@ -222,6 +227,7 @@ async fn open(
     db::commit(transaction).await?;
     attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);
+    tracing::Span::current().record("revision", revision.0);
     attempt.digest = Some(digest);
     Ok(Some(revision))
 }
