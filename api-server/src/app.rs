@@ -112,6 +112,7 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
             apply_deadline: config.apply_deadline,
             monitor_period: config.monitor_period,
             cert_warning: config.cert_warning,
+            bundles_kept: config.bundles_kept,
         },
         queue,
         live: Live::default(),

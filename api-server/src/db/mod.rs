@@ -7,10 +7,12 @@
 
 pub mod applies;
 pub mod apply_lock;
+mod changes;
 pub mod events;
 pub mod extensions;
 pub mod pbx;
 pub mod queued;
+pub mod revisions;
 pub mod snapshot;
 pub mod status;
 pub mod users;

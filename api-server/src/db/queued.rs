@@ -149,6 +149,10 @@ impl TryFrom<QueuedRow> for Attempt {
             record: None,
             user_count: 0,
             users: Vec::new(),
+            changes: None,
+            restored_from: None,
+            notes: Vec::new(),
+            bundle_kept: false,
         })
     }
 }

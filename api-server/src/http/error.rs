@@ -45,7 +45,7 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) errors: Option<Vec<FieldError>>,
-    /// The attempt, with problems of `POST /apply`.
+    /// The attempt, with problems of `POST /apply` and of a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) apply: Option<Box<ApplyBody>>,
@@ -165,7 +165,9 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
-            | Error::ApplyNotFound,
+            | Error::ApplyNotFound
+            | Error::NothingToRestore
+            | Error::NeverProven { .. },
         )
         | ApiError::MalformedJson(_)
         | ApiError::NotAnObject
@@ -354,6 +356,22 @@ fn describe_service(error: &Error) -> Description {
             "Apply not found",
             "There is no apply with this id.",
         ),
+        Error::NothingToRestore => plain(
+            StatusCode::CONFLICT,
+            "nothing_to_restore",
+            "Nothing to restore",
+            "This apply has no bundle: it ended before there was one, or it is so old that its \
+             bundle is no longer kept. GET /revisions shows which revisions can be restored.",
+        ),
+        Error::NeverProven { outcome } => Description(
+            StatusCode::CONFLICT,
+            "revision_never_proven",
+            "Never proven",
+            format!(
+                "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
+                 brought back. GET /revisions shows which revisions can be restored."
+            ),
+        ),
         Error::ApplyOutcomeUnknown { attempt, reason } => Description(
             StatusCode::SERVICE_UNAVAILABLE,
             "apply_outcome_unknown",
@@ -426,6 +444,9 @@ mod tests {
         assert_eq!(table(Error::NothingApplied), (409, "nothing_applied"));
         let silent = Error::AgentUnreachable(crate::agent::LinkFault::Silent);
         assert_eq!(table(silent), (503, "agent_unreachable"));
+        assert_eq!(table(Error::NothingToRestore), (409, "nothing_to_restore"));
+        let never = Error::NeverProven { outcome: "busy" };
+        assert_eq!(table(never), (409, "revision_never_proven"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! answer; bodies (`…Body`) live here and nowhere else.
 
 mod applies;
+mod changes;
 mod envelope;
 mod error;
 mod events;
@@ -12,6 +13,9 @@ mod health;
 mod openapi;
 mod outcome;
 mod prefer;
+mod preview;
+mod restore;
+mod revisions;
 mod status;
 mod users;
 mod verify;
@@ -42,12 +46,15 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(follow::events))
         .routes(routes!(status::show))
         .routes(routes!(events::list))
+        .routes(routes!(preview::show))
+        .routes(routes!(revisions::list))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .layer(middleware::from_fn(envelope::deadline));
     // An apply has deadlines of its own, and goes on when its client does not.
     let slow = OpenApiRouter::new()
         .routes(routes!(applies::run))
+        .routes(routes!(restore::run))
         .routes(routes!(verify::run));
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)

@@ -63,6 +63,11 @@ const DATABASE: (&str, &str) = (
 );
 const TOO_LARGE: (&str, &str) = ("413", "`body_too_large`: over 64 KiB");
 const MEDIA_TYPE: (&str, &str) = ("415", "`unsupported_media_type`: not JSON");
+const AGENT: (&str, &str) = (
+    "503",
+    "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, \
+     `database_unavailable`, `overloaded` with `Retry-After`",
+);
 const BODY: (&str, &str) = (
     "400",
     "`validation_failed` with every invalid field, `malformed_json`, `not_an_object`, \
@@ -97,6 +102,16 @@ impl IntoResponses for IdProblems {
     }
 }
 
+/// Likewise, with headers that are read.
+pub(super) struct HeaderProblems;
+
+impl IntoResponses for HeaderProblems {
+    fn responses() -> Responses {
+        let header = ("400", "`invalid_header`");
+        problems(&[header, TIMEOUT, INTERNAL, DATABASE])
+    }
+}
+
 /// Likewise, with a body.
 pub(super) struct BodyProblems;
 
@@ -112,11 +127,20 @@ pub(super) struct ApplyProblems;
 impl IntoResponses for ApplyProblems {
     fn responses() -> Responses {
         let internal = ("500", "`internal_error`, `render_failed`");
-        let unavailable = (
-            "503",
-            "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, \
-             `database_unavailable`, `overloaded` with `Retry-After`",
+        problems(&[BODY, TIMEOUT, TOO_LARGE, MEDIA_TYPE, internal, AGENT])
+    }
+}
+
+/// What a restore may end as, likewise.
+pub(super) struct RestoreProblems;
+
+impl IntoResponses for RestoreProblems {
+    fn responses() -> Responses {
+        let body = (
+            "400",
+            "`malformed_id`, `validation_failed` with every invalid field, `malformed_json`, \
+             `not_an_object`, `body_incomplete`, `invalid_header`",
         );
-        problems(&[BODY, TIMEOUT, TOO_LARGE, MEDIA_TYPE, internal, unavailable])
+        problems(&[body, TIMEOUT, TOO_LARGE, MEDIA_TYPE, INTERNAL, AGENT])
     }
 }

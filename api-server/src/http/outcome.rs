@@ -25,6 +25,19 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             "Nothing was sent; the PBX runs what it ran before. Correct or delete the user that \
              is named, and apply again.",
         ),
+        AttemptOutcome::PreviewOutdated => (
+            StatusCode::PRECONDITION_FAILED,
+            "preview_outdated",
+            "Not what the preview showed",
+            "Nothing was sent; the PBX runs what it ran before. See GET /apply/preview again.",
+        ),
+        AttemptOutcome::RestoreFailed => (
+            StatusCode::CONFLICT,
+            "restore_failed",
+            "Stored bundle cannot be used",
+            "Nothing was sent; the PBX runs what it ran before. Restore another revision, or apply \
+             what the database says.",
+        ),
         AttemptOutcome::AgentUnreachable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "agent_unreachable",

@@ -1,6 +1,6 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
-use super::Portal;
+use super::{Portal, restore};
 use crate::db::{DbError, State};
 
 /// One thing that the portal needs.
@@ -51,9 +51,10 @@ impl Readiness {
 /// Asks each of them, all at once.
 pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
+    let restored = restored(portal, &database).await;
     let early = portal.settings.cert_warning;
     let (_, mut warnings) = portal.agent.certificates(portal.clock.now(), early);
-    match agent {
+    let mut readiness = match agent {
         Ok(status) => {
             warnings.extend(status.warnings);
             let revision = status.active.map_or_else(
@@ -76,7 +77,18 @@ pub async fn readiness(portal: &Portal) -> Readiness {
             asterisk: Check::bad("not known, because the agent does not say"),
             warnings,
         },
+    };
+    readiness.warnings.extend(restored);
+    readiness
+}
+
+/// That an earlier bundle is in force, if it is.
+async fn restored(portal: &Portal, database: &Check) -> Vec<String> {
+    // What is known to be down is not waited for.
+    if !database.ok {
+        return Vec::new();
     }
+    restore::warnings(portal).await.unwrap_or_default()
 }
 
 async fn database(portal: &Portal) -> Check {

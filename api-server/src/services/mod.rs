@@ -2,13 +2,17 @@
 
 pub mod applies;
 pub mod apply;
+mod compare;
 pub mod counters;
 pub mod events;
 pub mod follow;
 pub mod health;
 pub mod live;
 pub mod monitor;
+pub mod preview;
 pub mod reconcile;
+pub mod restore;
+pub mod revisions;
 pub mod status;
 pub mod users;
 pub mod verify;
@@ -69,6 +73,8 @@ pub struct Settings {
     pub monitor_period: Duration,
     /// How long before the end of a certificate of the link to warn.
     pub cert_warning: time::Duration,
+    /// How many bundles of proven revisions are kept, at least 1.
+    pub bundles_kept: u32,
 }
 
 /// Why a service could not do what was asked. Free of transport: `http::error` maps each to its
@@ -119,6 +125,15 @@ pub enum Error {
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,
+    /// The attempt never had a bundle, or it is no longer kept.
+    #[error("the apply has no bundle")]
+    NothingToRestore,
+    /// The attempt's bundle was never proven to be in force.
+    #[error("the revision was never proven")]
+    NeverProven {
+        /// How the attempt ended.
+        outcome: &'static str,
+    },
     /// The agent has the order, but its answer was lost; the reconciler will close the row.
     #[error("the outcome of the apply is not known: {reason}")]
     ApplyOutcomeUnknown {

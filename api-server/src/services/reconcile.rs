@@ -8,7 +8,7 @@ use shared::bundle::ApplyId;
 use tokio::time::Instant;
 
 use super::counters::RECONCILED;
-use super::{Error, Portal};
+use super::{Error, Portal, revisions};
 use crate::causes::causes;
 use crate::db::{self, DbError, State};
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure};
@@ -189,5 +189,7 @@ pub(super) async fn write(portal: &Portal, attempt: &Attempt) -> Result<(), DbEr
     if !db::applies::close(&mut connection, attempt).await? {
         tracing::warn!(apply = %attempt.id, "the row of this apply was closed by another portal");
     }
+    drop(connection);
+    revisions::prune(portal).await;
     Ok(())
 }

@@ -353,10 +353,14 @@ fn reason_of_file((file, verdict): &(FileState, Verdict)) -> Option<String> {
 fn reason_of_attempt(last: &AttemptBrief) -> Option<String> {
     let proven_or_harmless = match last.outcome {
         AttemptOutcome::OnPbx(outcome) => outcome.is_proven(),
-        AttemptOutcome::Started | AttemptOutcome::Queued | AttemptOutcome::Busy => true,
+        AttemptOutcome::Started
+        | AttemptOutcome::Queued
+        | AttemptOutcome::Busy
+        | AttemptOutcome::PreviewOutdated => true,
         AttemptOutcome::RenderFailed
         | AttemptOutcome::AgentUnreachable
         | AttemptOutcome::AgentRefused
+        | AttemptOutcome::RestoreFailed
         | AttemptOutcome::NeverStarted => false,
     };
     (!proven_or_harmless).then(|| {

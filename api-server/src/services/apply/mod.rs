@@ -1,33 +1,29 @@
-//! Bringing what the database says into force. [`run`] reads as the whole story.
+//! Bringing what the database says, or an earlier bundle, into force. [`run`] reads as the whole story.
 
 mod background;
+mod prepare;
 mod queue;
 mod send;
-mod stored;
+pub(super) mod stored;
 
 use std::fmt::Write as _;
 
-use shared::bundle::{ApplyId, Bundle, Digest, Revision};
+use shared::bundle::{ApplyId, Revision};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
+use self::prepare::Prepared;
 use self::send::Sent;
 use super::live::State;
-use super::{Error, Portal, reconcile};
+use super::{Error, Portal, reconcile, restore};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
-use crate::db::{self, DbError};
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, Wish};
-use crate::domain::snapshot::Snapshot;
+use crate::db;
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
 use crate::domain::{Actor, uuid_v7};
-use crate::render;
-use crate::vault::{Place, Vault};
 
 pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue};
-
-/// Most findings that a failure quotes.
-const FINDINGS_MAX: usize = 20;
 
 /// Applies, and answers the attempt as the audit trail keeps it, however it ended.
 ///
@@ -35,9 +31,13 @@ const FINDINGS_MAX: usize = 20;
 ///
 /// # Errors
 /// [`Error::ApplyOutcomeUnknown`] and [`Error::ApplyNotRecorded`] carry the attempt; every other
-/// error means that nothing was sent.
+/// error means that nothing was sent. Of a restore, those of [`restore::source`] come before there
+/// is an attempt.
 pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
     let mut attempt = new_attempt(portal, actor, wish);
+    if let Some(id) = wish.restore {
+        attempt.restored_from = Some(restore::source(portal, id).await?);
+    }
     run_attempt(portal, actor, wish, &mut attempt).await?;
     Ok(attempt)
 }
@@ -95,21 +95,9 @@ async fn run_alone(
 ) -> Result<(), Error> {
     tell(portal, attempt, State::Rendering);
     reconcile::settle(portal).await?;
-    let snapshot = match db::snapshot::read(&portal.database, attempt.pbx_id, &portal.vault).await {
-        Ok(snapshot) => snapshot,
-        Err(error @ DbError::Inconsistent { .. }) => {
-            let failure = Failure::new("snapshot_unreadable", error.to_string());
-            return end_unsent(portal, attempt, AttemptOutcome::RenderFailed, failure).await;
-        }
-        Err(error) => return Err(error.into()),
-    };
-    attempt.users = included(&snapshot);
-    attempt.user_count = attempt.users.len();
-    let prepared = match prepare(&portal.vault, attempt.id, snapshot).await? {
+    let prepared = match prepare::prepare(portal, attempt, wish).await? {
         Ok(prepared) => prepared,
-        Err(failure) => {
-            return end_unsent(portal, attempt, AttemptOutcome::RenderFailed, failure).await;
-        }
+        Err((outcome, failure)) => return end_unsent(portal, attempt, outcome, failure).await,
     };
     let Some(revision) = open(portal, attempt, &prepared).await? else {
         attempt.fail(
@@ -153,62 +141,11 @@ fn new_attempt(portal: &Portal, actor: &Actor, wish: &Wish) -> Attempt {
         record: None,
         user_count: 0,
         users: Vec::new(),
+        changes: None,
+        restored_from: None,
+        notes: Vec::new(),
+        bundle_kept: false,
     }
-}
-
-fn included(snapshot: &Snapshot) -> Vec<IncludedUser> {
-    let user = |user: &crate::domain::snapshot::SnapshotUser| IncludedUser {
-        id: user.user_id,
-        name: user.name.as_str().to_owned(),
-        extension: user.extension.get(),
-    };
-    snapshot.users.iter().map(user).collect()
-}
-
-/// A bundle that may be sent.
-struct Prepared {
-    bundle: Bundle,
-    digest: Digest,
-    encrypted: Vec<u8>,
-}
-
-/// Renders, checks and encrypts, apart from the threads that serve requests: thousands of users
-/// are seconds of work.
-async fn prepare(
-    vault: &Vault,
-    id: ApplyId,
-    snapshot: Snapshot,
-) -> Result<Result<Prepared, Failure>, Error> {
-    let vault = vault.clone();
-    let work = move || {
-        let bundle = match checked(&snapshot) {
-            Ok(bundle) => bundle,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let text = match stored::encode(&bundle) {
-            Ok(text) => text,
-            Err(error) => return Ok(Err(Failure::new("render_failed", error.to_string()))),
-        };
-        let encrypted = vault.seal(Place::Bundle(id), &text, &mut os_rng())?;
-        let digest = bundle.manifest().digest();
-        Ok(Ok(Prepared {
-            bundle,
-            digest,
-            encrypted,
-        }))
-    };
-    tokio::task::spawn_blocking(work).await?
-}
-
-fn checked(snapshot: &Snapshot) -> Result<Bundle, Failure> {
-    let bundle = render::render(snapshot)
-        .map_err(|error| Failure::new("render_failed", error.to_string()))?;
-    shared::model::read(&bundle).map_err(|findings| {
-        let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        lines.truncate(FINDINGS_MAX);
-        Failure::new("render_failed", lines.join("; "))
-    })?;
-    Ok(bundle)
 }
 
 /// Commits the attempt as `started`, with its bundle and the next revision; `None` when it stood in
@@ -229,6 +166,7 @@ async fn open(
     attempt.revision = Some(revision);
     tracing::Span::current().record("revision", revision.0);
     attempt.digest = Some(digest);
+    attempt.bundle_kept = true;
     Ok(Some(revision))
 }
 
@@ -236,7 +174,7 @@ async fn open(
 async fn leaves_the_line(
     connection: &mut sqlx::PgConnection,
     attempt: &Attempt,
-) -> Result<bool, DbError> {
+) -> Result<bool, db::DbError> {
     Ok(attempt.outcome != AttemptOutcome::Queued
         || db::queued::take(connection, attempt.id).await?)
 }
