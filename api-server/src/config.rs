@@ -22,6 +22,9 @@ const APPLY_LOCK_WAIT_MS: u64 = 30_000;
 /// 60 s that Asterisk's command line waits for at most, and what lies around them.
 const APPLY_DEADLINE_MS: u64 = 150_000;
 
+/// How often the agent is asked how it is unless told otherwise, in milliseconds.
+const MONITOR_PERIOD_MS: u64 = 30_000;
+
 /// Of how many proven revisions the bundle is kept unless told otherwise.
 const BUNDLES_KEPT: u32 = 200;
 
@@ -48,6 +51,8 @@ pub struct Config {
     pub apply_lock_wait: Duration,
     /// `APPLY_DEADLINE_MS`. Default 150 s.
     pub apply_deadline: Duration,
+    /// `MONITOR_PERIOD_MS`. Default 30 s.
+    pub monitor_period: Duration,
     /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list of the link
     /// to warn, 1 to 3650. Default 30.
     pub cert_warning: time::Duration,
@@ -81,6 +86,8 @@ impl Config {
             env.or("APPLY_LOCK_WAIT_MS", Milliseconds::of(APPLY_LOCK_WAIT_MS));
         let Milliseconds(apply_deadline) =
             env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
+        let Milliseconds(monitor_period) =
+            env.or("MONITOR_PERIOD_MS", Milliseconds::of(MONITOR_PERIOD_MS));
         let Days(cert_warning) = env.or("CERT_WARNING_DAYS", Days::of(WARNING_DAYS));
         let Count(bundles_kept) = env.or("BUNDLES_KEPT", Count(BUNDLES_KEPT));
         let config = || {
@@ -96,6 +103,7 @@ impl Config {
                 on_reload_failure,
                 apply_lock_wait,
                 apply_deadline,
+                monitor_period,
                 cert_warning,
                 bundles_kept,
             })

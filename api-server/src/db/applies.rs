@@ -317,14 +317,14 @@ pub(super) fn to_revision(id: ApplyId, revision: i64) -> Result<Revision, DbErro
         .map_err(|_| DbError::inconsistent("apply", "revision", &id, &"negative"))
 }
 
-const fn policy_name(policy: OnReloadFailure) -> &'static str {
+pub(super) const fn policy_name(policy: OnReloadFailure) -> &'static str {
     match policy {
         OnReloadFailure::RollBack => "roll_back",
         OnReloadFailure::KeepNewFiles => "keep_new_files",
     }
 }
 
-fn policy(name: &str) -> Option<OnReloadFailure> {
+pub(super) fn policy(name: &str) -> Option<OnReloadFailure> {
     [OnReloadFailure::RollBack, OnReloadFailure::KeepNewFiles]
         .into_iter()
         .find(|policy| policy_name(*policy) == name)

@@ -10,6 +10,8 @@ use super::{PbxId, UserId};
 /// How an attempt ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
+    /// Accepted; it waits for its turn, and nothing was sent.
+    Queued,
     /// Sent or about to be sent; what the agent made of it is not known yet.
     Started,
     /// As the agent reported it.
@@ -32,7 +34,8 @@ pub enum AttemptOutcome {
 
 impl AttemptOutcome {
     /// Each of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
+        Self::Queued,
         Self::Started,
         Self::OnPbx(Outcome::Applied),
         Self::OnPbx(Outcome::Unchanged),
@@ -55,6 +58,7 @@ impl AttemptOutcome {
     /// The word that the database and the REST API use.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Started => "started",
             Self::OnPbx(Outcome::Applied) => "applied",
             Self::OnPbx(Outcome::Unchanged) => "unchanged",
@@ -73,6 +77,11 @@ impl AttemptOutcome {
             Self::AgentRefused => "agent_refused",
             Self::NeverStarted => "never_started",
         }
+    }
+
+    /// Whether it is over, as far as anybody knows.
+    pub const fn has_ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Started)
     }
 
     /// Whether the revision is proven to be in force.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::bundle::ApplyId;
@@ -18,6 +21,7 @@ use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
+use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use crate::domain::Invalid;
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
 use crate::services::{Portal, applies, apply};
@@ -39,7 +43,9 @@ pub(super) struct ApplyRequestBody {
     /// The digest that a preview showed: when the data says something else by now, nothing happens
     /// and the answer is 412. With a restore: the digest of the revision that is brought back.
     expected_digest: Option<String>,
-    /// Lets an agent whose state directory is damaged (safe mode) set that aside and go on.
+    /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
+    /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
+    /// safe mode it changes nothing.
     force: Option<bool>,
 }
 
@@ -60,7 +66,7 @@ pub(super) struct ApplyBody {
     /// `reload_failed_files_kept`, `rolled_back`, `rollback_failed`, `reload_unknown` and
     /// `interrupted` ended on the PBX. `busy`, `render_failed`, `preview_outdated`,
     /// `restore_failed`, `agent_unreachable`, `agent_refused` and `never_started` changed nothing
-    /// there. `started`: not known yet.
+    /// there. `queued`: accepted, waits for its turn. `started`: not known yet.
     #[schema(value_type = String, example = "applied")]
     outcome: &'static str,
     /// The number of the bundle on its PBX; null when there was none.
@@ -112,17 +118,17 @@ pub(super) struct ApplyBody {
 
 /// Why an apply did not come into force.
 #[derive(Debug, Serialize, ToSchema)]
-struct FailureBody {
+pub(super) struct FailureBody {
     /// For programs.
-    code: String,
+    pub(super) code: String,
     /// For people.
-    message: String,
+    pub(super) message: String,
 }
 
 /// One thing that was done.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct StepBody {
-    /// `staged`, `validated`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
+pub(super) struct StepBody {
+    /// `staged`, `validated`, `preflight`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
     /// `rolling_back` or `recovered`.
     #[schema(value_type = String, example = "reloading")]
     phase: Phase,
@@ -148,7 +154,7 @@ struct FileBody {
 
 /// An object that Asterisk holds otherwise than the files say.
 #[derive(Debug, Serialize, ToSchema)]
-struct MismatchBody {
+pub(super) struct MismatchBody {
     #[schema(value_type = String, example = "endpoint")]
     object: &'static str,
     name: String,
@@ -281,12 +287,23 @@ impl ApplyBody {
 /// Renders the configuration of every user, hands it to the agent on the PBX host, which puts the
 /// files in place, reloads Asterisk and reads back what Asterisk holds. 200 means that this is
 /// proven. Applies of a PBX run one after another. A client that goes away does not end it.
+///
+/// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line:
+/// `GET /applies/{id}` and `GET /applies/{id}/events` tell what becomes of it.
 #[utoipa::path(
     post, path = "/apply", tag = "applies", operation_id = "apply",
-    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    params(
+        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
+    ),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "`applied` or `unchanged`", body = ApplyBody),
+        (status = 202, description = "Accepted with `Prefer: respond-async`; it waits for its turn",
+            body = ApplyBody, headers(
+                ("Location" = String, description = "Where the attempt can be looked up"),
+                ("Preference-Applied" = String, description = "`respond-async`"),
+            )),
         (status = 409, description = "`apply_busy`: waited too long for another apply",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the data is not what `expected_digest` \
@@ -304,11 +321,16 @@ impl ApplyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    preferred: Preferred,
     OptionalBody(fields): OptionalBody,
-) -> Result<Json<ApplyBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let wish = wish(fields).map_err(ApiError::InvalidFields)?;
+    if preferred.respond_async {
+        let attempt = apply::accept(portal, actor, wish).await?;
+        return Ok(accepted(attempt));
+    }
     let attempt = apply::run_to_the_end(portal, actor, wish).await?;
-    answer(attempt)
+    answer(attempt).map(IntoResponse::into_response)
 }
 
 /// 200 only for what is proven.
@@ -317,6 +339,20 @@ pub(super) fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
         AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
         _ => Err(ApiError::NotApplied(Box::new(attempt))),
     }
+}
+
+fn accepted(attempt: Attempt) -> Response {
+    let location = format!("/applies/{}", attempt.id);
+    let headers = [
+        (LOCATION, location.as_str()),
+        (PREFERENCE_APPLIED, RESPOND_ASYNC),
+    ];
+    (
+        StatusCode::ACCEPTED,
+        headers,
+        Json(ApplyBody::from(attempt)),
+    )
+        .into_response()
 }
 
 pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {

@@ -5,15 +5,20 @@ mod applies;
 mod changes;
 mod envelope;
 mod error;
+mod events;
 mod extract;
 mod fields;
+mod follow;
 mod health;
 mod openapi;
 mod outcome;
+mod prefer;
 mod preview;
 mod restore;
 mod revisions;
+mod status;
 mod users;
+mod verify;
 
 use std::sync::Arc;
 
@@ -38,6 +43,9 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(users::get, users::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
+        .routes(routes!(follow::events))
+        .routes(routes!(status::show))
+        .routes(routes!(events::list))
         .routes(routes!(preview::show))
         .routes(routes!(revisions::list))
         .routes(routes!(health::live))
@@ -46,7 +54,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
     // An apply has deadlines of its own, and goes on when its client does not.
     let slow = OpenApiRouter::new()
         .routes(routes!(applies::run))
-        .routes(routes!(restore::run));
+        .routes(routes!(restore::run))
+        .routes(routes!(verify::run));
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)
         .merge(slow)

@@ -19,10 +19,11 @@ use super::error::{PROBLEM_JSON, Problem};
             problem details with a stable `code`; every answer carries `X-Request-Id`, which a \
             request may also set."
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, super::follow::StateBody)),
     tags(
         (name = "users", description = "People and their extensions"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
+        (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),
         (name = "documentation", description = "This document"),
     )
@@ -56,12 +57,16 @@ fn problems(described: &[(&str, &str)]) -> Responses {
 
 const TIMEOUT: (&str, &str) = ("408", "`request_timeout`");
 const INTERNAL: (&str, &str) = ("500", "`internal_error`");
-const DATABASE: (&str, &str) = ("503", "`database_unavailable`");
+const DATABASE: (&str, &str) = (
+    "503",
+    "`database_unavailable`, `overloaded` with `Retry-After`",
+);
 const TOO_LARGE: (&str, &str) = ("413", "`body_too_large`: over 64 KiB");
 const MEDIA_TYPE: (&str, &str) = ("415", "`unsupported_media_type`: not JSON");
 const AGENT: (&str, &str) = (
     "503",
-    "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, `database_unavailable`",
+    "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, \
+     `database_unavailable`, `overloaded` with `Retry-After`",
 );
 const BODY: (&str, &str) = (
     "400",

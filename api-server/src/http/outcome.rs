@@ -49,7 +49,9 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             StatusCode::BAD_GATEWAY,
             "agent_refused",
             "PBX agent refused",
-            "Nothing was changed; the PBX runs what it ran before.",
+            "Nothing was changed; the PBX runs what it ran before. An agent in safe mode, whose \
+             state directory is damaged, touches nothing until an apply with {\"force\": true} lets \
+             it set aside what is damaged; GET /apply/status says whether it is.",
         ),
         AttemptOutcome::NeverStarted => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -57,7 +59,7 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             "Never started",
             "Nothing was changed; the PBX runs what it ran before. Apply again.",
         ),
-        AttemptOutcome::Started => (
+        AttemptOutcome::Queued | AttemptOutcome::Started => (
             StatusCode::SERVICE_UNAVAILABLE,
             "apply_outcome_unknown",
             "Outcome unknown",

@@ -15,7 +15,7 @@ use crate::render;
 use crate::vault::{Place, Vault};
 
 /// A bundle with the users that it was made of.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Content {
     pub(super) bundle: Bundle,
     pub(super) users: Vec<IncludedUser>,

@@ -1,7 +1,7 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
 use super::{Portal, restore};
-use crate::db::State;
+use crate::db::{DbError, State};
 
 /// One thing that the portal needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ impl Readiness {
 /// Asks each of them, all at once.
 pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
+    let restored = restored(portal, &database).await;
     let early = portal.settings.cert_warning;
     let (_, mut warnings) = portal.agent.certificates(portal.clock.now(), early);
-    let restored = restored(portal, &database).await;
     let mut readiness = match agent {
         Ok(status) => {
             warnings.extend(status.warnings);
@@ -98,6 +98,7 @@ async fn database(portal: &Portal) -> Check {
     }
     match portal.database.acquire().await {
         Ok(_) => Check::good("answers, schema up to date"),
+        Err(DbError::Busy) => Check::good("answers, but every connection is in use"),
         Err(_) => Check::bad(match portal.database.state() {
             State::Down(reason) => reason,
             State::Ready => "cannot be reached",
