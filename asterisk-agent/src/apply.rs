@@ -15,10 +15,10 @@ use shared::bundle::{ApplyId, Digest, Revision, Slot};
 use shared::model::Model;
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase, WrittenFile};
 
+use crate::config::Reload;
 use crate::contacts;
 use crate::drift;
 use crate::durable::FileError;
-use crate::config::Reload;
 use crate::engine::{Engine, Past, Target, TargetError};
 use crate::finish;
 use crate::foreign;
@@ -178,7 +178,8 @@ fn settle(engine: &mut Engine, log: &Log) {
 fn owed(engine: &Engine, before: &Past, after: &Model) -> Owed {
     let mut owed = engine.ledger.owed.clone();
     for earlier in &before.known {
-        owed.aors.extend(contacts::changed_hands(&earlier.model, after));
+        owed.aors
+            .extend(contacts::changed_hands(&earlier.model, after));
     }
     owed.everything |= before.more;
     owed

@@ -148,7 +148,10 @@ impl Command {
             Self::ModuleReloadPjsip => "module reload res_pjsip.so".to_owned(),
             Self::DialplanReload => "dialplan reload".to_owned(),
             Self::List(kind, classes) => {
-                return classes.iter().map(|class| list_line(*kind, class)).collect();
+                return classes
+                    .iter()
+                    .map(|class| list_line(*kind, class))
+                    .collect();
             }
             Self::Show(kind, names) => {
                 return names.iter().map(|name| show_line(*kind, name)).collect();
@@ -303,7 +306,9 @@ mod tests {
         }
         assert_eq!(asked, names);
         assert!(Command::show_all(PjsipType::Aor, &[]).is_empty());
-        let names: Vec<_> = (0..100_000).map(|n: u32| format!("t{}-{n:06}-a", n / 1000)).collect();
+        let names: Vec<_> = (0..100_000)
+            .map(|n: u32| format!("t{}-{n:06}-a", n / 1000))
+            .collect();
         let mut sorted: Vec<_> = names.iter().map(String::as_str).collect();
         sorted.sort_unstable();
         let classes = Class::divide(&sorted);

@@ -47,11 +47,14 @@ pub(crate) fn registered(
 ) -> Result<Vec<RegisteredPhone>, VerifyError> {
     let contacts = questions.ask(&Command::ShowContacts, answers::contacts)?;
     let asked = |contact: &Contact| aors.is_empty() || aors.contains(&contact.aor);
-    let phones = contacts.into_iter().filter(asked).map(|contact| RegisteredPhone {
-        aor: contact.aor,
-        uri: contact.phone.uri,
-        user_agent: contact.phone.user_agent,
-    });
+    let phones = contacts
+        .into_iter()
+        .filter(asked)
+        .map(|contact| RegisteredPhone {
+            aor: contact.aor,
+            uri: contact.phone.uri,
+            user_agent: contact.phone.user_agent,
+        });
     Ok(phones.collect())
 }
 
@@ -99,7 +102,9 @@ fn remove(
     let registered = questions.ask(&Command::ShowContacts, answers::contacts)?;
     let key = |contact: &Contact| (contact.aor.clone(), contact.hash.clone());
     let removed: BTreeSet<_> = found.iter().map(key).collect();
-    let left = registered.iter().filter(|contact| removed.contains(&key(contact)));
+    let left = registered
+        .iter()
+        .filter(|contact| removed.contains(&key(contact)));
     let detail = "a phone of a former owner is still registered";
     let left = left.map(|contact| {
         mismatch(

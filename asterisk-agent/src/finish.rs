@@ -164,8 +164,10 @@ fn holds_pjsip(engine: &Engine, target: &Target, log: &Log) -> bool {
                 "the file is byte for byte what was proven last, nobody has touched it since, and \
                  the markers of endpoints, auths and AORs say that Asterisk holds {generation}"
             );
-            log.step_saying(Phase::Reloading, action, || (Ok::<_, VerifyError>(true), said))
-                .unwrap_or_default()
+            log.step_saying(Phase::Reloading, action, || {
+                (Ok::<_, VerifyError>(true), said)
+            })
+            .unwrap_or_default()
         }
         // Whatever is wrong, the reload and what follows it will tell.
         Ok(false) | Err(_) => false,

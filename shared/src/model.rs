@@ -411,7 +411,10 @@ mod tests {
             ("include => nowhere", "not a step"),
             ("exten => 1001,1,Goto(nowhere,s,1)", "not a step"),
             ("exten => 1001,1,Gosub(nowhere,s,1)", "not a step"),
-            ("exten => 1001,1,NoOp(x)\nexten => 1001,n,Hangup()", "not a step"),
+            (
+                "exten => 1001,1,NoOp(x)\nexten => 1001,n,Hangup()",
+                "not a step",
+            ),
             (
                 "[synergy-internal]",
                 "context [synergy-internal] stands twice",

@@ -103,7 +103,10 @@ impl Pbx {
     fn bare_pair(&self) -> anyhow::Result<Duration> {
         let began = Instant::now();
         for command in ["pjsip reload", "dialplan reload"] {
-            #[expect(clippy::disallowed_methods, reason = "the baseline is the bare command")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the baseline is the bare command"
+            )]
             let output = std::process::Command::new(self.asterisk.binary())
                 .arg("-C")
                 .arg(self.asterisk.conf())
@@ -119,7 +122,11 @@ impl Pbx {
 fn bundle(users: u32, edition: usize) -> anyhow::Result<Bundle> {
     let first = 100_000;
     let user = |number: u32| {
-        let edition = if number == first + users / 2 { edition } else { 0 };
+        let edition = if number == first + users / 2 {
+            edition
+        } else {
+            0
+        };
         let password = SecretString::from(format!("abcdefghABCDEFGH{number:08}"));
         Ok(SnapshotUser {
             user_id: UserId(Uuid::from_u128(number.into())),
@@ -132,7 +139,9 @@ fn bundle(users: u32, edition: usize) -> anyhow::Result<Bundle> {
     let snapshot = Snapshot {
         realm: "synergycall".parse()?,
         reserved_numbers: vec![first..=first + users],
-        users: (first..first + users).map(user).collect::<anyhow::Result<_>>()?,
+        users: (first..first + users)
+            .map(user)
+            .collect::<anyhow::Result<_>>()?,
     };
     Ok(api_server::render::render(&snapshot)?)
 }
@@ -173,11 +182,18 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
     let id = RequestId::from(Uuid::now_v7());
     let report = pbx.link.verify(LIMIT, &id).await?;
     ensure!(report.in_force, "{report:#?}");
-    println!("  a comparison of all {} parts: {}", report.compared, ms(report.duration));
+    println!(
+        "  a comparison of all {} parts: {}",
+        report.compared,
+        ms(report.duration)
+    );
     drop(pbx);
     let mut pbx = Pbx::start("required").await?;
     let (record, _) = pbx.apply(&same).await?;
-    let step = record.steps.iter().find(|step| step.phase == Phase::Preflight);
+    let step = record
+        .steps
+        .iter()
+        .find(|step| step.phase == Phase::Preflight);
     let step = step.context("no pre-flight")?;
     let took = Duration::from_micros(step.duration_us);
     println!("  pre-flight: {} ({})", ms(took), step.said);
@@ -219,10 +235,15 @@ async fn memory() -> anyhow::Result<()> {
         let bundle = bundle(users, edition)?;
         let size: usize = bundle.files.values().map(Vec::len).sum();
         let (record, [took, _]) = pbx.apply(&bundle).await?;
-        ensure!(record.outcome == Some(Outcome::ReloadFailedFilesKept), "{record:#?}");
+        ensure!(
+            record.outcome == Some(Outcome::ReloadFailedFilesKept),
+            "{record:#?}"
+        );
         let status = std::fs::read_to_string(format!("/proc/{}/status", pbx.agent.pid()?))?;
         let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let peak = peak.and_then(|line| line.split_whitespace().nth(1)).context("no VmHWM")?;
+        let peak = peak
+            .and_then(|line| line.split_whitespace().nth(1))
+            .context("no VmHWM")?;
         let peak_mib = peak.parse::<usize>()? / 1024;
         let size_mib = size / (1024 * 1024);
         println!(

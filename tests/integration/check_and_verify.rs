@@ -24,7 +24,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 async fn check(pbx: &Pbx, bundle: &Bundle) -> anyhow::Result<CheckReport> {
     // No order is given by it, so that the next one has the same revision.
     let order = pbx.order_of(pbx.next_revision(), bundle, OnReloadFailure::RollBack);
-    Ok(pbx.link.check(&order, bundle.clone(), &request_id()).await?)
+    Ok(pbx
+        .link
+        .check(&order, bundle.clone(), &request_id())
+        .await?)
 }
 
 async fn verify(pbx: &Pbx) -> anyhow::Result<VerifyReport> {
@@ -59,29 +62,51 @@ async fn a_check_finds_what_an_apply_would_and_keeps_nothing() -> anyhow::Result
     let state = files(pbx.agent.state_dir())?;
     let live = managed_files(&pbx.asterisk)?;
     assert_eq!(report.findings, []);
-    assert!(report.preflight_ran && report.preflight.contains("12 objects"), "{report:?}");
+    assert!(
+        report.preflight_ran && report.preflight.contains("12 objects"),
+        "{report:?}"
+    );
 
     let broken = text(&sound, Slot::PjsipEndpoints).replacen("direct_media", "indirect_media", 1);
-    let line = broken.lines().position(|line| line.starts_with("indirect")).context("no line")?;
+    let line = broken
+        .lines()
+        .position(|line| line.starts_with("indirect"))
+        .context("no line")?;
     let report = check(&pbx, &with_text(&sound, Slot::PjsipEndpoints, broken)).await?;
     let found = &report.findings[0];
-    assert_eq!((found.source, found.slot), (FindingSource::Text, Some(Slot::PjsipEndpoints)));
+    assert_eq!(
+        (found.source, found.slot),
+        (FindingSource::Text, Some(Slot::PjsipEndpoints))
+    );
     assert_eq!(found.line as usize, line + 1);
-    assert!(found.message.contains("unknown option indirect_media"), "{report:?}");
+    assert!(
+        found.message.contains("unknown option indirect_media"),
+        "{report:?}"
+    );
     assert!(!report.preflight_ran, "{report:?}");
 
     let report = check(&pbx, &refused_by_asterisk()).await?;
-    let found = report.findings.iter().find(|finding| finding.line > 0).context("no line")?;
+    let found = report
+        .findings
+        .iter()
+        .find(|finding| finding.line > 0)
+        .context("no line")?;
     assert_eq!(found.source, FindingSource::Preflight, "{report:?}");
     assert!(found.message.contains("qualify_frequency"), "{report:?}");
     assert!(report.preflight_ran, "{report:?}");
 
-    let beside = pbx.asterisk.slot(Slot::PjsipEndpoints).with_file_name("trunk.conf");
+    let beside = pbx
+        .asterisk
+        .slot(Slot::PjsipEndpoints)
+        .with_file_name("trunk.conf");
     scratch::write(&beside, 0o644, "[1001]\ntype = aor\n")?;
     let report = check(&pbx, &sound).await?;
     assert_eq!(report.findings.len(), 1, "{report:?}");
     assert_eq!(report.findings[0].source, FindingSource::Surroundings);
-    assert!(report.findings[0].message.contains("trunk.conf line 1"), "{report:?}");
+    assert!(
+        report.findings[0].message.contains("trunk.conf line 1"),
+        "{report:?}"
+    );
     std::fs::remove_file(&beside)?;
 
     assert_eq!(files(pbx.agent.state_dir())?, state);
@@ -105,7 +130,10 @@ async fn a_verification_compares_everything_and_changes_nothing() -> anyhow::Res
     let report = verify(&pbx).await?;
     // Tidying up after the apply has ended before that.
     let (state, live) = (files(pbx.agent.state_dir())?, managed_files(&pbx.asterisk)?);
-    assert!(report.in_force && report.mismatches.is_empty(), "{report:?}");
+    assert!(
+        report.in_force && report.mismatches.is_empty(),
+        "{report:?}"
+    );
     // Three objects and an extension of each number and of the marker.
     assert_eq!(report.compared, 4 * 301);
     assert_eq!(report.revision.0, 1);
@@ -129,8 +157,18 @@ async fn a_verification_compares_everything_and_changes_nothing() -> anyhow::Res
     assert_eq!(
         found,
         [
-            (ObjectKind::Marker, path, MismatchKind::Different, "the live file has other bytes"),
-            (ObjectKind::Endpoint, "1123", MismatchKind::Different, context),
+            (
+                ObjectKind::Marker,
+                path,
+                MismatchKind::Different,
+                "the live file has other bytes"
+            ),
+            (
+                ObjectKind::Endpoint,
+                "1123",
+                MismatchKind::Different,
+                context
+            ),
         ]
     );
 
@@ -148,14 +186,20 @@ async fn a_verification_compares_everything_and_changes_nothing() -> anyhow::Res
     let mut pbx = pbx;
     pbx.asterisk.stop().await?;
     let report = verify(&pbx).await?;
-    assert!(!report.in_force && report.failure.contains("not running"), "{report:?}");
+    assert!(
+        !report.in_force && report.failure.contains("not running"),
+        "{report:?}"
+    );
     Ok(())
 }
 
 /// As a hand would: the file stays the same file.
 fn write_in_place(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let mut file = std::fs::File::options().write(true).truncate(true).open(path)?;
+    let mut file = std::fs::File::options()
+        .write(true)
+        .truncate(true)
+        .open(path)?;
     Ok(file.write_all(text.as_bytes())?)
 }
 
@@ -186,7 +230,12 @@ async fn neither_overlaps_an_apply() -> anyhow::Result<()> {
 #[tokio::test]
 async fn registered_phones_are_listed() -> anyhow::Result<()> {
     let pbx = Pbx::start().await?;
-    ensure!(pbx.apply(&bundle(&[1000, 1001, 1002], "one")).await?.outcome == Some(Outcome::Applied));
+    ensure!(
+        pbx.apply(&bundle(&[1000, 1001, 1002], "one"))
+            .await?
+            .outcome
+            == Some(Outcome::Applied)
+    );
     assert_eq!(pbx.link.registered(Vec::new()).await?, []);
     for number in [1000, 1001] {
         let phone = Phone::new(&pbx.asterisk, &number.to_string(), &password(number, "one"))?;
@@ -196,8 +245,14 @@ async fn registered_phones_are_listed() -> anyhow::Result<()> {
     let all = pbx.link.registered(Vec::new()).await?;
     let aors: Vec<_> = all.iter().map(|phone| phone.aor.as_str()).collect();
     assert_eq!(aors, ["1000", "1001"]);
-    assert!(all.iter().all(|phone| phone.uri.starts_with("sip:")), "{all:?}");
-    let some = pbx.link.registered(vec!["1001".to_owned(), "1002".to_owned()]).await?;
+    assert!(
+        all.iter().all(|phone| phone.uri.starts_with("sip:")),
+        "{all:?}"
+    );
+    let some = pbx
+        .link
+        .registered(vec!["1001".to_owned(), "1002".to_owned()])
+        .await?;
     assert_eq!(some, all[1..]);
     Ok(())
 }

@@ -44,7 +44,10 @@ async fn asterisk_is_not_told_to_read_a_pjsip_file_that_it_holds() -> anyhow::Re
     let (mut pbx, stand_in) = stand_in::pbx(&ringing(25), &[]).await?;
     let (record, sent) = applied(&pbx, &stand_in, 26).await?;
     assert_eq!(sent, ["dialplan reload"]);
-    let step = record.steps.iter().find(|step| step.action.contains("not needed"));
+    let step = record
+        .steps
+        .iter()
+        .find(|step| step.action.contains("not needed"));
     let step = step.map(|step| (step.phase, step.action.as_str(), step.ok));
     let action = "asterisk -rx 'pjsip reload' not needed";
     assert_eq!(step, Some((Phase::Reloading, action, true)));

@@ -78,7 +78,12 @@ impl Pbx {
     }
 
     /// An order for `bundle` with this revision.
-    pub(crate) fn order_of(&self, revision: u64, bundle: &Bundle, policy: OnReloadFailure) -> Order {
+    pub(crate) fn order_of(
+        &self,
+        revision: u64,
+        bundle: &Bundle,
+        policy: OnReloadFailure,
+    ) -> Order {
         Order {
             id: ApplyId(Uuid::now_v7()),
             revision: Revision(revision),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use shared::bundle::{Bundle, Slot};
-use shared::record::{ApplyRecord, MismatchKind, ObjectKind, OnReloadFailure, Outcome, Phase, Step};
+use shared::record::{
+    ApplyRecord, MismatchKind, ObjectKind, OnReloadFailure, Outcome, Phase, Step,
+};
 use tests::asterisk::Settings;
 use tests::process::wait_until;
 
@@ -26,7 +28,10 @@ pub(crate) fn refused_by_asterisk() -> Bundle {
 }
 
 fn preflight(record: &ApplyRecord) -> Option<&Step> {
-    record.steps.iter().find(|step| step.phase == Phase::Preflight)
+    record
+        .steps
+        .iter()
+        .find(|step| step.phase == Phase::Preflight)
 }
 
 fn directory(pbx: &Pbx) -> PathBuf {
@@ -63,7 +68,10 @@ async fn a_sound_bundle_passes_and_only_once() -> anyhow::Result<()> {
     assert_eq!(record.outcome, Some(Outcome::Applied), "{record:#?}");
     let step = preflight(&record).context("no pre-flight")?;
     // Three objects of two extensions and of the marker, and the three extensions.
-    assert!(step.ok && step.said.contains("12 objects and extensions compared"), "{step:?}");
+    assert!(
+        step.ok && step.said.contains("12 objects and extensions compared"),
+        "{step:?}"
+    );
     assert!(step.said.contains("network"), "{step:?}");
     assert_nothing_is_left(&pbx).await?;
     let record = pbx.apply(&bundle).await?;
@@ -81,8 +89,13 @@ async fn what_only_asterisk_refuses_is_rejected_and_nothing_is_touched() -> anyh
         let record = pbx.apply(&refused_by_asterisk()).await?;
         assert_eq!(record.outcome, Some(Outcome::Rejected), "{record:#?}");
         let line = text(&refused_by_asterisk(), Slot::PjsipEndpoints);
-        let line = line.lines().position(|line| line.ends_with("86401")).context("no line")? + 1;
-        let named = format!("pjsip_endpoints line {line}: Asterisk: Error parsing qualify_frequency");
+        let line = line
+            .lines()
+            .position(|line| line.ends_with("86401"))
+            .context("no line")?
+            + 1;
+        let named =
+            format!("pjsip_endpoints line {line}: Asterisk: Error parsing qualify_frequency");
         assert!(record.failure.contains(&named), "{}", record.failure);
         assert!(!record.failure.contains("MD5:"), "{}", record.failure);
         let missing = record.mismatches.iter().any(|mismatch| {
@@ -111,7 +124,10 @@ async fn it_has_no_network() -> anyhow::Result<()> {
     let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
     assert_eq!(record.outcome, Some(Outcome::Applied), "{record:#?}");
     let interfaces = std::fs::read_to_string(stand_in.dir().join("interfaces"))?;
-    let names = interfaces.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let names = interfaces
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'));
     let names: Vec<_> = names.map(|(name, _)| name.trim()).collect();
     assert_eq!(names, ["lo"]);
     // The control: the agent beside it has one, or there would be nothing to keep it from.
@@ -128,7 +144,10 @@ async fn one_that_cannot_run_is_noted_or_refused_as_the_setting_says() -> anyhow
         ("exit 3\n", "ended by itself"),
         ("kill -SEGV $$\n", "ended by itself"),
         // It neither boots nor ends, and neither does what it has started.
-        ("sleep 1000 & exec sleep 1001\n", "did not boot within 2000 ms"),
+        (
+            "sleep 1000 & exec sleep 1001\n",
+            "did not boot within 2000 ms",
+        ),
     ] {
         for (mode, outcome) in [("on", Outcome::Applied), ("required", Outcome::Rejected)] {
             let stand_in = StandIn::new()?;
@@ -160,13 +179,21 @@ async fn one_that_cannot_run_is_noted_or_refused_as_the_setting_says() -> anyhow
 #[tokio::test]
 async fn nothing_outlives_an_agent_that_is_killed() -> anyhow::Result<()> {
     // Once while the real one boots, once while something else never ends.
-    for script in ["echo $$ >\"$dir/pid\"\n", "echo $$ >\"$dir/pid\"; exec sleep 1000\n"] {
+    for script in [
+        "echo $$ >\"$dir/pid\"\n",
+        "echo $$ >\"$dir/pid\"; exec sleep 1000\n",
+    ] {
         let env = [("PREFLIGHT", "required")];
         let (mut pbx, stand_in) = stand_in::pbx(&bundle(&[1000], "one"), &env).await?;
         stand_in.before_others(script)?;
         let order = pbx.order(&bundle(&[1001], "two"), OnReloadFailure::RollBack);
         let pid = stand_in.dir().join("pid");
-        let read = || std::fs::read_to_string(&pid).unwrap_or_default().trim().to_owned();
+        let read = || {
+            std::fs::read_to_string(&pid)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
         let running = async || !read().is_empty();
         let bundle = bundle(&[1001], "two");
         let (ended, killed) = tokio::join!(pbx.execute(&order, &bundle), async {
@@ -178,7 +205,10 @@ async fn nothing_outlives_an_agent_that_is_killed() -> anyhow::Result<()> {
             anyhow::Ok(())
         });
         killed?;
-        ensure!(ended.is_err(), "the agent was not killed in time: {ended:#?}");
+        ensure!(
+            ended.is_err(),
+            "the agent was not killed in time: {ended:#?}"
+        );
         let process = PathBuf::from("/proc").join(read());
         let gone = async || !process.exists();
         wait_until("it is gone", DEADLINE, gone).await?;

@@ -56,10 +56,7 @@ pub fn render(snapshot: &Snapshot) -> Result<Bundle, RenderError> {
             Slot::PjsipEndpoints,
             endpoints::file(endpoints).into_bytes(),
         ),
-        (
-            Slot::DialplanRouting,
-            routing::file(routing).into_bytes(),
-        ),
+        (Slot::DialplanRouting, routing::file(routing).into_bytes()),
     ]);
     Ok(Bundle {
         files,
@@ -101,7 +98,12 @@ struct Generation {
 
 impl Generation {
     fn of(body: &str) -> Self {
-        let hash = |label: &str| Sha256::new().chain_update(label).chain_update(body).finalize();
+        let hash = |label: &str| {
+            Sha256::new()
+                .chain_update(label)
+                .chain_update(body)
+                .finalize()
+        };
         Self {
             id: Hex::new("g-", &hash("generation:")[..8]),
             // The marker's auth needs some digest. Nobody knows a password for it, and whoever

@@ -69,7 +69,10 @@ impl Class {
         if names.len() > max {
             split(names, 0, max, &mut within, &mut beside);
         }
-        let mut classes: Vec<_> = within.into_iter().map(|branch| Self(vec![branch])).collect();
+        let mut classes: Vec<_> = within
+            .into_iter()
+            .map(|branch| Self(vec![branch]))
+            .collect();
         let mut length = 0;
         let mut rest = Self::default();
         for branch in beside {
@@ -160,8 +163,27 @@ mod tests {
         for names in samples() {
             let classes = divided(&names);
             let odd = [
-                "", "1", "10", "100", "10000", "1000-", "19999", "2", "t", "t1", "t1-", "t40-1000-a", "T1",
-                "trunk", "synergy", "synergy-generation2", "é", "1é", "-", "zz", "1000 x",
+                "",
+                "1",
+                "10",
+                "100",
+                "10000",
+                "1000-",
+                "19999",
+                "2",
+                "t",
+                "t1",
+                "t1-",
+                "t40-1000-a",
+                "T1",
+                "trunk",
+                "synergy",
+                "synergy-generation2",
+                "é",
+                "1é",
+                "-",
+                "zz",
+                "1000 x",
             ];
             let others = odd.iter().map(|&name| name.to_owned());
             for name in others.chain(names.iter().cloned()) {
@@ -179,16 +201,29 @@ mod tests {
             for class in &classes {
                 let size = names.iter().filter(|name| class.has(name)).count();
                 assert!(size <= max, "{size} of {}", names.len());
-                assert!(class.regex().is_none_or(|regex| regex.len() <= REGEX_BYTES_MAX));
+                assert!(
+                    class
+                        .regex()
+                        .is_none_or(|regex| regex.len() <= REGEX_BYTES_MAX)
+                );
             }
             let few = 3 + 4 * names.len().div_ceil(max);
-            assert!(classes.len() <= few, "{} for {}", classes.len(), names.len());
+            assert!(
+                classes.len() <= few,
+                "{} for {}",
+                classes.len(),
+                names.len()
+            );
         }
     }
 
     #[test]
     fn a_class_is_an_extended_regular_expression() {
-        let names = sorted((1000..2000).map(|n| n.to_string()).chain(["a-b".to_owned()]));
+        let names = sorted(
+            (1000..2000)
+                .map(|n| n.to_string())
+                .chain(["a-b".to_owned()]),
+        );
         let regexes: Vec<_> = divided(&names).iter().filter_map(Class::regex).collect();
         assert_eq!(
             regexes,

@@ -74,7 +74,10 @@ pub(super) fn write(
     let (pjsip, dialplan) = (Slot::PjsipEndpoints, Slot::DialplanRouting);
     let pjsip = format!("#include \"{}\"\n", pjsip.name());
     dir.write_scratch("pjsip.conf", pjsip.as_bytes())?;
-    let dialplan = format!("[general]\nstatic = yes\n#include \"{}\"\n", dialplan.name());
+    let dialplan = format!(
+        "[general]\nstatic = yes\n#include \"{}\"\n",
+        dialplan.name()
+    );
     dir.write_scratch("extensions.conf", dialplan.as_bytes())?;
     for (slot, bytes) in &bundle.files {
         dir.write_scratch(slot.name(), bytes)?;
@@ -149,9 +152,15 @@ mod tests {
                     [options]\nastmoddir => /elsewhere\nrunuser = asterisk\n";
         let text = asterisk_conf(Path::new("/s/preflight"), live);
         assert!(text.contains("\nastmoddir => /usr/lib/mods\n"), "{text}");
-        assert!(text.contains("\nastdatadir => /usr/share/asterisk\n"), "{text}");
+        assert!(
+            text.contains("\nastdatadir => /usr/share/asterisk\n"),
+            "{text}"
+        );
         assert!(text.contains("\nastrundir => /s/preflight\n"), "{text}");
-        assert!(!text.contains("/etc/asterisk") && !text.contains("runuser"), "{text}");
+        assert!(
+            !text.contains("/etc/asterisk") && !text.contains("runuser"),
+            "{text}"
+        );
         let built_in = asterisk_conf(Path::new("/s"), "");
         assert!(!built_in.contains("astmoddir") && !built_in.contains("astdatadir"));
     }

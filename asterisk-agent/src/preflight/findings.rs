@@ -64,7 +64,9 @@ fn complaint(line: &str) -> Option<(&str, &str)> {
 }
 
 fn slot(source: &str, said: &str) -> Option<Slot> {
-    let named = Slot::ALL.into_iter().find(|slot| said.contains(slot.name()));
+    let named = Slot::ALL
+        .into_iter()
+        .find(|slot| said.contains(slot.name()));
     named.or(match source {
         "pbx.c" | "pbx_config.c" => Some(Slot::DialplanRouting),
         "config.c" => None,
@@ -75,7 +77,9 @@ fn slot(source: &str, said: &str) -> Option<Slot> {
 /// From 1; 0 when no line is named.
 fn line_number(said: &str) -> u32 {
     let after = said.split_once("line ").map_or("", |(_, after)| after);
-    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    let digits = after
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(after.len());
     after[..digits].parse().unwrap_or(0)
 }
 
@@ -127,10 +131,26 @@ mod tests {
         assert_eq!(
             found,
             [
-                (pjsip, 22, "Asterisk: Error parsing qualify_frequency=99999 at line 22 of pjsip_endpoints"),
-                (pjsip, 0, "Asterisk: Could not create an object of type 'aor' with id '1000' from configuration file 'pjsip.conf'"),
-                (dialplan, 3, "Asterisk: Invalid priority/label 'x' at line 3 of extensions.conf"),
-                (pjsip, 9, "Asterisk: Error parsing password_digest=… at line 9 of pjsip_endpoints"),
+                (
+                    pjsip,
+                    22,
+                    "Asterisk: Error parsing qualify_frequency=99999 at line 22 of pjsip_endpoints"
+                ),
+                (
+                    pjsip,
+                    0,
+                    "Asterisk: Could not create an object of type 'aor' with id '1000' from configuration file 'pjsip.conf'"
+                ),
+                (
+                    dialplan,
+                    3,
+                    "Asterisk: Invalid priority/label 'x' at line 3 of extensions.conf"
+                ),
+                (
+                    pjsip,
+                    9,
+                    "Asterisk: Error parsing password_digest=… at line 9 of pjsip_endpoints"
+                ),
                 (pjsip, 0, "Asterisk: bad digest …"),
             ]
         );

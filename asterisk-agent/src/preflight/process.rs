@@ -63,7 +63,9 @@ impl Isolation {
             probe.stdout(Stdio::null()).stderr(Stdio::null());
             probe.status().is_ok_and(|status| status.success())
         };
-        let isolation = [Self::Network, Self::UserAndNetwork].into_iter().find(works);
+        let isolation = [Self::Network, Self::UserAndNetwork]
+            .into_iter()
+            .find(works);
         isolation.ok_or_else(|| {
             CannotRun::Start(
                 "this host does not let the agent make a network namespace, and the agent's own \
@@ -111,9 +113,16 @@ impl ThrowAway {
     pub(super) fn start(binary: &Path, conf: &Path, dir: &Path) -> Result<Self, CannotRun> {
         let isolation = Isolation::find()?;
         if !binary.exists() {
-            return Err(CannotRun::Start(format!("there is no {}", binary.display())));
+            return Err(CannotRun::Start(format!(
+                "there is no {}",
+                binary.display()
+            )));
         }
-        let before = [isolation.arguments(), &[SETPRIV, "--pdeathsig", "KILL", "--"]].concat();
+        let before = [
+            isolation.arguments(),
+            &[SETPRIV, "--pdeathsig", "KILL", "--"],
+        ]
+        .concat();
         let (binary, conf) = (binary.to_string_lossy(), conf.to_string_lossy());
         let mut command = command(&before, &[&binary, "-C", &conf, "-f"]);
         command
@@ -179,7 +188,10 @@ pub(super) fn end_leftover(dir: &Path) {
     let arguments = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
     let conf = dir.join(super::files::ASTERISK_CONF);
     let conf = conf.as_os_str().as_encoded_bytes();
-    if arguments.split(|&byte| byte == 0).any(|argument| argument == conf) {
+    if arguments
+        .split(|&byte| byte == 0)
+        .any(|argument| argument == conf)
+    {
         kill(Pid::from_raw(process), Signal::SIGKILL).ok();
     }
 }

@@ -8,10 +8,7 @@ use shared::model::Options;
 const VALUE_BYTES_MAX: usize = 80;
 
 /// The names of the options that Asterisk shows otherwise.
-pub(super) fn differing(
-    options: &Options,
-    shown: &BTreeMap<String, String>,
-) -> Vec<&'static str> {
+pub(super) fn differing(options: &Options, shown: &BTreeMap<String, String>) -> Vec<&'static str> {
     let differs = |(option, value): &(&str, &str)| !same(option, value, shown.get(*option));
     let differing = options.iter().filter(differs);
     differing.map(|(option, _)| option).collect()
@@ -89,4 +86,3 @@ fn plain_caller_id(text: &str) -> String {
         .filter(|char| !matches!(char, '"' | '\\'))
         .collect()
 }
-

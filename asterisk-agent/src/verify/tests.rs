@@ -1,16 +1,17 @@
 //! The comparison, and what the tests of other modules share: sample bundles, a stand-in that
 //! answers from a script, and one that behaves like an Asterisk that took a given bundle.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use shared::bundle::{Bundle, Digest, Revision};
+use shared::bundle::{Bundle, Digest, GENERATION_MARKER, Revision};
 use shared::model::Options;
 
 use super::options::same_caller_id;
 use super::*;
-use crate::validate;
+use crate::asterisk::Class;
+use crate::validate::objects;
 
 /// A bundle as the portal renders it, with these extensions.
 pub(crate) fn bundle(numbers: &[u32]) -> Bundle {
@@ -40,7 +41,11 @@ pub(crate) fn bundle(numbers: &[u32]) -> Bundle {
          accountcode = {mark}\n"
     )
     .unwrap();
-    writeln!(dialplan, "[{name}]\nexten => generation,1,NoOp({dialplan_mark})").unwrap();
+    writeln!(
+        dialplan,
+        "[{name}]\nexten => generation,1,NoOp({dialplan_mark})"
+    )
+    .unwrap();
     let files = BTreeMap::from([
         (Slot::PjsipEndpoints, pjsip.into_bytes()),
         (Slot::DialplanRouting, dialplan.into_bytes()),
@@ -117,7 +122,8 @@ pub(crate) fn answer_as(model: &Model, command: &Command) -> String {
     match command {
         Command::List(kind, classes) => {
             let names = objects(model, *kind).keys();
-            let listed = |class: &Class| listed(*kind, names.clone().filter(|name| class.has(name)));
+            let listed =
+                |class: &Class| listed(*kind, names.clone().filter(|name| class.has(name)));
             classes.iter().map(listed).collect()
         }
         Command::Show(kind, names) => names.iter().map(|name| shown(model, *kind, name)).collect(),
@@ -137,7 +143,9 @@ fn listed<'a>(kind: PjsipType, names: impl Iterator<Item = &'a String>) -> Strin
         PjsipType::Auth => "Auth",
         PjsipType::Aor => "Aor",
     };
-    let lines: Vec<_> = names.map(|name| format!(" {title}:  {name}/x   1 of inf\n")).collect();
+    let lines: Vec<_> = names
+        .map(|name| format!(" {title}:  {name}/x   1 of inf\n"))
+        .collect();
     let count = match lines.len() {
         0 => "No objects found.".to_owned(),
         count => format!("Objects found: {count}"),
@@ -245,7 +253,10 @@ fn a_mixture_is_noticed_by_the_marker_of_its_type() {
         .insert("accountcode", "g-0");
     let found = found(held, &sent, &[], Depth::Markers);
     let expected = "marker synergy-generation Different endpoint: accountcode (g-0 instead of ";
-    assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].starts_with(expected),
+        "{found:?}"
+    );
 }
 
 /// One object kept its old version, as Asterisk does with a bad option: only its options tell.
@@ -272,7 +283,10 @@ fn a_changed_object_is_compared_option_by_option_and_no_secret_is_shown() {
         let found = found(held, &sent, &[&model(&[])], Depth::Changed);
         let word = kind.word();
         let expected = format!("{word} 1000 Different {word}: {option}");
-        assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].starts_with(&expected),
+            "{found:?}"
+        );
         let secret = option == "password_digest";
         assert_eq!(found[0].contains("MD5:"), !secret, "{found:?}");
     }
@@ -321,7 +335,10 @@ fn every_changed_object_is_compared_and_what_is_kept_is_told() {
     options.insert("max_contacts", "3");
     held.aors.insert("1300".into(), older.aors["1300"].clone());
     let found = found(held, &new, &[&old, &older], Depth::Changed);
-    assert!(found[1].ends_with("max_contacts (3 instead of 1); still as in revision 2"), "{found:?}");
+    assert!(
+        found[1].ends_with("max_contacts (3 instead of 1); still as in revision 2"),
+        "{found:?}"
+    );
 }
 
 /// What an earlier generation had beyond the contexts of the new one must be gone.
