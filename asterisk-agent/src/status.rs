@@ -72,6 +72,7 @@ fn look_at_files(agent: &Agent, standing: &Standing) -> (Vec<String>, Vec<String
             return (Vec::new(), warnings);
         }
     };
+    warnings.extend(write_warnings(agent, &live));
     if standing.running.is_none() {
         match drift_warning(agent, standing, &live) {
             Ok(warning) => warnings.extend(warning),
@@ -108,6 +109,16 @@ fn ledger_warnings(ledger: &Ledger) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// The next apply could not be written, and why: told before somebody needs it.
+fn write_warnings(agent: &Agent, live: &Live) -> Vec<String> {
+    let state = Dir::open(&agent.config.state_dir).and_then(|state| state.writable());
+    let places = live.places().map(|(_, place)| place.dir.writable());
+    let faults = std::iter::once(state).chain(places).filter_map(Result::err);
+    faults
+        .map(|error| format!("files cannot be written: {}", chain(&error)))
+        .collect()
 }
 
 fn drift_warning(

@@ -43,9 +43,14 @@ impl Lab {
 
     /// One more portal on the same database and agent.
     pub async fn another_portal(&self) -> anyhow::Result<Portal> {
+        self.another_portal_to(self.agent.address()).await
+    }
+
+    /// One more portal on the same database that looks for the agent elsewhere, behind a proxy.
+    pub async fn another_portal_to(&self, agent: SocketAddr) -> anyhow::Result<Portal> {
         let setup = setup(
             &self.database.url,
-            self.agent.address(),
+            agent,
             &self.pki,
             &self.portal_env,
         );
