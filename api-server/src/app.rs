@@ -98,6 +98,7 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,
+            cert_warning: config.cert_warning,
         },
         queue,
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use shared::config::{ConfigErrors, Env};
 use shared::record::OnReloadFailure;
+use shared::tls::validity::WARNING_DAYS;
 use shared::tls::{Identity, TlsFiles};
 use sqlx::postgres::PgConnectOptions;
 
@@ -44,6 +45,9 @@ pub struct Config {
     pub apply_lock_wait: Duration,
     /// `APPLY_DEADLINE_MS`. Default 150 s.
     pub apply_deadline: Duration,
+    /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list of the link
+    /// to warn, 1 to 3650. Default 30.
+    pub cert_warning: time::Duration,
 }
 
 impl Config {
@@ -72,6 +76,7 @@ impl Config {
             env.or("APPLY_LOCK_WAIT_MS", Milliseconds::of(APPLY_LOCK_WAIT_MS));
         let Milliseconds(apply_deadline) =
             env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
+        let Days(cert_warning) = env.or("CERT_WARNING_DAYS", Days::of(WARNING_DAYS));
         let config = || {
             let TrustedNetwork = auth_mode?;
             Some(Self {
@@ -85,6 +90,7 @@ impl Config {
                 on_reload_failure,
                 apply_lock_wait,
                 apply_deadline,
+                cert_warning,
             })
         };
         let config = config();
@@ -217,6 +223,26 @@ impl FromStr for Milliseconds {
     }
 }
 
+/// One day to ten years.
+struct Days(time::Duration);
+
+impl Days {
+    fn of(days: u16) -> Self {
+        Self(time::Duration::days(days.into()))
+    }
+}
+
+impl FromStr for Days {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(days @ 1..=3650) => Ok(Self::of(days)),
+            Ok(_) | Err(_) => Err("must be 1 to 3650 days"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +291,7 @@ mod tests {
             ("SIP_REALM", "A B"),
             ("ON_RELOAD_FAILURE", "perhaps"),
             ("APPLY_DEADLINE_MS", "0"),
+            ("CERT_WARNING_DAYS", "0"),
             ("TLS_KEY_FILE", ""),
         ];
         let message = read(&wrong).err().unwrap().to_string();

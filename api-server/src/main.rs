@@ -55,6 +55,17 @@ enum Certs {
         #[command(flatten)]
         replace: Replace,
     },
+    /// Add certificates to the CA's revocation list `crl.pem`, and renew it; without any, only
+    /// renew it
+    Revoke {
+        /// Where the CA lies
+        dir: PathBuf,
+        /// Certificates: their files, or the copies in `issued/` beside the CA
+        cert: Vec<PathBuf>,
+        /// How long the list is valid: when it has ended, nobody is let in by it
+        #[arg(long, default_value_t = pki::LEAF_DAYS)]
+        days: u16,
+    },
 }
 
 #[derive(Args)]
@@ -105,6 +116,10 @@ fn make_certificates(certs: Certs) -> anyhow::Result<()> {
         } => {
             let role: Role = role.join("/").parse()?;
             pki::issue(&dir, &role, now, days, replace.into())?
+        }
+        Certs::Revoke { dir, cert, days } => {
+            let list = pki::revoke(&dir, &cert, now, days)?;
+            return print(&list.display().to_string());
         }
     };
     print(&format!("{}\n{}", cert.display(), key.display()))

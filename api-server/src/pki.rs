@@ -4,6 +4,8 @@
 //! the portal's is for clients, an agent's for servers. Keys are ECDSA P-256, files of keys are
 //! readable by their owner alone, and nothing is overwritten unless told to.
 
+mod revoke;
+
 use std::fmt;
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -17,6 +19,9 @@ use rcgen::{
 };
 use shared::tls::AGENT_DNS_NAME;
 use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+pub use revoke::revoke;
 
 /// The domain part of every identity.
 pub const TRUST_DOMAIN: &str = "pbx.internal";
@@ -135,6 +140,12 @@ pub enum PkiError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file is not what it should be.
+    #[error("{} cannot be understood", .0.display())]
+    Unreadable(PathBuf),
+    /// The CA cannot revoke what it has not issued.
+    #[error("{} is not a certificate that this CA issued to portal or agent", .0.display())]
+    NotOurs(PathBuf),
     /// The cryptographic library refused.
     #[error("the certificate could not be made")]
     Crypto(#[from] rcgen::Error),
@@ -155,7 +166,7 @@ pub fn create_ca(dir: &Path, now: OffsetDateTime, overwrite: Overwrite) -> Resul
 }
 
 /// Issues a certificate for `role` by the CA in `dir`: `portal.crt` and `portal.key`, or
-/// `agent-<pbx>.crt` and `agent-<pbx>.key`.
+/// `agent-<pbx>.crt` and `agent-<pbx>.key`. A copy of the certificate stays in `issued/`.
 pub fn issue(
     dir: &Path,
     role: &Role,
@@ -181,8 +192,24 @@ pub fn issue(
     };
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
+    keep_copy(dir, certificate.der(), &certificate.pem())?;
     save(&pair, &certificate.pem(), &key, overwrite)?;
     Ok(pair)
+}
+
+/// Keeps `issued/<serial>.crt`, so that a certificate can be revoked also when its file is gone.
+fn keep_copy(dir: &Path, der: &[u8], pem: &str) -> Result<(), PkiError> {
+    let issued = dir.join("issued");
+    create_dir(&issued)?;
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| PkiError::Unreadable(issued.clone()))?;
+    let serial = certificate.raw_serial_as_string().replace(':', "");
+    save_file(
+        &issued.join(format!("{serial}.crt")),
+        pem,
+        0o644,
+        Overwrite::No,
+    )
 }
 
 fn params(common_name: &str, now: OffsetDateTime, days: i64) -> CertificateParams {

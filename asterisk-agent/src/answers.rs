@@ -93,27 +93,35 @@ pub(crate) fn version(answer: &str) -> Result<String, AnswerError> {
         .ok_or_else(|| AnswerError::Unreadable(answer.trim().to_owned()))
 }
 
-/// The names of `pjsip list endpoints|auths|aors`; `title` is `Endpoint`, `Auth` or `Aor`. The
-/// answer ends with a count: without it, or with another one, something is missing.
-pub(crate) fn list(title: &str, answer: &str) -> Result<BTreeSet<String>, AnswerError> {
+/// The names of `pjsip list endpoints|auths|aors`, asked `expected` times in a row; `title` is
+/// `Endpoint`, `Auth` or `Aor`. Each answer ends with a count: without it, or with another one,
+/// something is missing.
+pub(crate) fn list(
+    title: &str,
+    expected: usize,
+    answer: &str,
+) -> Result<BTreeSet<String>, AnswerError> {
     let answer = accepted(answer)?;
     let mut names = BTreeSet::new();
-    let mut lines = 0;
-    let mut count = None;
+    let (mut lines, mut counted) = (0, 0);
+    let mut answers = 0;
     for line in answer.lines().map(str::trim) {
         if line.starts_with("No objects found") {
-            count = Some(0);
+            answers += 1;
         } else if let Some(found) = line.strip_prefix("Objects found:") {
-            count = found.trim().parse().ok();
+            answers += 1;
+            counted += found.trim().parse::<usize>().unwrap_or(0);
         } else if let Some(name) = listed_name(title, line) {
             lines += 1;
             names.insert(name.to_owned());
         }
     }
-    if count == Some(lines) {
+    if (answers, counted) == (expected, lines) {
         Ok(names)
     } else {
-        let text = format!("{lines} names are listed, {count:?} are counted");
+        let text = format!(
+            "{lines} names are listed, {counted} are counted, in {answers} answers of {expected}"
+        );
         Err(AnswerError::Unreadable(text))
     }
 }
@@ -235,6 +243,16 @@ fn without_registrar(step: &str) -> &str {
 pub(crate) struct Contact {
     pub(crate) aor: String,
     pub(crate) hash: String,
+    /// What the phone said of itself: where it is, and what it is.
+    pub(crate) phone: Phone,
+}
+
+/// A part of the JSON that Asterisk keeps of a contact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Phone {
+    pub(crate) uri: String,
+    pub(crate) user_agent: String,
 }
 
 /// `database show registrar`. The answer ends with a count of its lines.
@@ -248,9 +266,12 @@ pub(crate) fn contacts(answer: &str) -> Result<Vec<Contact>, AnswerError> {
         let key = line.strip_prefix("/registrar/contact/")?;
         let (aor, rest) = key.split_once(";@")?;
         let hash: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
+        let json = rest.split_once(": ").map_or("", |(_, json)| json);
         Some(Contact {
             aor: aor.to_owned(),
             hash,
+            // Whatever it says, the contact is there.
+            phone: serde_json::from_str(json).unwrap_or_default(),
         })
     };
     Ok(answer.lines().filter_map(contact).collect())

@@ -5,28 +5,34 @@
 //! |---|---|
 //! | load, check the text and what lies beside the files | `rejected`: nothing was touched |
 //! | nothing to do, and Asterisk holds it | `unchanged` |
+//! | a throw-away Asterisk reads it | `rejected`: nothing was touched |
 //! | copies beside the files, intent, renames | `write_failed`: the old files are intact, nothing was reloaded |
+//! | taking the renames back | `rollback_failed`: the files are a mixture, nothing was reloaded; safe mode |
 //! | reload, read back, remove contacts | the policy decides: see `finish` |
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Digest, Revision, Slot};
 use shared::model::Model;
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase, WrittenFile};
+use shared::status::EventKind;
 
+use crate::config::Reload;
 use crate::contacts;
 use crate::drift;
 use crate::durable::FileError;
-use crate::engine::{Engine, Target, TargetError};
+use crate::engine::{Engine, Past, Target, TargetError};
+use crate::events::Counter;
 use crate::finish;
+use crate::foreign;
 use crate::journal::{Direction, Generation, Intent, IntentPhase, JournalError, Old, Owed};
 use crate::live::{Files, Live};
+use crate::preflight;
 use crate::reload::{self, Patience};
 use crate::steps::{Log, chain};
 use crate::switch::{self, SwitchError};
 use crate::validate;
-use crate::verify;
+use crate::verify::{self, Depth};
 
 /// What the portal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,15 +102,28 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
         finish::proven(engine, &target);
         return Outcome::Unchanged;
     }
-    settle(engine, log);
-    let before = engine.models_before();
+    // What was proven before need not be tried: it is only to be read again.
+    let proven = engine.ledger.proven.map(|proven| proven.generation.digest);
+    if proven != Some(digest)
+        && let Err(error) = preflight::check(&engine.config, &target, log)
+    {
+        return ended(log, Outcome::Rejected, chain(&error));
+    }
+    let mut before = engine.past();
     let owed_before = engine.ledger.owed.clone();
     engine.ledger.owed = owed(engine, &before, &target.model);
+    before.has_pjsip = has_pjsip(engine, &live, &target, &old);
+    before.more |= engine.ledger.unsettled || drifted(engine, &old);
+    settle(engine, log);
     if let Err(error) = switch_files(engine, &live, &old, &target, Direction::Forward, log) {
         engine.ledger.owed = owed_before;
-        return ended(log, Outcome::WriteFailed, chain(&error));
+        let outcome = if engine.ledger.torn {
+            Outcome::RollbackFailed
+        } else {
+            Outcome::WriteFailed
+        };
+        return ended(log, outcome, chain(&error));
     }
-    let before = before.into_iter().flatten().collect::<Vec<_>>();
     finish::run(engine, &live, &target, &before, Patience::Running, log)
 }
 
@@ -135,14 +154,10 @@ fn is_in_force(engine: &Engine, target: &Target, old: &Files, log: &Log) -> bool
         model: &target.model,
         manifest: &target.manifest,
         before: &[],
-        against: &target.model,
+        depth: Depth::Markers,
     };
-    let questions = engine.questions();
-    let pjsip = verify::pjsip(questions, &expected, log);
-    let dialplan = verify::dialplan(questions, &expected, log);
-    let in_force = [&pjsip, &dialplan]
-        .iter()
-        .all(|found| found.as_ref().is_ok_and(Vec::is_empty));
+    let found = verify::both(engine.questions(), &expected, Phase::Verifying, log);
+    let in_force = found.is_ok_and(|found| found.mismatches.is_empty());
     if !in_force {
         log.note("the files are the same, but Asterisk does not hold them: they are read again");
     }
@@ -168,15 +183,38 @@ fn settle(engine: &mut Engine, log: &Log) {
 }
 
 /// Everything whose contacts must go once the target is in force.
-fn owed(engine: &Engine, before: &[Option<Arc<Model>>], after: &Model) -> Owed {
+fn owed(engine: &Engine, before: &Past, after: &Model) -> Owed {
     let mut owed = engine.ledger.owed.clone();
-    for model in before {
-        match model {
-            Some(model) => owed.aors.extend(contacts::changed_hands(model, after)),
-            None => owed.everything = true,
-        }
+    for earlier in &before.known {
+        owed.aors
+            .extend(contacts::changed_hands(&earlier.model, after));
     }
+    owed.everything |= before.more;
     owed
+}
+
+/// Whether the live files are not those that were put there last.
+fn drifted(engine: &Engine, old: &Files) -> bool {
+    let live = engine.ledger.live;
+    let manifest = live.and_then(|live| engine.generations.manifest(live.revision).ok());
+    manifest.is_none_or(|manifest| !drift::drifted(old, Some(&manifest)).is_empty())
+}
+
+/// Whether the PJSIP file is to stay as it is, and was proven by this process as it is: nothing is
+/// owed or under way, and nobody has written to the managed directories since.
+fn has_pjsip(engine: &Engine, live: &Live, target: &Target, old: &Files) -> bool {
+    let slot = Slot::PjsipEndpoints;
+    let ledger = &engine.ledger;
+    let proven = ledger.proven.map(|proven| proven.generation);
+    engine.config.reload == Reload::WhenNeeded
+        && ledger.live.is_some()
+        && ledger.live == proven
+        && !ledger.unsettled
+        && ledger.owed.is_empty()
+        && old.get(&slot) == target.bundle.files.get(&slot)
+        && foreign::list(live).is_ok_and(|foreign| foreign.is_empty())
+        && engine.proven_stamps.is_some()
+        && live.stamps().ok() == engine.proven_stamps
 }
 
 /// The files could not be brought into place.
@@ -194,7 +232,7 @@ pub(crate) enum WriteError {
 }
 
 /// PREPARED, then SWITCHED: afterwards the target's files are the live ones, and the journal knows.
-/// When it fails, the files are as they were.
+/// When it fails, the files are as they were, or the ledger says that they are torn.
 pub(crate) fn switch_files(
     engine: &mut Engine,
     live: &Live,
@@ -208,7 +246,7 @@ pub(crate) fn switch_files(
         Direction::Forward => (Phase::Prepared, Phase::Switched),
         Direction::RollBack => (Phase::RollingBack, Phase::RollingBack),
     };
-    let kept = log.step(prepared, "keep what is replaced", || {
+    let (kept, overwritten) = log.step(prepared, "keep what is replaced", || {
         keep_old(engine, old, log)
     })?;
     let action = format!("write copies of revision {revision} beside the files");
@@ -229,9 +267,15 @@ pub(crate) fn switch_files(
     }
     noted?;
     let action = format!("rename the files of revision {revision} into place");
-    log.step(switched, action, || {
+    let renamed = log.step(switched, action, || {
         switch::switch(live, revision, files, old)
-    })?;
+    });
+    engine.ledger.torn = matches!(renamed, Err(SwitchError::Torn { .. }));
+    renamed?;
+    if let Some(what) = overwritten {
+        engine.events.tell(EventKind::DriftOverwritten, what);
+        engine.events.count(Counter::DriftOverwritten);
+    }
     engine.ledger.live = Some(target.generation);
     log.record().files = written(live, target);
     let intent = Intent {
@@ -253,15 +297,19 @@ pub(crate) fn switch_files(
     Ok(())
 }
 
-fn keep_old(engine: &Engine, old: &Files, log: &Log) -> Result<BTreeMap<Slot, Old>, FileError> {
+/// Where the old bytes can be had, and what to tell of drift among them.
+type Kept = (BTreeMap<Slot, Old>, Option<String>);
+
+fn keep_old(engine: &Engine, old: &Files, log: &Log) -> Result<Kept, FileError> {
     let live = engine.ledger.live;
     let manifest = live.and_then(|live| engine.generations.manifest(live.revision).ok());
     let expected = live.as_ref().zip(manifest.as_ref());
     let (kept, note) = drift::keep(&engine.drift, old, expected, engine.clock.now())?;
-    if let Some(note) = note {
-        log.note(note);
+    if let Some(note) = &note {
+        log.note(note.as_str());
     }
-    Ok(kept)
+    // Files of the time before the first apply are nobody's drift.
+    Ok((kept, note.filter(|_| live.is_some())))
 }
 
 fn written(live: &Live, target: &Target) -> Vec<WrittenFile> {

@@ -5,6 +5,7 @@
 //! having worked: an unknown command, a refused permission and a failed reload all look the same
 //! (asterisk/asterisk#2116), so every answer is read.
 
+mod classes;
 mod control_socket;
 mod remote_console;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 use shared::record::ObjectKind;
 
 use crate::config::AsteriskConfig;
+
+pub use classes::Class;
 
 /// Most bytes of an answer that are kept: 64 MiB, far above the lists of 100,000 endpoints.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -87,8 +90,8 @@ pub enum Command {
     ModuleReloadPjsip,
     /// FR-012.
     DialplanReload,
-    /// The names of all objects of a type.
-    List(PjsipType),
+    /// The names of the objects of a type that belong to some classes, asked in one go.
+    List(PjsipType, Vec<Class>),
     /// Every option of some objects of one type, asked in one go.
     Show(PjsipType, Vec<Name>),
     /// A dialplan context, or one extension of it.
@@ -116,23 +119,16 @@ const MESSAGE_BYTES_MAX: usize = 511;
 impl Command {
     /// As few questions as possible for every option of all `names`.
     pub(crate) fn show_all(kind: PjsipType, names: &[Name]) -> Vec<Self> {
-        let mut commands = Vec::new();
-        let mut batch: Vec<Name> = Vec::new();
-        for name in names {
-            batch.push(name.clone());
-            let command = Self::Show(kind, batch.clone());
-            if control_socket::message(&command.lines()).len() > MESSAGE_BYTES_MAX {
-                batch.pop();
-                commands.push(Self::Show(
-                    kind,
-                    std::mem::replace(&mut batch, vec![name.clone()]),
-                ));
-            }
-        }
-        if !batch.is_empty() {
-            commands.push(Self::Show(kind, batch));
-        }
-        commands
+        batches(names, |name| show_line(kind, name).len())
+            .map(|batch| Self::Show(kind, batch.to_vec()))
+            .collect()
+    }
+
+    /// As few questions as possible for the names in all `classes`.
+    pub(crate) fn list_all(kind: PjsipType, classes: &[Class]) -> Vec<Self> {
+        batches(classes, |class| list_line(kind, class).len())
+            .map(|batch| Self::List(kind, batch.to_vec()))
+            .collect()
     }
 
     /// Whether it changes what Asterisk holds, so that it goes by `asterisk -rx`.
@@ -143,7 +139,7 @@ impl Command {
         )
     }
 
-    /// The command lines: one, except for [`Command::Show`].
+    /// The command lines: one, except for [`Command::Show`] and [`Command::List`].
     fn lines(&self) -> Vec<String> {
         let line = match self {
             Self::WaitFullyBooted => "core waitfullybooted".to_owned(),
@@ -151,10 +147,14 @@ impl Command {
             Self::PjsipReload => "pjsip reload".to_owned(),
             Self::ModuleReloadPjsip => "module reload res_pjsip.so".to_owned(),
             Self::DialplanReload => "dialplan reload".to_owned(),
-            Self::List(kind) => format!("pjsip list {}s", kind.word()),
+            Self::List(kind, classes) => {
+                return classes
+                    .iter()
+                    .map(|class| list_line(*kind, class))
+                    .collect();
+            }
             Self::Show(kind, names) => {
-                let line = |name: &Name| format!("pjsip show {} {}", kind.word(), name.0);
-                return names.iter().map(line).collect();
+                return names.iter().map(|name| show_line(*kind, name)).collect();
             }
             Self::ShowDialplan {
                 context,
@@ -175,6 +175,35 @@ impl Command {
         };
         vec![line]
     }
+}
+
+fn show_line(kind: PjsipType, name: &Name) -> String {
+    format!("pjsip show {} {}", kind.word(), name.0)
+}
+
+fn list_line(kind: PjsipType, class: &Class) -> String {
+    let word = kind.word();
+    match class.regex() {
+        None => format!("pjsip list {word}s"),
+        Some(regex) => format!("pjsip list {word}s like {regex}"),
+    }
+}
+
+/// Divides what is asked about into messages that Asterisk reads at once; `length` is that of a
+/// command line.
+fn batches<T>(items: &[T], length: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = control_socket::PREFIX.len();
+        let fits = rest.iter().take_while(|item| {
+            bytes += length(item) + 1;
+            bytes <= MESSAGE_BYTES_MAX
+        });
+        let count = fits.count();
+        let (batch, others) = rest.split_at_checked(count.max(1))?;
+        rest = others;
+        Some(batch)
+    })
 }
 
 impl fmt::Display for Command {
@@ -277,5 +306,21 @@ mod tests {
         }
         assert_eq!(asked, names);
         assert!(Command::show_all(PjsipType::Aor, &[]).is_empty());
+        let names: Vec<_> = (0..100_000)
+            .map(|n: u32| format!("t{}-{n:06}-a", n / 1000))
+            .collect();
+        let mut sorted: Vec<_> = names.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        let classes = Class::divide(&sorted);
+        let commands = Command::list_all(PjsipType::Endpoint, &classes);
+        let mut asked = Vec::new();
+        for command in commands {
+            assert!(control_socket::message(&command.lines()).len() <= MESSAGE_BYTES_MAX);
+            let Command::List(_, batch) = command else {
+                panic!("another command")
+            };
+            asked.extend(batch);
+        }
+        assert_eq!(asked, classes);
     }
 }

@@ -1,10 +1,13 @@
 //! The agent's configuration, from environment variables.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use shared::config::{ConfigErrors, Env};
+use shared::tls::validity::WARNING_DAYS;
 use shared::tls::{Identity, TlsFiles};
 
 /// Everything that the agent is told from outside.
@@ -22,6 +25,65 @@ pub struct Config {
     pub asterisk_config_dir: PathBuf,
     /// How Asterisk is reached.
     pub asterisk: AsteriskConfig,
+    /// `DRIFT_PERIOD_SECONDS`: how often the live files are looked at, 60 to 3600. Default 60.
+    pub drift_period: Duration,
+    /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list to warn, 1 to
+    /// 3650. Default 30.
+    pub cert_warning: time::Duration,
+    /// `PREFLIGHT`: `off`, `on` or `required`. Default `on`.
+    pub preflight: Preflight,
+    /// `RELOAD`: `when_needed` or `always`. Default `when_needed`.
+    pub reload: Reload,
+}
+
+/// Whether a throw-away Asterisk reads a bundle before the live one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflight {
+    /// No.
+    Off,
+    /// Where it can be run; that it could not is noted in the record.
+    On,
+    /// Without it a bundle is refused.
+    Required,
+}
+
+/// When Asterisk is told to read its PJSIP file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Not when the file did not change and Asterisk's markers say that it holds it.
+    WhenNeeded,
+    /// At every apply that changes something.
+    Always,
+}
+
+/// A word that the setting does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("not one of {0}")]
+pub struct UnknownWord(&'static str);
+
+impl FromStr for Preflight {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            "required" => Ok(Self::Required),
+            _ => Err(UnknownWord("off, on, required")),
+        }
+    }
+}
+
+impl FromStr for Reload {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "when_needed" => Ok(Self::WhenNeeded),
+            "always" => Ok(Self::Always),
+            _ => Err(UnknownWord("when_needed, always")),
+        }
+    }
 }
 
 /// How Asterisk is reached, and how long it may take.
@@ -63,6 +125,12 @@ impl Config {
             reload_deadline: milliseconds(&mut env, "RELOAD_DEADLINE_MS", 60_000),
             query_deadline: milliseconds(&mut env, "QUERY_DEADLINE_MS", 10_000),
         };
+        let drift_period =
+            Duration::from_secs(within(&mut env, "DRIFT_PERIOD_SECONDS", 60, 60..=3600));
+        let days = within(&mut env, "CERT_WARNING_DAYS", WARNING_DAYS.into(), 1..=3650);
+        let cert_warning = time::Duration::days(i64::try_from(days).unwrap_or(i64::MAX));
+        let preflight = env.or("PREFLIGHT", Preflight::On);
+        let reload = env.or("RELOAD", Reload::WhenNeeded);
         let value = ca.zip(cert).zip(key).zip(portal);
         env.finish(value.map(|(((ca, cert), key), portal)| Self {
             listen_addr,
@@ -71,8 +139,22 @@ impl Config {
             state_dir,
             asterisk_config_dir,
             asterisk,
+            drift_period,
+            cert_warning,
+            preflight,
+            reload,
         }))
     }
+}
+
+/// A number between two others, both included: outside of that it is a mistake in the unit.
+fn within(env: &mut Env<'_>, name: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    let number = env.or(name, default);
+    if !range.contains(&number) {
+        let (from, to) = (range.start(), range.end());
+        env.fault::<()>(format!("{name}: not within {from} and {to}"));
+    }
+    number
 }
 
 /// A duration between 100 ms and 10 minutes: outside of that it is a mistake in the unit.
@@ -96,6 +178,8 @@ mod tests {
         assert_eq!(config.portal.to_string(), "spiffe://pbx.internal/portal");
         assert_eq!(config.asterisk.binary.to_str(), Some("/usr/sbin/asterisk"));
         assert_eq!(config.asterisk.reload_deadline, Duration::from_mins(1));
+        assert_eq!(config.preflight, Preflight::On);
+        assert_eq!(config.reload, Reload::WhenNeeded);
     }
 
     #[test]
@@ -103,7 +187,9 @@ mod tests {
         let lookup = |name: &str| match name {
             "LISTEN_ADDR" => Some("nowhere".to_owned()),
             "PORTAL_IDENTITY" => Some("me".to_owned()),
-            "QUERY_DEADLINE_MS" => Some("1".to_owned()),
+            "QUERY_DEADLINE_MS" | "DRIFT_PERIOD_SECONDS" => Some("1".to_owned()),
+            "CERT_WARNING_DAYS" => Some("0".to_owned()),
+            "PREFLIGHT" | "RELOAD" => Some("perhaps".to_owned()),
             _ => None,
         };
         let message = Config::read(&lookup).unwrap_err().to_string();
@@ -111,6 +197,10 @@ mod tests {
             "LISTEN_ADDR",
             "PORTAL_IDENTITY",
             "QUERY_DEADLINE_MS",
+            "DRIFT_PERIOD_SECONDS",
+            "CERT_WARNING_DAYS",
+            "PREFLIGHT: not one of off, on, required",
+            "RELOAD: not one of when_needed, always",
             "TLS_CA_FILE",
         ] {
             assert!(message.contains(name), "{message}");

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::bundle::{GENERATION_MARKER, Manifest};
 use shared::model::{Model, Options};
 use shared::record::{Mismatch, MismatchKind, ObjectKind, Phase};
+use shared::status::RegisteredPhone;
 
 use crate::answers::{self, Contact};
 use crate::asterisk::{Command, Name};
@@ -37,6 +38,24 @@ fn keys(model: &Model) -> BTreeMap<&str, Vec<Option<&Options>>> {
         }
     }
     keys
+}
+
+/// The phones that are registered at `aors`; at all when there are none.
+pub(crate) fn registered(
+    questions: Questions<'_>,
+    aors: &BTreeSet<String>,
+) -> Result<Vec<RegisteredPhone>, VerifyError> {
+    let contacts = questions.ask(&Command::ShowContacts, answers::contacts)?;
+    let asked = |contact: &Contact| aors.is_empty() || aors.contains(&contact.aor);
+    let phones = contacts
+        .into_iter()
+        .filter(asked)
+        .map(|contact| RegisteredPhone {
+            aor: contact.aor,
+            uri: contact.phone.uri,
+            user_agent: contact.phone.user_agent,
+        });
+    Ok(phones.collect())
 }
 
 /// Removes the contacts that are owed, and reads back that they are gone. What is left comes back
@@ -81,7 +100,11 @@ fn remove(
         return Ok((0, Vec::new()));
     }
     let registered = questions.ask(&Command::ShowContacts, answers::contacts)?;
-    let left = registered.iter().filter(|contact| found.contains(contact));
+    let key = |contact: &Contact| (contact.aor.clone(), contact.hash.clone());
+    let removed: BTreeSet<_> = found.iter().map(key).collect();
+    let left = registered
+        .iter()
+        .filter(|contact| removed.contains(&key(contact)));
     let detail = "a phone of a former owner is still registered";
     let left = left.map(|contact| {
         mismatch(

@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, UnlinkatFlags, faccessat, fchown, fsync, linkat, unlinkat};
+use serde::Serialize;
+use shared::bundle::Digest;
 
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +119,16 @@ impl Dir {
         fsync(&file).map_err(at("sync", path))
     }
 
+    /// Writes a file that must not be there yet, for a program that is thrown away: nothing of it
+    /// has to survive a power cut.
+    pub(crate) fn write_scratch(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let fd = openat(&self.fd, name, flags | OFlag::O_CLOEXEC, mode);
+        let mut file = File::from(fd.map_err(at("create", self.join(name)))?);
+        file.write_all(bytes).map_err(io("write", self.join(name)))
+    }
+
     /// Not being allowed to is no error: the directory's set-group-ID bit is the usual way, and
     /// whether Asterisk can read the file shows in the verification.
     fn hand_to_group(&self, file: &File) -> nix::Result<()> {
@@ -151,6 +163,29 @@ impl Dir {
     /// link in its place is an error.
     pub(crate) fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, FileError> {
         let path = self.join(name);
+        let Some((file, stat)) = self.regular(name)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
+        let read = file.take(max + 1).read_to_end(&mut bytes);
+        match read.map_err(io("read", path.clone()))? {
+            length if length as u64 > max => Err(at("read so large a file", path)(Errno::EFBIG)),
+            _ => Ok(Some(bytes)),
+        }
+    }
+
+    /// Digest and size of a regular file, and what was known about it before it was read; `None`
+    /// when there is none. A symbolic link in its place is an error.
+    pub(crate) fn digest(&self, name: &str) -> Result<Option<(Digest, u64, FileStat)>, FileError> {
+        let Some((file, stat)) = self.regular(name)? else {
+            return Ok(None);
+        };
+        let hashed = Digest::of_reader(file).map_err(io("read", self.join(name)))?;
+        Ok(Some((hashed.0, hashed.1, stat)))
+    }
+
+    fn regular(&self, name: &str) -> Result<Option<(File, FileStat)>, FileError> {
+        let path = self.join(name);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -161,12 +196,7 @@ impl Dir {
         if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
             return Err(at("read a special file", path)(Errno::EINVAL));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
-        let read = File::from(fd).take(max + 1).read_to_end(&mut bytes);
-        match read.map_err(io("read", path.clone()))? {
-            length if length as u64 > max => Err(at("read so large a file", path)(Errno::EFBIG)),
-            _ => Ok(Some(bytes)),
-        }
+        Ok(Some((File::from(fd), stat)))
     }
 
     /// What is known about a name, without following it; `None` when it is not there.
@@ -202,6 +232,12 @@ impl Dir {
     /// Renames inside this directory, over whatever is there; durable after [`Dir::sync`].
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
         renameat(&self.fd, from, &self.fd, to).map_err(at("rename to", self.join(to)))
+    }
+
+    /// Moves something into another directory, over whatever is there; durable after
+    /// [`Dir::sync`] of both.
+    pub(crate) fn move_to(&self, name: &str, other: &Self) -> Result<(), FileError> {
+        renameat(&self.fd, name, &other.fd, name).map_err(at("move to", other.join(name)))
     }
 
     /// Gives a file a second name; without the file, nothing happens. Where links are not allowed
@@ -270,6 +306,12 @@ impl Dir {
     /// The error for a file that is missing or does not hold what was once written to it.
     pub(crate) fn damaged(&self, name: &str) -> FileError {
         at("use the missing or altered", self.join(name))(Errno::EIO)
+    }
+
+    /// `value` as JSON, on its way into the file `name`.
+    pub(crate) fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, FileError> {
+        let json = serde_json::to_vec_pretty(value).map_err(std::io::Error::from);
+        json.map_err(io("put into words", self.join(name)))
     }
 
     /// The path of a name in it, for messages.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::bundle::{Bundle, Manifest};
+use shared::bundle::{Bundle, Manifest, Revision};
 use shared::model::Model;
 use shared::record::{ApplyRecord, Outcome};
 
@@ -12,8 +12,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::drift;
 use crate::durable::{Dir, FileError};
+use crate::events::Events;
 use crate::generations::{GenerationError, Generations};
 use crate::journal::{Generation, Journal, JournalError, Ledger};
+use crate::live::Stamps;
 use crate::records::Records;
 use crate::steps::{Log, chain};
 use crate::validate;
@@ -30,6 +32,24 @@ pub(crate) struct Target {
     pub(crate) model: Arc<Model>,
 }
 
+/// The objects of a generation that was live.
+#[derive(Clone)]
+pub(crate) struct Earlier {
+    pub(crate) revision: Revision,
+    pub(crate) model: Arc<Model>,
+}
+
+/// What Asterisk may hold before it reads something new.
+#[derive(Clone, Default)]
+pub(crate) struct Past {
+    /// The generations that were live or proven, the last first.
+    pub(crate) known: Vec<Earlier>,
+    /// Whether there may be more: files of another hand, or generations that cannot be read.
+    pub(crate) more: bool,
+    /// Whether Asterisk has read the very PJSIP file that the apply brings, for all that is known.
+    pub(crate) has_pjsip: bool,
+}
+
 /// The state that one thread owns.
 pub(crate) struct Engine {
     pub(crate) config: Config,
@@ -41,9 +61,12 @@ pub(crate) struct Engine {
     pub(crate) journal: Journal,
     pub(crate) generations: Generations,
     pub(crate) ledger: Ledger,
+    pub(crate) events: Arc<Events>,
     records: Records,
     /// The objects of the generations that were read last, so that the next apply need not.
     models: Vec<(Generation, Arc<Model>)>,
+    /// The live files as they lay there when they were last proven, by this process.
+    pub(crate) proven_stamps: Option<Stamps>,
 }
 
 impl Engine {
@@ -52,6 +75,7 @@ impl Engine {
         config: Config,
         asterisk: Arc<dyn Asterisk>,
         clock: Arc<dyn Clock>,
+        events: Arc<Events>,
     ) -> Result<Self, JournalError> {
         let state = Dir::open(&config.state_dir)?;
         let journal = Journal::open(Dir::open(&config.state_dir)?)?;
@@ -62,12 +86,14 @@ impl Engine {
             generations: Generations::open(state.subdir("gen")?)?,
             records: Records::open(state.subdir("applies")?),
             models: Vec::new(),
+            proven_stamps: None,
             config,
             asterisk,
             clock,
             state,
             journal,
             ledger,
+            events,
         })
     }
 
@@ -99,16 +125,20 @@ impl Engine {
         })
     }
 
-    /// The objects of the generations that are live and proven. `None` in the place of one that
-    /// cannot be read any more.
-    pub(crate) fn models_before(&mut self) -> Vec<Option<Arc<Model>>> {
+    /// The objects of the generations that are live and proven.
+    pub(crate) fn past(&mut self) -> Past {
         let mut generations: Vec<_> = self.ledger.live.into_iter().collect();
         let proven = self.ledger.proven.map(|proven| proven.generation);
         generations.extend(proven.filter(|proven| Some(*proven) != self.ledger.live));
-        generations
-            .into_iter()
-            .map(|generation| self.model(generation))
-            .collect()
+        let mut past = Past::default();
+        for generation in generations {
+            let revision = generation.revision;
+            match self.model(generation) {
+                Some(model) => past.known.push(Earlier { revision, model }),
+                None => past.more = true,
+            }
+        }
+        past
     }
 
     /// The objects of a stored generation, if it can still be read.

@@ -9,22 +9,20 @@
 //! | anything else, policy `keep_new_files`, or nothing was ever proven | `reload_failed_files_kept` |
 //! | anything else, policy `roll_back` | `rolled_back`, or `rollback_failed` if that fails too |
 
-use std::sync::Arc;
-
-use shared::model::Model;
+use shared::bundle::Slot;
 use shared::record::{Mismatch, OnReloadFailure, Outcome, Phase};
 
 use crate::apply::{ended, switch_files};
-use crate::asterisk::AsteriskError;
+use crate::asterisk::{AsteriskError, Command};
 use crate::contacts;
 use crate::drift;
 use crate::durable::{FileError, PRIVATE};
-use crate::engine::{Engine, Target};
+use crate::engine::{Earlier, Engine, Past, Target};
 use crate::journal::{Direction, Owed, Proven};
-use crate::live::Live;
+use crate::live::{Live, Stamps};
 use crate::reload::{self, Patience, ReloadError};
 use crate::steps::{Log, chain};
-use crate::verify::{self, Expected, VerifyError};
+use crate::verify::{self, Depth, Expected, Found, VerifyError};
 
 /// Why a generation is not proven.
 enum Unproven {
@@ -52,18 +50,14 @@ pub(crate) fn run(
     engine: &mut Engine,
     live: &Live,
     target: &Target,
-    before: &[Arc<Model>],
+    before: &Past,
     patience: Patience,
     log: &Log,
 ) -> Outcome {
-    let proven_before = engine
-        .ledger
-        .proven
-        .and_then(|last| engine.model(last.generation));
-    let against = proven_before.unwrap_or_default();
-    match prove(engine, target, before, &against, patience, log) {
-        Ok(()) => {
+    match prove(engine, target, before, patience, log) {
+        Ok(stamps) => {
             proven(engine, target);
+            engine.proven_stamps = Some(stamps);
             Outcome::Applied
         }
         Err(Unproven::NotRunning(why)) => ended(log, Outcome::ReloadFailedFilesKept, why),
@@ -89,41 +83,50 @@ pub(crate) fn run(
     }
 }
 
-/// Reloads Asterisk and reads back whether it holds the target; every option of what differs from
-/// `against`.
+/// Reloads Asterisk and reads back whether it holds the target: every option of what is new or
+/// differs from any generation of `before`. Returns how the live files lay there.
 fn prove(
     engine: &Engine,
     target: &Target,
-    before: &[Arc<Model>],
-    against: &Model,
+    before: &Past,
     patience: Patience,
     log: &Log,
-) -> Result<(), Unproven> {
+) -> Result<Stamps, Unproven> {
     let deadline = engine.config.asterisk.reload_deadline;
     let asterisk = engine.asterisk.as_ref();
     let questions = engine.questions();
     reload::wait_until_booted(asterisk, deadline, patience, log)?;
-    let pjsip = reload::pjsip(asterisk, deadline, log);
+    let pjsip = if before.has_pjsip && holds_pjsip(engine, target, log) {
+        Ok(())
+    } else {
+        reload::pjsip(asterisk, deadline, log)
+    };
     if let Err(error) = &pjsip
         && error.ends_the_attempt()
     {
         return Err(error.clone().into());
     }
-    let earlier: Vec<&Model> = before.iter().map(Arc::as_ref).collect();
+    let depth = if before.more {
+        Depth::Everything
+    } else {
+        Depth::Changed
+    };
     let expected = Expected {
         model: &target.model,
         manifest: &target.manifest,
-        before: &earlier,
-        against,
+        before: &before.known,
+        depth,
     };
     // Both take their time in Asterisk, on different locks: side by side they take that of one.
     let span = tracing::Span::current();
+    let phase = Phase::Verifying;
     let (pjsip_held, dialplan, dialplan_held) = std::thread::scope(|scope| {
-        let reading = scope.spawn(|| span.in_scope(|| verify::pjsip(questions, &expected, log)));
+        let reading =
+            scope.spawn(|| span.in_scope(|| verify::pjsip(questions, &expected, phase, log)));
         let dialplan = reload::dialplan(asterisk, deadline, log);
         let held = dialplan
             .is_ok()
-            .then(|| verify::dialplan(questions, &expected, log));
+            .then(|| verify::dialplan(questions, &expected, phase, log));
         (reading.join(), dialplan, held)
     });
     let mut mismatches = Vec::new();
@@ -150,6 +153,27 @@ fn prove(
     )))
 }
 
+/// Whether Asterisk says by the markers of all three types that it holds the target's PJSIP file,
+/// so that it need not read it once more.
+fn holds_pjsip(engine: &Engine, target: &Target, log: &Log) -> bool {
+    let action = format!("{} not needed", Command::PjsipReload);
+    let generation = target.model.generation(Slot::PjsipEndpoints);
+    match verify::holds_pjsip_markers(engine.questions(), &target.model) {
+        Ok(true) => {
+            let said = format!(
+                "the file is byte for byte what was proven last, nobody has touched it since, and \
+                 the markers of endpoints, auths and AORs say that Asterisk holds {generation}"
+            );
+            log.step_saying(Phase::Reloading, action, || {
+                (Ok::<_, VerifyError>(true), said)
+            })
+            .unwrap_or_default()
+        }
+        // Whatever is wrong, the reload and what follows it will tell.
+        Ok(false) | Err(_) => false,
+    }
+}
+
 /// The live files are not what Asterisk was to read.
 #[derive(Debug, thiserror::Error)]
 enum Interference {
@@ -166,10 +190,12 @@ enum Interference {
 
 /// Not every option of every object was asked for: what Asterisk holds is known only if it read
 /// what was written, and nothing else.
-fn untouched(engine: &Engine, target: &Target) -> Result<(), Interference> {
-    let files = Live::open(&engine.config.asterisk_config_dir)?.read()?;
-    match &drift::drifted(&files, Some(&target.manifest))[..] {
-        [] => Ok(()),
+fn untouched(engine: &Engine, target: &Target) -> Result<Stamps, Interference> {
+    let live = Live::open(&engine.config.asterisk_config_dir)?;
+    // Before the bytes, so that whoever writes afterwards changes them.
+    let stamps = live.stamps()?;
+    match &drift::drifted(&live.read()?, Some(&target.manifest))[..] {
+        [] => Ok(stamps),
         changed => {
             let paths: Vec<_> = changed.iter().map(|slot| slot.relative_path()).collect();
             Err(Interference::Changed(paths.join(" and ")))
@@ -180,7 +206,7 @@ fn untouched(engine: &Engine, target: &Target) -> Result<(), Interference> {
 /// What is wrong with a reload, apart from the mismatches that it led to.
 fn collect(
     reload: Result<(), ReloadError>,
-    held: Option<Result<Vec<Mismatch>, VerifyError>>,
+    held: Option<Result<Found, VerifyError>>,
     mismatches: &mut Vec<Mismatch>,
 ) -> Result<Option<String>, Unproven> {
     let said = match reload {
@@ -192,7 +218,7 @@ fn collect(
     };
     match held {
         None => {}
-        Some(Ok(found)) => mismatches.extend(found),
+        Some(Ok(found)) => mismatches.extend(found.mismatches),
         Some(Err(error)) => return Err(error.into()),
     }
     Ok(said)
@@ -254,7 +280,7 @@ fn keep_evidence(engine: &Engine, target: &Target, log: &Log) -> Result<(), File
     for (slot, bytes) in &target.bundle.files {
         dir.write_new(slot.name(), PRIVATE, bytes)?;
     }
-    let json = serde_json::to_vec_pretty(&record).unwrap_or_default();
+    let json = dir.json("record.json", &record)?;
     dir.write_new("record.json", PRIVATE, &json)?;
     dir.sync()?;
     engine.failed.sync()
@@ -265,7 +291,7 @@ fn roll_back(
     engine: &mut Engine,
     live: &Live,
     failed: &Target,
-    before: &[Arc<Model>],
+    before: &Past,
     log: &Log,
 ) -> Outcome {
     let Some(last) = engine.ledger.proven else {
@@ -280,40 +306,41 @@ fn roll_back(
         Ok(target) => target,
         Err(error) => return rollback_failed(log, &chain(&error)),
     };
-    let old = match log.step(Phase::RollingBack, "read the failed files", || live.read()) {
-        Ok(old) => old,
-        Err(error) => return rollback_failed(log, &chain(&error)),
-    };
+    // What was written there is known: a file that cannot be read keeps nobody from replacing it.
+    let (old, unreadable) = live.read_or(&failed.bundle.files);
+    for why in unreadable {
+        log.note(format!("replaced without a copy: {why}"));
+    }
     // Whoever registered with what is taken back has to go as well.
     let changed = contacts::changed_hands(&failed.model, &restored.model);
     engine.ledger.owed.aors.extend(changed);
     if let Err(error) = switch_files(engine, live, &old, &restored, Direction::RollBack, log) {
         return rollback_failed(log, &chain(&error));
     }
-    let mut before = before.to_vec();
-    before.push(Arc::clone(&failed.model));
-    rolled_back(
-        engine,
-        &restored,
-        &before,
-        &failed.model,
-        Patience::Running,
-        log,
-    )
+    let mut before = before.clone();
+    before.has_pjsip = false;
+    before.known.insert(
+        0,
+        Earlier {
+            revision: failed.generation.revision,
+            model: failed.model.clone(),
+        },
+    );
+    rolled_back(engine, &restored, &before, Patience::Running, log)
 }
 
-/// Goes on from the restored files, which replaced those of `failed`.
+/// Goes on from the restored files.
 pub(crate) fn rolled_back(
     engine: &mut Engine,
     restored: &Target,
-    before: &[Arc<Model>],
-    failed: &Model,
+    before: &Past,
     patience: Patience,
     log: &Log,
 ) -> Outcome {
-    match prove(engine, restored, before, failed, patience, log) {
-        Ok(()) => {
+    match prove(engine, restored, before, patience, log) {
+        Ok(stamps) => {
             proven(engine, restored);
+            engine.proven_stamps = Some(stamps);
             Outcome::RolledBack
         }
         Err(Unproven::NotRunning(why) | Unproven::Hung(why) | Unproven::Failed(why)) => {

@@ -65,6 +65,17 @@ impl Generations {
         Self { dir, known }
     }
 
+    /// What lies in `dir`, with everything left as it is.
+    pub(crate) fn list(dir: Dir) -> Result<BTreeMap<Revision, Option<Generation>>, FileError> {
+        let mut generations = Self::looking(dir);
+        for name in generations.dir.names()? {
+            if let Ok(number) = name.parse() {
+                generations.learn(Revision(number));
+            }
+        }
+        Ok(generations.known)
+    }
+
     /// Every stored generation, by revision.
     pub(crate) fn all(&self) -> &BTreeMap<Revision, Option<Generation>> {
         &self.known
@@ -121,7 +132,7 @@ impl Generations {
             revision,
             manifest: bundle.manifest(),
         };
-        let json = serde_json::to_vec_pretty(&stored).unwrap_or_default();
+        let json = dir.json(MANIFEST, &stored)?;
         dir.write_new(MANIFEST, PRIVATE, &json)?;
         dir.sync()?;
         self.dir.rename(temporary, &revision.to_string())?;

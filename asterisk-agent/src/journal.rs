@@ -19,8 +19,8 @@ use time::OffsetDateTime;
 
 use crate::durable::{Dir, FileError};
 
-const INTENT: &str = "intent";
-const LEDGER: &str = "active";
+const INTENT: &str = Journal::INTENT;
+const LEDGER: &str = Journal::LEDGER;
 /// Both hold a record with at most a thousand mismatches.
 const STATE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -33,6 +33,9 @@ pub(crate) enum JournalError {
     /// Writing or reading an open file failed.
     #[error("cannot write the journal")]
     Io(#[from] std::io::Error),
+    /// A value has no JSON: a bug.
+    #[error("cannot put the journal into words")]
+    Json(#[from] serde_json::Error),
     /// Not what was written.
     #[error("{0} in the state directory is damaged: its checksum does not match")]
     Damaged(&'static str),
@@ -80,6 +83,10 @@ pub(crate) struct Ledger {
     pub(crate) owed: Owed,
     /// A reload was given up: it may still be carried out.
     pub(crate) unsettled: bool,
+    /// A switch failed, and taking it back as well: the live files are a mixture. The intent says
+    /// of what.
+    #[serde(default)]
+    pub(crate) torn: bool,
     /// The last apply that ended. Its file under `applies/` is written only after this.
     pub(crate) last: Option<ApplyRecord>,
 }
@@ -96,6 +103,7 @@ impl Ledger {
             proven: None,
             owed,
             unsettled: false,
+            torn: false,
             last: None,
         }
     }
@@ -156,6 +164,11 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// The file of the intent.
+    pub(crate) const INTENT: &'static str = "intent";
+    /// The file of the ledger.
+    pub(crate) const LEDGER: &'static str = "active";
+
     /// Opens it, made if absent.
     pub(crate) fn open(dir: Dir) -> Result<Self, JournalError> {
         let intent = dir.append(INTENT)?;
@@ -166,7 +179,7 @@ impl Journal {
     /// Notes how far the apply has come: durable when this returns.
     pub(crate) fn write(&mut self, intent: &Intent) -> Result<(), JournalError> {
         let before = self.intent.metadata()?.len();
-        let line = sealed(intent);
+        let line = sealed(intent)?;
         let written = self
             .intent
             .write_all(&line)
@@ -223,19 +236,18 @@ impl Journal {
 
     /// Replaces the ledger: durable when this returns.
     pub(crate) fn write_ledger(&self, ledger: &Ledger) -> Result<(), JournalError> {
-        Ok(self.dir.replace(LEDGER, &sealed(ledger))?)
+        Ok(self.dir.replace(LEDGER, &sealed(ledger)?)?)
     }
 }
 
 /// `CHECKSUM JSON\n`.
-fn sealed(value: &impl Serialize) -> Vec<u8> {
-    // Every type here has only string keys and finite numbers, so that it cannot fail.
-    let json = serde_json::to_vec(value).unwrap_or_default();
+fn sealed(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let json = serde_json::to_vec(value)?;
     let mut line = Digest::of(&json).to_string().into_bytes();
     line.push(b' ');
     line.extend_from_slice(&json);
     line.push(b'\n');
-    line
+    Ok(line)
 }
 
 fn unsealed<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
@@ -314,8 +326,8 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_was_never_written() {
         let dir = tempfile::tempdir().unwrap();
-        let first = sealed(&intent(IntentPhase::Prepared));
-        let second = sealed(&intent(IntentPhase::Switched));
+        let first = sealed(&intent(IntentPhase::Prepared)).unwrap();
+        let second = sealed(&intent(IntentPhase::Switched)).unwrap();
         for length in 0..=second.len() {
             let bytes = [&first[..], &second[..length]].concat();
             let state = Dir::open(dir.path()).unwrap();
@@ -336,7 +348,7 @@ mod tests {
     fn damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let state = Dir::open(dir.path()).unwrap();
-        let sound = sealed(&intent(IntentPhase::Switched));
+        let sound = sealed(&intent(IntentPhase::Switched)).unwrap();
         for index in 0..sound.len() - 1 {
             let mut bytes = sound.clone();
             bytes[index] ^= 1;

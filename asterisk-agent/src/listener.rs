@@ -1,26 +1,31 @@
 //! Accepts TLS connections and hands those that passed the handshake to the gRPC server.
 //!
 //! tonic's own TLS knows no revocation list and no reload of certificates, so the handshake is made
-//! here: each in a task of its own, with a deadline, and a limit on how many there are, so that
-//! silent peers keep nobody out.
+//! here: each in a task of its own, with a deadline, and a limit on how many there are. When a
+//! newcomer finds the limit reached, the one who has been at it for longest has to go: a portal
+//! needs milliseconds, so that silent peers keep nobody out.
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use shared::tls::{Identity, TlsError, TlsFiles};
+use shared::tls::material::Material;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::steps::chain;
+use crate::door::{Door, Peer};
+use crate::events::{Counter, Events};
 
 /// From the connection to the end of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,71 +36,19 @@ const CONNECTIONS_MAX: usize = 64;
 /// Pause after an accept failed for want of file descriptors, which nothing else would end.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The TLS material of the server, read again whenever one of its files changes: a certificate is
-/// renewed without a restart.
-pub(crate) struct Material {
-    files: TlsFiles,
-    portal: Identity,
-    current: Mutex<(Stamps, Arc<ServerConfig>)>,
-}
-
-/// When each file was last changed, and its size.
-type Stamps = Vec<Option<(SystemTime, u64)>>;
-
-impl Material {
-    /// Reads it.
-    pub(crate) fn read(files: TlsFiles, portal: Identity) -> Result<Self, TlsError> {
-        let stamps = stamps(&files);
-        let config = Arc::new(files.server_config(&portal)?);
-        Ok(Self {
-            files,
-            portal,
-            current: Mutex::new((stamps, config)),
-        })
-    }
-
-    /// What new connections are served with. Material that cannot be used leaves the old in force.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = stamps(&self.files);
-        if stamps != current.0 {
-            match self.files.server_config(&self.portal) {
-                Ok(config) => {
-                    tracing::info!("TLS material changed on disk: it is in force now");
-                    *current = (stamps, Arc::new(config));
-                }
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::error!(error, "TLS material changed on disk and cannot be used");
-                }
-            }
-        }
-        Arc::clone(&current.1)
-    }
-}
-
-fn stamps(files: &TlsFiles) -> Stamps {
-    let stamp = |path: &PathBuf| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    let paths = [&files.ca, &files.cert, &files.key]
-        .into_iter()
-        .chain(&files.crl);
-    paths.map(stamp).collect()
-}
-
-/// A connection whose peer is the portal.
+/// A connection whose peer was the portal when it was made.
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
+    peer: Peer,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    /// Who the peer is was settled in the handshake: there is only one who gets in.
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
 }
 
 impl AsyncRead for Connection {
@@ -104,7 +57,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        let this = self.get_mut();
+        if this.peer.is_shut(context) {
+            // The end of the stream: the server ends the connection.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_read(context, buffer)
     }
 }
 
@@ -126,18 +84,76 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// The handshakes under way, the oldest first.
+#[derive(Default)]
+struct Handshakes(VecDeque<(SocketAddr, JoinHandle<()>)>);
+
+impl Handshakes {
+    /// Makes room for one more. Says who had to go for it.
+    fn make_room(&mut self) -> Option<SocketAddr> {
+        self.0.retain(|(_, task)| !task.is_finished());
+        if self.0.len() < HANDSHAKES_MAX {
+            return None;
+        }
+        let (peer, task) = self.0.pop_front()?;
+        task.abort();
+        Some(peer)
+    }
+}
+
+/// What every handshake needs.
+#[derive(Clone)]
+struct Entrance {
+    places: Arc<Semaphore>,
+    connections: mpsc::Sender<Result<Connection, std::io::Error>>,
+    events: Arc<Events>,
+}
+
+impl Entrance {
+    fn refuse(&self, peer: SocketAddr, why: &str) {
+        tracing::warn!(%peer, why, "handshake refused");
+        self.events.count(Counter::HandshakesRefused);
+        self.events.refused(format!("{}: {why}", peer.ip()));
+    }
+
+    async fn shake_hands(self, stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>) {
+        let acceptor = TlsAcceptor::from(config);
+        let stream = match timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.refuse(peer, &error.to_string()),
+            Err(_) => return self.refuse(peer, "the handshake was not completed in time"),
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return self.refuse(peer, "too many connections are open");
+        };
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let chain: Vec<_> = chain.iter().map(CertificateDer::clone).collect();
+        let connection = Connection {
+            stream,
+            peer: Peer::new(peer, chain),
+            _place: place,
+        };
+        self.connections.send(Ok(connection)).await.ok();
+    }
+}
+
 /// Accepts connections until the receiver is dropped.
 pub(crate) async fn accept(
     listener: TcpListener,
-    material: Arc<Material>,
+    door: Arc<Door>,
     connections: mpsc::Sender<Result<Connection, std::io::Error>>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let entrance = Entrance {
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        events: Arc::clone(door.events()),
+        connections,
+    };
+    let material: &Material<ServerConfig> = door.material();
+    let mut handshakes = Handshakes::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = connections.closed() => return,
+            () = entrance.connections.closed() => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -147,30 +163,17 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: too many handshakes at once");
+        if let Some(oldest) = handshakes.make_room() {
+            entrance.refuse(oldest, "too many handshakes at once");
+        }
+        // It was loaded at the start, so that there always is one.
+        let Ok(loaded) = material.current() else {
             continue;
         };
         stream.set_nodelay(true).ok();
-        let acceptor = TlsAcceptor::from(material.current());
-        let (connections, places) = (connections.clone(), Arc::clone(&places));
-        tokio::spawn(async move {
-            match timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    if let Ok(place) = places.try_acquire_owned() {
-                        let connection = Connection {
-                            stream,
-                            _place: place,
-                        };
-                        connections.send(Ok(connection)).await.ok();
-                    } else {
-                        tracing::warn!(%peer, "connection refused: too many are open");
-                    }
-                }
-                Ok(Err(error)) => tracing::warn!(%peer, %error, "handshake refused"),
-                Err(_) => tracing::warn!(%peer, "handshake not completed in time"),
-            }
-            drop(permit);
-        });
+        let handshake = entrance
+            .clone()
+            .shake_hands(stream, peer, Arc::clone(&loaded.config));
+        handshakes.0.push_back((peer, tokio::spawn(handshake)));
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use shared::bundle::{BUNDLE_BYTES_MAX, Revision, Slot};
 
 use crate::durable::{Dir, FileError};
+use crate::steps::chain;
 
 /// One managed file in its open directory.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub(crate) struct Live {
     places: BTreeMap<Slot, Place>,
 }
 
+/// What tells whether somebody wrote to a file, or put one beside it: inode, times of the last
+/// changes of content and of anything else, and the time of the directory.
+pub(crate) type Stamps = Vec<Option<[i64; 5]>>;
+
 /// The bytes of every managed file that is there.
 pub(crate) type Files = BTreeMap<Slot, Vec<u8>>;
 
@@ -67,14 +72,52 @@ impl Live {
     pub(crate) fn read(&self) -> Result<Files, FileError> {
         let mut files = Files::new();
         for (slot, place) in self.places() {
-            if place.dir.is_link(place.name)? {
-                continue;
-            }
-            if let Some(bytes) = place.dir.read(place.name, BUNDLE_BYTES_MAX)? {
-                files.insert(slot, bytes);
-            }
+            files.extend(Self::read_one(place)?.map(|bytes| (slot, bytes)));
         }
         Ok(files)
+    }
+
+    /// The files as they are now, with those of `otherwise` in the place of what cannot be read, and
+    /// why it cannot.
+    pub(crate) fn read_or(&self, otherwise: &Files) -> (Files, Vec<String>) {
+        let (mut files, mut unreadable) = (Files::new(), Vec::new());
+        for (slot, place) in self.places() {
+            match Self::read_one(place) {
+                Ok(bytes) => files.extend(bytes.map(|bytes| (slot, bytes))),
+                Err(error) => {
+                    unreadable.push(chain(&error));
+                    files.extend(otherwise.get(&slot).map(|bytes| (slot, bytes.clone())));
+                }
+            }
+        }
+        (files, unreadable)
+    }
+
+    fn read_one(place: &Place) -> Result<Option<Vec<u8>>, FileError> {
+        if place.dir.is_link(place.name)? {
+            return Ok(None);
+        }
+        place.dir.read(place.name, BUNDLE_BYTES_MAX)
+    }
+
+    /// Changes whenever somebody writes to one of the files, or puts one beside them.
+    pub(crate) fn stamps(&self) -> Result<Stamps, FileError> {
+        let mut stamps = Stamps::new();
+        for (_, place) in self.places() {
+            for name in [place.name, "."] {
+                let stamp = place.dir.stat(name)?.map(|stat| {
+                    [
+                        stat.st_ino.cast_signed(),
+                        stat.st_mtime,
+                        stat.st_mtime_nsec,
+                        stat.st_ctime,
+                        stat.st_ctime_nsec,
+                    ]
+                });
+                stamps.push(stamp);
+            }
+        }
+        Ok(stamps)
     }
 
     /// Removes whatever an interrupted switch left beside the files.

@@ -22,8 +22,9 @@ impl Records {
 
     /// Keeps a record, durably.
     pub(crate) fn write(&self, record: &ApplyRecord) -> Result<(), FileError> {
-        let json = serde_json::to_vec_pretty(record).unwrap_or_default();
-        self.dir.replace(&file_name(record.apply_id), &json)
+        let name = file_name(record.apply_id);
+        let json = self.dir.json(&name, record)?;
+        self.dir.replace(&name, &json)
     }
 
     /// The record of an apply; `None` when there is none, or none that can be read.

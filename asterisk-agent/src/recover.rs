@@ -11,11 +11,10 @@
 
 use std::sync::Arc;
 
-use shared::model::Model;
 use shared::record::{Outcome, Phase};
 
 use crate::durable::FileError;
-use crate::engine::{Engine, Target, TargetError};
+use crate::engine::{Engine, Past, Target, TargetError};
 use crate::finish;
 use crate::journal::{Direction, Intent, IntentPhase, JournalError};
 use crate::live::Live;
@@ -39,6 +38,9 @@ pub(crate) enum RecoverError {
     /// The files cannot be completed.
     #[error(transparent)]
     Switch(#[from] SwitchError),
+    /// A switch failed half way, and the journal does not say how to mend it.
+    #[error("the managed files are a mixture of two revisions")]
+    Torn,
     /// The bundle that was being brought into force cannot be used.
     #[error("the interrupted apply cannot be completed")]
     Target(#[from] TargetError),
@@ -51,7 +53,7 @@ pub(crate) struct Unfinished {
     direction: Direction,
     target: Target,
     /// What was live and proven before.
-    before: Vec<Arc<Model>>,
+    before: Past,
     live: Live,
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn files(engine: &mut Engine) -> Result<Option<Unfinished>, RecoverEr
         engine.tidy_up();
         return Ok(None);
     }
-    let before = engine.models_before().into_iter().flatten().collect();
+    let before = engine.past();
     let target = complete_new(engine, &live, &intent, &log)?;
     Ok(Some(Unfinished {
         log,
@@ -117,6 +119,22 @@ fn restore_old(
     Ok(())
 }
 
+/// After a switch that failed and could not be taken back: puts the old files back after all. The
+/// record of that apply stays as it was told.
+pub(crate) fn mend(engine: &mut Engine) -> Result<(), RecoverError> {
+    let last = engine.ledger.last.as_ref().map(|last| last.apply_id);
+    let intent = engine.journal.read()?;
+    let intent = intent.filter(|intent| Some(intent.record.apply_id) == last);
+    let Some(intent) = intent.filter(|intent| intent.direction == Direction::Forward) else {
+        return Err(RecoverError::Torn);
+    };
+    let live = Live::open(&engine.config.asterisk_config_dir)?;
+    let log = Log::new(intent.record.clone(), Arc::clone(&engine.clock));
+    restore_old(engine, &live, &intent, &log)?;
+    engine.ledger.torn = false;
+    Ok(engine.journal.write_ledger(&engine.ledger)?)
+}
+
 /// Makes sure that every live file is that of the generation which was being switched to.
 fn complete_new(
     engine: &mut Engine,
@@ -129,8 +147,8 @@ fn complete_new(
     let revision = intent.new.revision;
     let action = format!("complete the files of revision {revision}");
     log.step(Phase::Recovered, action, || -> Result<(), RecoverError> {
-        let old = live.read()?;
-        if old != target.bundle.files {
+        let (old, unreadable) = live.read_or(&target.bundle.files);
+        if !unreadable.is_empty() || old != target.bundle.files {
             switch::prepare(live, revision, &target.bundle.files)?;
             switch::switch(live, revision, &target.bundle.files, &old)?;
         }
@@ -159,8 +177,11 @@ pub(crate) fn finish(engine: &mut Engine, unfinished: &Unfinished) -> Outcome {
         Direction::Forward => finish::run(engine, live, target, before, Patience::Starting, log),
         Direction::RollBack => {
             // Every option of every object is compared, because what failed is no longer known.
-            let failed = Model::default();
-            finish::rolled_back(engine, target, before, &failed, Patience::Starting, log)
+            let before = Past {
+                more: true,
+                ..before.clone()
+            };
+            finish::rolled_back(engine, target, &before, Patience::Starting, log)
         }
     }
 }

@@ -7,20 +7,23 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use shared::bundle::CHUNK_BYTES_MAX;
 use shared::tls::TlsError;
+use shared::tls::material::Material;
 use shared::wire::pb::agent_server::AgentServer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::agent::{Agent, StartError};
 use crate::asterisk::LocalAsterisk;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::grpc::Service;
-use crate::listener::{Material, accept};
+use crate::door::Door;
+use crate::grpc::{self, Service};
+use crate::listener::accept;
 
 /// Largest HTTP/2 frame.
 const FRAME_BYTES_MAX: u32 = 512 * 1024;
@@ -30,7 +33,7 @@ const MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 16 * 1024;
 const STREAMS_MAX: u32 = 8;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After this a peer has to connect again, so that an expired or revoked certificate ends.
+/// After this a peer has to connect again, so that it sees a renewed certificate of ours.
 const CONNECTION_AGE_MAX: Duration = Duration::from_mins(10);
 /// How long connections may take to end after the last apply has.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -68,23 +71,30 @@ pub enum ServeError {
 /// # Errors
 /// When it cannot start, or cannot go on.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
-    let material = Arc::new(Material::read(config.tls.clone(), config.portal.clone())?);
+    let material = Material::of_agent(config.tls.clone(), config.portal.clone());
+    material.current()?;
     let listener = listen(&config)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     let asterisk = Arc::new(LocalAsterisk::new(config.asterisk.clone()));
     let (agent, mut engine_ended) = Agent::start(config, asterisk, Arc::new(SystemClock)).await?;
     let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(accept(listener, material, sender));
+    let events = Arc::clone(&agent.events);
+    let door = Arc::new(Door::new(material, Arc::new(SystemClock), events));
+    tokio::spawn(accept(listener, Arc::clone(&door), sender));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let service = AgentServer::new(Service::new(Arc::clone(&agent)))
+    let service = AgentServer::new(Service::new(Arc::clone(&agent), Arc::clone(&door)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let service = InterceptedService::new(service, move |request: tonic::Request<()>| {
+        grpc::admit(&door, request)
+    });
     let server = Server::builder()
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
+        .trace_fn(grpc::span)
         .add_service(service)
         .serve_with_incoming_shutdown(ReceiverStream::new(receiver), async {
             stopped.await.ok();

@@ -17,6 +17,8 @@ pub(crate) struct Header {
     pub(crate) revision: Revision,
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
+    /// Leaves safe mode.
+    pub(crate) force: bool,
 }
 
 /// The upload is not what it says it is: nothing was staged.
@@ -129,6 +131,7 @@ mod tests {
             revision: Revision(1),
             digest: manifest.digest(),
             manifest,
+            force: false,
         }
     }
 

@@ -1,91 +1,121 @@
-//! What `GetStatus` tells: what is in force, whether Asterisk answers, and whatever an
-//! administrator should look at.
+//! What `GetStatus` tells: what is in force, what lies on disk, what Asterisk has loaded, and
+//! whatever an administrator should look at.
+//!
+//! It is quick also when Asterisk hangs, and it tells also in safe mode.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use shared::wire::{self, pb};
+use shared::bundle::Revision;
+use shared::status::{ActiveRevision, AgentStatus, FileStatus};
+use shared::tls::validity::End;
 
 use crate::agent::{Agent, Standing};
 use crate::answers;
 use crate::asterisk::Command;
-use crate::drift;
-use crate::durable::{Dir, FileError};
-use crate::foreign;
-use crate::generations::Generations;
+use crate::durable::Dir;
 use crate::journal::Ledger;
 use crate::live::Live;
+use crate::loaded::{self, Loaded};
 use crate::steps::chain;
+use crate::watch::View;
 
-/// Longest wait for Asterisk's version: whoever asks for the status wants it now.
+/// Longest wait for Asterisk: whoever asks for the status wants it now.
 const PROBE_DEADLINE_MAX: Duration = Duration::from_secs(2);
 
 /// Reads it all. Blocks.
-pub(crate) fn read(agent: &Agent) -> pb::AgentStatus {
-    let standing = agent.standing();
-    let (foreign_files, warnings) = look_at_files(agent, &standing);
-    let proven = standing.ledger.as_ref().and_then(|ledger| ledger.proven);
-    pb::AgentStatus {
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        active: proven.map(|proven| pb::ActiveRevision {
-            revision: proven.generation.revision.0,
-            digest: proven.generation.digest.0.to_vec(),
-            apply_id: proven.generation.apply_id.to_string(),
-            proven_at_ms: wire::to_ms(proven.at),
-        }),
-        highest_revision: standing.highest.0,
-        running_apply_id: standing.running.map(|id| id.to_string()),
-        asterisk: Some(probe(agent)),
-        foreign_files,
-        warnings,
-    }
-}
-
-fn probe(agent: &Agent) -> pb::AsteriskStatus {
+pub(crate) fn read(agent: &Agent) -> AgentStatus {
+    let began = Instant::now();
     let deadline = agent.config.asterisk.query_deadline.min(PROBE_DEADLINE_MAX);
-    match agent.asterisk.run(&Command::Version, deadline) {
-        Ok(answer) => match answers::version(&answer) {
-            Ok(version) => pb::AsteriskStatus {
-                answering: true,
-                detail: version,
-            },
-            Err(error) => pb::AsteriskStatus {
-                answering: true,
-                detail: chain(&error),
-            },
-        },
-        Err(error) => pb::AsteriskStatus {
-            answering: false,
-            detail: chain(&error),
-        },
+    let (asterisk_answering, asterisk_detail) = probe(agent, deadline);
+    let left = deadline.saturating_sub(began.elapsed());
+    let loaded = if asterisk_answering {
+        loaded::ask(agent.asterisk.as_ref(), left)
+    } else {
+        Loaded::default()
+    };
+    let view = agent.watch.look(agent, false);
+    let standing = agent.standing();
+    let proven = standing.ledger.as_ref().and_then(|ledger| ledger.proven);
+    let warnings = warnings(agent, &standing, &view, &loaded);
+    AgentStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        active: proven.map(|proven| ActiveRevision {
+            revision: proven.generation.revision,
+            digest: proven.generation.digest,
+            apply_id: proven.generation.apply_id,
+            proven_at: proven.at,
+        }),
+        highest_revision: standing.highest,
+        running: standing.running,
+        asterisk_answering,
+        asterisk_detail,
+        files: files(agent, &standing, &view, &loaded),
+        drift: view.drift,
+        foreign_files: view.foreign,
+        warnings,
+        certificates: agent.config.tls.ends(End::Agent).0,
+        counters: agent.events.counters(),
+        safe_mode: standing.safe_mode,
+        instance: agent.events.instance(),
+        events: agent.events.recent(),
     }
 }
 
-fn look_at_files(agent: &Agent, standing: &Standing) -> (Vec<String>, Vec<String>) {
+/// Whether Asterisk answers, and what or why not.
+fn probe(agent: &Agent, deadline: Duration) -> (bool, String) {
+    match agent.asterisk.run(&Command::Version, deadline) {
+        Ok(answer) => {
+            let version = answers::version(&answer);
+            (true, version.unwrap_or_else(|error| chain(&error)))
+        }
+        Err(error) => (false, chain(&error)),
+    }
+}
+
+fn warnings(agent: &Agent, standing: &Standing, view: &View, loaded: &Loaded) -> Vec<String> {
     let mut warnings: Vec<String> = standing.safe_mode.iter().cloned().collect();
-    if let Some(ledger) = &standing.ledger {
+    if let Some(ledger) = &standing.ledger
+        && standing.safe_mode.is_none()
+    {
         warnings.extend(ledger_warnings(ledger));
     }
-    let live = match Live::open(&agent.config.asterisk_config_dir) {
-        Ok(live) => live,
-        Err(error) => {
-            warnings.push(format!("files cannot be written: {}", chain(&error)));
-            return (Vec::new(), warnings);
+    warnings.extend(view.warnings.iter().cloned());
+    warnings.extend(write_warnings(agent));
+    // Between two reloads they differ by right.
+    if standing.running.is_none() {
+        warnings.extend(loaded.warnings.iter().cloned());
+    }
+    let (now, early) = (agent.now(), agent.config.cert_warning);
+    warnings.extend(agent.config.tls.warnings(End::Agent, now, early));
+    warnings
+}
+
+fn files(agent: &Agent, standing: &Standing, view: &View, loaded: &Loaded) -> Vec<FileStatus> {
+    let revisions: BTreeMap<String, Revision> = loaded::revisions(agent, standing, loaded)
+        .into_iter()
+        .rev()
+        .collect();
+    let file = |on_disk: &crate::watch::OnDisk| {
+        let slot = on_disk.slot;
+        let applied = view.applied.as_ref();
+        let manifest = applied.and_then(|(_, manifest)| {
+            let mut files = manifest.files.iter();
+            files.find(|file| file.slot == slot).copied()
+        });
+        let id = loaded.ids.get(&slot);
+        FileStatus {
+            slot,
+            path: on_disk.path.clone(),
+            applied_revision: applied.map(|(generation, _)| generation.revision),
+            applied: manifest,
+            on_disk: on_disk.found,
+            problem: on_disk.problem.clone(),
+            loaded_generation: id.cloned(),
+            loaded_revision: id.and_then(|id| revisions.get(id).copied()),
         }
     };
-    warnings.extend(write_warnings(agent, &live));
-    if standing.running.is_none() {
-        match drift_warning(agent, standing, &live) {
-            Ok(warning) => warnings.extend(warning),
-            Err(error) => {
-                warnings.push(format!("the live files cannot be read: {}", chain(&error)));
-            }
-        }
-    }
-    let foreign = foreign::list(&live).unwrap_or_else(|error| {
-        warnings.push(chain(&error));
-        Vec::new()
-    });
-    (foreign, warnings)
+    view.files.iter().map(file).collect()
 }
 
 fn ledger_warnings(ledger: &Ledger) -> Vec<String> {
@@ -112,37 +142,16 @@ fn ledger_warnings(ledger: &Ledger) -> Vec<String> {
 }
 
 /// The next apply could not be written, and why: told before somebody needs it.
-fn write_warnings(agent: &Agent, live: &Live) -> Vec<String> {
+fn write_warnings(agent: &Agent) -> Vec<String> {
     let state = Dir::open(&agent.config.state_dir).and_then(|state| state.writable());
-    let places = live.places().map(|(_, place)| place.dir.writable());
-    let faults = std::iter::once(state).chain(places).filter_map(Result::err);
+    let mut written = vec![state];
+    // That they cannot be opened is said by whoever looks at the files.
+    if let Ok(live) = Live::open(&agent.config.asterisk_config_dir) {
+        written.extend(live.places().map(|(_, place)| place.dir.writable()));
+    }
+    let faults = written.into_iter().filter_map(Result::err);
     faults
         .map(|error| format!("files cannot be written: {}", chain(&error)))
         .collect()
 }
 
-fn drift_warning(
-    agent: &Agent,
-    standing: &Standing,
-    live: &Live,
-) -> Result<Option<String>, FileError> {
-    let Some(generation) = standing.ledger.as_ref().and_then(|ledger| ledger.live) else {
-        return Ok(None);
-    };
-    let generations = Dir::open(&agent.config.state_dir)?.existing_subdir("gen")?;
-    let Ok(manifest) = Generations::looking(generations).manifest(generation.revision) else {
-        let revision = generation.revision;
-        return Ok(Some(format!(
-            "revision {revision}, which is live, is not in the state directory"
-        )));
-    };
-    let drifted = drift::drifted(&live.read()?, Some(&manifest));
-    let paths: Vec<_> = drifted.iter().map(|slot| slot.relative_path()).collect();
-    Ok((!paths.is_empty()).then(|| {
-        format!(
-            "changed since revision {} was applied: {}",
-            generation.revision,
-            paths.join(", ")
-        )
-    }))
-}

@@ -4,14 +4,19 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use shared::record::{ApplyRecord, Mismatch, Phase, SAID_BYTES_MAX, Step};
+use shared::bundle::{ApplyId, Digest, Revision};
+use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, SAID_BYTES_MAX, Step};
+use tokio::sync::watch;
+use tracing::field::Empty;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 
 /// The record of a running apply, readable from other threads.
 #[derive(Clone)]
 pub(crate) struct Log {
     record: Arc<Mutex<ApplyRecord>>,
+    /// How many steps have ended. Whoever follows reads at its own pace: nobody waits for it.
+    progress: Arc<watch::Sender<usize>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -22,15 +27,45 @@ impl Log {
     /// Goes on with `record`.
     pub(crate) fn new(record: ApplyRecord, clock: Arc<dyn Clock>) -> Self {
         Self {
+            progress: Arc::new(watch::Sender::new(record.steps.len())),
             record: Arc::new(Mutex::new(record)),
             clock,
         }
+    }
+
+    /// One that nobody reads, for work that belongs to no apply.
+    pub(crate) fn nowhere() -> Self {
+        let record = ApplyRecord {
+            apply_id: ApplyId(uuid::Uuid::nil()),
+            revision: Revision(0),
+            digest: Digest([0; 32]),
+            on_reload_failure: OnReloadFailure::RollBack,
+            outcome: None,
+            steps: Vec::new(),
+            files: Vec::new(),
+            failure: String::new(),
+            mismatches: Vec::new(),
+            live_revision: None,
+            notes: Vec::new(),
+        };
+        Self::new(record, Arc::new(SystemClock))
     }
 
     /// The record, to read or to change. A thread that panicked while it held the lock has at
     /// worst left out a step.
     pub(crate) fn record(&self) -> MutexGuard<'_, ApplyRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever a step has ended.
+    pub(crate) fn progress(&self) -> watch::Receiver<usize> {
+        self.progress.subscribe()
+    }
+
+    /// A copy of the steps after the first `known`.
+    pub(crate) fn snapshot_steps(&self, known: usize) -> Vec<Step> {
+        let record = self.record();
+        record.steps.get(known..).unwrap_or_default().to_vec()
     }
 
     /// A copy of the record so far.
@@ -64,6 +99,8 @@ impl Log {
         work: impl FnOnce() -> Saying<T, E>,
     ) -> Result<T, E> {
         let action = action.into();
+        let span = tracing::info_span!("step", ?phase, action, duration_us = Empty, ok = Empty);
+        let _entered = span.enter();
         let started_at = self.clock.now();
         let began = Instant::now();
         let (result, said) = work();
@@ -75,13 +112,20 @@ impl Log {
             said: capped(&said),
             action,
         };
-        let (ms, action) = (step.duration_us / 1000, &step.action);
+        span.record("duration_us", step.duration_us);
+        span.record("ok", step.ok);
+        let ms = step.duration_us / 1000;
         if step.ok {
-            tracing::info!(?phase, action, ms, "step done");
+            tracing::info!(ms, "step done");
         } else {
-            tracing::warn!(?phase, action, ms, said = step.said, "step failed");
+            tracing::warn!(ms, said = step.said, "step failed");
         }
-        self.record().steps.push(step);
+        let ended = {
+            let mut record = self.record();
+            record.steps.push(step);
+            record.steps.len()
+        };
+        self.progress.send_replace(ended);
         result
     }
 

@@ -26,7 +26,10 @@ pub(crate) enum SwitchError {
     #[error("{0} does not hold what was written to it")]
     NotWhatWasWritten(String),
     /// Going back failed as well.
-    #[error("{failure}; going back failed as well: {going_back}")]
+    #[error(
+        "{failure}; going back failed as well: {going_back}. The managed files are a mixture of old \
+         and new now, and nothing was reloaded"
+    )]
     Torn {
         /// Why the switch failed.
         failure: String,
@@ -84,9 +87,12 @@ pub(crate) fn switch(
         .places()
         .filter(|(slot, _)| renamed.contains(slot))
         .try_for_each(|(slot, place)| put_back(place, revision, old.get(&slot)));
-    live.remove_leftovers().ok();
     match going_back {
-        Ok(()) => Err(failure),
+        Ok(()) => {
+            live.remove_leftovers().ok();
+            Err(failure)
+        }
+        // What lies beside the files may be of use to whoever mends them.
         Err(error) => Err(SwitchError::Torn {
             failure: crate::steps::chain(&failure),
             going_back: crate::steps::chain(&error),

@@ -8,13 +8,15 @@
 //! directories.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use shared::bundle::{Bundle, GENERATION_MARKER};
+use shared::bundle::{Bundle, GENERATION_MARKER, Slot};
 use shared::model::{self, Model, Options};
+use shared::status::{CheckFinding, FindingSource};
 
 use crate::asterisk::{NAME_BYTES_MAX, Name, PjsipType};
 use crate::durable::FileError;
-use crate::foreign;
+use crate::foreign::{self, Conflict};
 use crate::live::Live;
 use crate::steps::Log;
 
@@ -23,24 +25,27 @@ const FINDINGS_MAX: usize = 20;
 
 /// The bundle is refused: nothing was touched.
 #[derive(Debug, thiserror::Error)]
-#[error("the bundle is refused: {0}")]
-pub(crate) struct Rejected(String);
+#[error("the bundle is refused: {}", summary(.0))]
+pub(crate) struct Rejected(pub(crate) Vec<CheckFinding>);
 
 /// Checks `bundle` against itself.
 pub(crate) fn text(bundle: &Bundle) -> Result<Model, Rejected> {
-    let findings = match model::read(bundle) {
-        Err(findings) => findings.iter().map(ToString::to_string).collect(),
-        Ok(model) => {
-            let mut findings = incomplete_objects(&model);
-            findings.extend(unreadable_names(&model));
-            findings.extend(odd_ranges(bundle));
-            if findings.is_empty() {
-                return Ok(model);
-            }
-            findings
-        }
-    };
-    Err(Rejected(summary(&findings)))
+    let model = model::read(bundle).map_err(|findings| {
+        let findings = findings.into_iter().map(|finding| CheckFinding {
+            source: FindingSource::Text,
+            slot: Some(finding.slot),
+            line: u32::try_from(finding.line).unwrap_or(u32::MAX),
+            message: finding.message,
+        });
+        Rejected(findings.collect())
+    })?;
+    let mut findings = incomplete_objects(&model);
+    findings.extend(unreadable_names(&model));
+    findings.extend(odd_ranges(bundle));
+    if findings.is_empty() {
+        return Ok(model);
+    }
+    Err(Rejected(findings))
 }
 
 /// Checks it against what lies beside its files; foreign files that do no harm become notes.
@@ -56,19 +61,50 @@ pub(crate) fn surroundings(live: &Live, model: &Model, log: &Log) -> Result<(), 
     if findings.conflicts.is_empty() {
         return Ok(());
     }
-    let conflicts: Vec<_> = findings.conflicts.iter().map(ToString::to_string).collect();
-    Err(Rejected(summary(&conflicts)))
+    let conflict = |conflict: &Conflict| CheckFinding {
+        source: FindingSource::Surroundings,
+        slot: None,
+        line: 0,
+        message: conflict.to_string(),
+    };
+    Err(Rejected(findings.conflicts.iter().map(conflict).collect()))
+}
+
+/// The directories of the managed files cannot be used.
+pub(crate) fn unusable_directories(error: &FileError) -> Rejected {
+    Rejected(vec![CheckFinding {
+        source: FindingSource::Surroundings,
+        slot: None,
+        line: 0,
+        message: describe(error),
+    }])
 }
 
 fn describe(error: &FileError) -> String {
     crate::steps::chain(error)
 }
 
-fn summary(findings: &[String]) -> String {
-    let named = findings[..findings.len().min(FINDINGS_MAX)].join("; ");
+/// The first of the findings, in words.
+pub(crate) fn summary(findings: &[CheckFinding]) -> String {
+    let word = |finding: &CheckFinding| match (finding.slot, finding.line) {
+        (Some(slot), 0) => format!("{}: {}", slot.name(), finding.message),
+        (Some(slot), line) => format!("{} line {line}: {}", slot.name(), finding.message),
+        (None, _) => finding.message.clone(),
+    };
+    let named: Vec<_> = findings.iter().take(FINDINGS_MAX).map(word).collect();
+    let named = named.join("; ");
     match findings.len().saturating_sub(FINDINGS_MAX) {
         0 => named,
         more => format!("{named}; and {more} more"),
+    }
+}
+
+fn found(slot: Slot, message: String) -> CheckFinding {
+    CheckFinding {
+        source: FindingSource::Text,
+        slot: Some(slot),
+        line: 0,
+        message,
     }
 }
 
@@ -83,7 +119,7 @@ pub(crate) fn objects(model: &Model, kind: PjsipType) -> &BTreeMap<String, Optio
 
 /// Asterisk refuses an auth without a secret. It loads an endpoint without auth as an open door,
 /// one without AOR as a phone that never rings, and one without codecs as a phone without sound.
-fn incomplete_objects(model: &Model) -> Vec<String> {
+fn incomplete_objects(model: &Model) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for kind in PjsipType::ALL {
         for (name, options) in objects(model, kind) {
@@ -99,36 +135,49 @@ fn incomplete_objects(model: &Model) -> Vec<String> {
                 .iter()
                 .filter(|option| !options.contains_key(**option));
             let word = kind.word();
-            findings.extend(missing.map(|option| format!("{word} [{name}] has no {option}")));
+            findings.extend(missing.map(|option| {
+                let message = format!("{word} [{name}] has no {option}");
+                found(Slot::PjsipEndpoints, message)
+            }));
         }
     }
     findings
 }
 
-fn unreadable_names(model: &Model) -> Vec<String> {
+fn unreadable_names(model: &Model) -> Vec<CheckFinding> {
+    let unreadable = |slot| {
+        move |name: &String| {
+            let message =
+                format!("[{name}]: Asterisk's lists cut names over {NAME_BYTES_MAX} bytes");
+            Name::new(name).is_none().then(|| found(slot, message))
+        }
+    };
     let objects = PjsipType::ALL
         .into_iter()
         .flat_map(|kind| objects(model, kind).keys());
-    let names = objects.chain(model.contexts.keys());
-    names
-        .filter(|name| Name::new(name).is_none())
-        .map(|name| format!("[{name}]: Asterisk's lists cut names over {NAME_BYTES_MAX} bytes"))
+    let contexts = model.contexts.keys();
+    objects
+        .filter_map(unreadable(Slot::PjsipEndpoints))
+        .chain(contexts.filter_map(unreadable(Slot::DialplanRouting)))
         .collect()
 }
 
-fn odd_ranges(bundle: &Bundle) -> Vec<String> {
+fn odd_ranges(bundle: &Bundle) -> Vec<CheckFinding> {
     let odd = bundle
         .reserved_numbers
         .iter()
         .filter(|range| range.is_empty());
-    odd.map(|range| format!("the reserved numbers {range:?} are no range"))
-        .collect()
+    let finding = |range: &RangeInclusive<u32>| CheckFinding {
+        source: FindingSource::Text,
+        slot: None,
+        line: 0,
+        message: format!("the reserved numbers {range:?} are no range"),
+    };
+    odd.map(finding).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::bundle::Slot;
-
     use super::*;
     use crate::verify::tests::bundle;
 

@@ -1,31 +1,24 @@
 //! Reads back what Asterisk holds and compares it with what the bundle says: the generation
 //! markers of all three PJSIP types and of the dialplan, the sets of names, every extension with
-//! its steps, and every option of objects that changed.
+//! its steps, and every option of every object that changed, or of all of them.
 //!
 //! Names that are neither in the bundle, nor reserved for the portal, nor in a generation that was
 //! live before are nobody's business here: trunks that an administrator made by hand.
 
+mod options;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use shared::bundle::{GENERATION_EXTENSION, GENERATION_MARKER, Manifest};
-use shared::model::{Model, Options};
+use shared::bundle::{GENERATION_EXTENSION, GENERATION_MARKER, Manifest, Slot};
+use shared::model::Model;
 use shared::record::{Mismatch, MismatchKind, ObjectKind, Phase};
 
 use crate::answers::{self, AnswerError};
-use crate::asterisk::{Asterisk, AsteriskError, Command, Name, PjsipType};
+use crate::asterisk::{Asterisk, AsteriskError, Class, Command, Name, PjsipType};
+use crate::engine::Earlier;
 use crate::steps::Log;
 use crate::validate::objects;
-
-/// Most changed objects of a type whose every option is compared; the others are covered by the
-/// markers and the sets. Showing an auth costs Asterisk 0.13 ms, an AOR 0.15 ms, an endpoint with
-/// its 140 options 0.3 ms; auths come first, because an old password that stays valid is the worst.
-const fn changed_objects_max(kind: PjsipType) -> usize {
-    match kind {
-        PjsipType::Auth => 100,
-        PjsipType::Endpoint | PjsipType::Aor => 50,
-    }
-}
 
 /// What Asterisk holds could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,14 +36,43 @@ pub(crate) enum VerifyError {
     },
 }
 
+/// Of which objects every option is compared. The markers always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Of none: what Asterisk holds was compared before, and nothing was read since.
+    Markers,
+    /// Of those that differ in any of the earlier generations, or are new.
+    Changed,
+    /// Of all.
+    Everything,
+}
+
 /// What Asterisk must hold.
 pub(crate) struct Expected<'a> {
     pub(crate) model: &'a Model,
     pub(crate) manifest: &'a Manifest,
     /// Generations that were live before: of their objects, nothing may be left behind.
-    pub(crate) before: &'a [&'a Model],
-    /// Of objects that differ from those in here, every option is compared.
-    pub(crate) against: &'a Model,
+    pub(crate) before: &'a [Earlier],
+    pub(crate) depth: Depth,
+}
+
+/// What a comparison found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) mismatches: Vec<Mismatch>,
+    /// Objects and extensions of which every part was compared.
+    pub(crate) compared: usize,
+}
+
+impl Found {
+    fn add(&mut self, object: ObjectKind, name: &str, kind: MismatchKind, detail: &str) {
+        self.mismatches.push(mismatch(object, name, kind, detail));
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.mismatches.extend(other.mismatches);
+        self.compared += other.compared;
+    }
 }
 
 /// Somebody to ask.
@@ -79,11 +101,13 @@ impl Questions<'_> {
 pub(crate) fn pjsip(
     questions: Questions<'_>,
     expected: &Expected<'_>,
+    phase: Phase,
     log: &Log,
-) -> Result<Vec<Mismatch>, VerifyError> {
-    let action = format!("read back PJSIP objects of {}", expected.model.generation);
-    log.step_saying(Phase::Verifying, action, || {
-        let found = pjsip_mismatches(questions, expected);
+) -> Result<Found, VerifyError> {
+    let generation = expected.model.generation(Slot::PjsipEndpoints);
+    let action = format!("read back PJSIP objects of {generation}");
+    log.step_saying(phase, action, || {
+        let found = pjsip_found(questions, expected);
         let said = said(found.as_ref());
         (found, said)
     })
@@ -93,20 +117,80 @@ pub(crate) fn pjsip(
 pub(crate) fn dialplan(
     questions: Questions<'_>,
     expected: &Expected<'_>,
+    phase: Phase,
     log: &Log,
-) -> Result<Vec<Mismatch>, VerifyError> {
-    let action = format!("read back the dialplan of {}", expected.model.generation);
-    log.step_saying(Phase::Verifying, action, || {
-        let found = dialplan_mismatches(questions, expected.model);
+) -> Result<Found, VerifyError> {
+    let generation = expected.model.generation(Slot::DialplanRouting);
+    let action = format!("read back the dialplan of {generation}");
+    log.step_saying(phase, action, || {
+        let found = dialplan_found(questions, expected);
         let said = said(found.as_ref());
         (found, said)
     })
 }
 
-fn said(found: Result<&Vec<Mismatch>, &VerifyError>) -> String {
+/// Everything that is not as expected. PJSIP and the dialplan take their time in Asterisk on
+/// different locks: side by side they take that of one.
+pub(crate) fn both(
+    questions: Questions<'_>,
+    expected: &Expected<'_>,
+    phase: Phase,
+    log: &Log,
+) -> Result<Found, VerifyError> {
+    let span = tracing::Span::current();
+    let (in_pjsip, in_dialplan) = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| span.in_scope(|| pjsip(questions, expected, phase, log)));
+        let in_dialplan = dialplan(questions, expected, phase, log);
+        (reading.join(), in_dialplan)
+    });
+    let broken = |_| Err(AsteriskError::Broken("reading it failed".to_owned()).into());
+    let mut found = in_pjsip.unwrap_or_else(broken)?;
+    found.extend(in_dialplan?);
+    Ok(found)
+}
+
+/// The file that says what an object must be.
+pub(crate) fn slot(object: ObjectKind, name: &str) -> Slot {
+    match object {
+        ObjectKind::Extension => Slot::DialplanRouting,
+        ObjectKind::Marker if name.contains('@') => Slot::DialplanRouting,
+        ObjectKind::Endpoint
+        | ObjectKind::Auth
+        | ObjectKind::Aor
+        | ObjectKind::Marker
+        | ObjectKind::Contact => Slot::PjsipEndpoints,
+    }
+}
+
+/// Whether the markers of all three PJSIP types are those of `model`.
+pub(crate) fn holds_pjsip_markers(
+    questions: Questions<'_>,
+    model: &Model,
+) -> Result<bool, VerifyError> {
+    for kind in PjsipType::ALL {
+        let asked: Vec<Name> = Name::new(GENERATION_MARKER).into_iter().collect();
+        let command = Command::Show(kind, asked);
+        let shown = questions.ask(&command, |text| answers::show(1, text))?;
+        let held = match (&shown[0], objects(model, kind).get(GENERATION_MARKER)) {
+            (Some(shown), Some(ours)) => options::differing(ours, shown).is_empty(),
+            _ => false,
+        };
+        if !held {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn said(found: Result<&Found, &VerifyError>) -> String {
     match found {
-        Ok(mismatches) if mismatches.is_empty() => "everything as expected".to_owned(),
-        Ok(mismatches) => summary(mismatches),
+        Ok(found) if found.mismatches.is_empty() => {
+            format!(
+                "everything as expected, {} compared in depth",
+                found.compared
+            )
+        }
+        Ok(found) => summary(&found.mismatches),
         Err(error) => crate::steps::chain(error),
     }
 }
@@ -137,83 +221,120 @@ pub(crate) fn summary(mismatches: &[Mismatch]) -> String {
     format!("{}{more}", named.join("; "))
 }
 
-fn pjsip_mismatches(
-    questions: Questions<'_>,
-    expected: &Expected<'_>,
-) -> Result<Vec<Mismatch>, VerifyError> {
-    let mut found = Vec::new();
-    for kind in PjsipType::ALL {
-        let title = match kind {
-            PjsipType::Endpoint => "Endpoint",
-            PjsipType::Auth => "Auth",
-            PjsipType::Aor => "Aor",
-        };
-        let held = questions.ask(&Command::List(kind), |text| answers::list(title, text))?;
-        compare_names(kind, &held, expected, &mut found);
-        compare_options(questions, kind, &held, expected, &mut found)?;
+/// Asterisk answers several questions at a time, each type behind a lock of its own.
+fn pjsip_found(questions: Questions<'_>, expected: &Expected<'_>) -> Result<Found, VerifyError> {
+    let found = std::thread::scope(|scope| {
+        let compare = |kind| scope.spawn(move || objects_found(questions, kind, expected));
+        PjsipType::ALL.map(compare).map(|thread| {
+            let broken = |_| Err(AsteriskError::Broken("reading it failed".to_owned()).into());
+            thread.join().unwrap_or_else(broken)
+        })
+    });
+    let mut all = Found::default();
+    for found in found {
+        all.extend(found?);
     }
+    Ok(all)
+}
+
+fn objects_found(
+    questions: Questions<'_>,
+    kind: PjsipType,
+    expected: &Expected<'_>,
+) -> Result<Found, VerifyError> {
+    let mut found = Found::default();
+    let held = names(questions, kind, expected)?;
+    compare_names(kind, &held, expected, &mut found);
+    compare_options(questions, kind, &held, expected, &mut found)?;
     Ok(found)
+}
+
+/// The names of all objects of a type that Asterisk holds.
+fn names(
+    questions: Questions<'_>,
+    kind: PjsipType,
+    expected: &Expected<'_>,
+) -> Result<BTreeSet<String>, VerifyError> {
+    let title = match kind {
+        PjsipType::Endpoint => "Endpoint",
+        PjsipType::Auth => "Auth",
+        PjsipType::Aor => "Aor",
+    };
+    let earlier = expected.before.iter().map(|earlier| &*earlier.model);
+    let models = std::iter::once(expected.model).chain(earlier);
+    let names = models.flat_map(|model| objects(model, kind).keys());
+    let mut likely: Vec<&str> = names.map(String::as_str).collect();
+    likely.sort_unstable();
+    likely.dedup();
+    let mut held = BTreeSet::new();
+    for command in Command::list_all(kind, &Class::divide(&likely)) {
+        let Command::List(_, classes) = &command else {
+            continue;
+        };
+        let read = |text: &str| answers::list(title, classes.len(), text);
+        held.extend(questions.ask(&command, read)?);
+    }
+    Ok(held)
 }
 
 fn compare_names(
     kind: PjsipType,
     held: &BTreeSet<String>,
     expected: &Expected<'_>,
-    found: &mut Vec<Mismatch>,
+    found: &mut Found,
 ) {
     let ours = objects(expected.model, kind);
     let object = kind.object_kind();
     for name in ours.keys().filter(|name| !held.contains(*name)) {
-        found.push(mismatch(
+        found.add(
             object,
             name,
             MismatchKind::Missing,
             "not in Asterisk's list",
-        ));
+        );
     }
     for name in held.iter().filter(|name| !ours.contains_key(*name)) {
-        let left_behind = expected
-            .before
-            .iter()
-            .any(|model| objects(model, kind).contains_key(name));
-        if left_behind {
-            found.push(mismatch(
-                object,
-                name,
-                MismatchKind::Extra,
-                "left from an earlier revision",
-            ));
+        let has = |earlier: &&Earlier| objects(&earlier.model, kind).contains_key(name);
+        if let Some(earlier) = expected.before.iter().find(has) {
+            let detail = format!("left from revision {}", earlier.revision);
+            found.add(object, name, MismatchKind::Extra, &detail);
         } else if expected.manifest.reserves(name) {
-            found.push(mismatch(
-                object,
-                name,
-                MismatchKind::Extra,
-                "a number of the portal",
-            ));
+            found.add(object, name, MismatchKind::Extra, "a number of the portal");
         }
     }
 }
 
-/// Compares every option of the marker and of objects that are new or changed.
+impl Expected<'_> {
+    /// Whether every option of an object is to be compared.
+    fn looks_at(&self, kind: PjsipType, name: &str) -> bool {
+        let ours = objects(self.model, kind).get(name);
+        match self.depth {
+            _ if name == GENERATION_MARKER => true,
+            Depth::Markers => false,
+            Depth::Everything => true,
+            Depth::Changed => {
+                let same = |earlier: &Earlier| objects(&earlier.model, kind).get(name) == ours;
+                self.before.is_empty() || !self.before.iter().all(same)
+            }
+        }
+    }
+}
+
+/// Compares every option of the objects that are to be looked at. What is missing from the list is
+/// reported already.
 fn compare_options(
     questions: Questions<'_>,
     kind: PjsipType,
     held: &BTreeSet<String>,
     expected: &Expected<'_>,
-    found: &mut Vec<Mismatch>,
+    found: &mut Found,
 ) -> Result<(), VerifyError> {
     let ours = objects(expected.model, kind);
-    let before = objects(expected.against, kind);
-    let mut asked: Vec<Name> = ours
-        .iter()
-        .filter(|(name, options)| before.get(*name) != Some(options))
-        .map(|(name, _)| name)
-        .filter(|name| held.contains(*name) && *name != GENERATION_MARKER)
+    let asked: Vec<Name> = ours
+        .keys()
+        .filter(|name| held.contains(*name) && expected.looks_at(kind, name))
         .filter_map(|name| Name::new(name))
-        .take(changed_objects_max(kind))
         .collect();
-    // A missing marker is reported like any other missing name.
-    asked.extend(held.get(GENERATION_MARKER).and_then(|name| Name::new(name)));
     for command in Command::show_all(kind, &asked) {
         let Command::Show(_, names) = &command else {
             continue;
@@ -221,85 +342,58 @@ fn compare_options(
         let shown = questions.ask(&command, |text| answers::show(names.len(), text))?;
         for (name, shown) in names.iter().zip(shown) {
             let name = name.as_str();
-            let marker = name == GENERATION_MARKER;
-            let object = if marker {
-                ObjectKind::Marker
-            } else {
-                kind.object_kind()
+            let object = match name {
+                GENERATION_MARKER => ObjectKind::Marker,
+                _ => kind.object_kind(),
             };
-            match (shown, ours.get(name)) {
-                (Some(shown), Some(options)) => {
-                    let differing = differing_options(options, &shown);
-                    if !differing.is_empty() {
-                        let detail = format!("{}: {}", kind.word(), differing.join(", "));
-                        found.push(mismatch(object, name, MismatchKind::Different, &detail));
-                    }
-                }
-                _ => found.push(mismatch(object, name, MismatchKind::Missing, kind.word())),
+            let (Some(shown), Some(options)) = (shown, ours.get(name)) else {
+                found.add(object, name, MismatchKind::Missing, kind.word());
+                continue;
+            };
+            found.compared += 1;
+            let differing = options::differing(options, &shown);
+            if !differing.is_empty() {
+                let kept = kept_from(kind, name, &differing, &shown, expected.before);
+                let words = options::words(options, &shown, &differing);
+                let detail = format!("{}: {words}{kept}", kind.word());
+                found.add(object, name, MismatchKind::Different, &detail);
             }
         }
     }
     Ok(())
 }
 
-/// The names of the options that Asterisk shows otherwise: names alone, because values may be
-/// secrets.
-fn differing_options<'a>(options: &'a Options, shown: &BTreeMap<String, String>) -> Vec<&'a str> {
-    let differs = |(option, value): &(&String, &String)| {
-        let shown = shown.get(*option).map(String::as_str);
-        match option.as_str() {
-            // The list of codecs is what is left after both of them.
-            "disallow" => false,
-            "allow" => shown != Some(format!("({})", value.replace(',', "|")).as_str()),
-            "callerid" => !shown.is_some_and(|shown| same_caller_id(shown, value)),
-            _ => match value.as_str() {
-                "yes" => !matches!(shown, Some("yes" | "true")),
-                "no" => !matches!(shown, Some("no" | "false")),
-                _ => shown != Some(value),
-            },
-        }
+/// Asterisk that refuses a new object goes on with the old one: says so, and of which revision.
+fn kept_from(
+    kind: PjsipType,
+    name: &str,
+    differing: &[&str],
+    shown: &BTreeMap<String, String>,
+    before: &[Earlier],
+) -> String {
+    let is_kept = |earlier: &&Earlier| {
+        let old = objects(&earlier.model, kind).get(name);
+        old.is_some_and(|old| {
+            let same = |option: &&str| {
+                let old = old.get(*option);
+                old.is_some_and(|old| options::same(option, old, shown.get(*option)))
+            };
+            differing.iter().all(same)
+        })
     };
-    options
-        .iter()
-        .filter(differs)
-        .map(|(option, _)| option.as_str())
-        .collect()
+    let earlier = before.iter().find(is_kept);
+    earlier.map_or_else(String::new, |earlier| {
+        format!("; still as in revision {}", earlier.revision)
+    })
 }
 
-/// Whether `shown` is the caller id `sent`. Asterisk shows it, with every quote and backslash of the
-/// name escaped, in ten bytes more than the bare name and number have (`caller_id_to_str` in
-/// `res_pjsip`), so that more than five escapes push the end out.
-fn same_caller_id(shown: &str, sent: &str) -> bool {
-    let mut escapes = 0;
-    let mut chars = sent.chars();
-    while let Some(char) = chars.next() {
-        if char == '\\' {
-            chars.next();
-            escapes += 1;
-        }
-    }
-    let room = (sent.len() + 5).saturating_sub(escapes);
-    if sent.len() <= room {
-        return plain_caller_id(shown) == plain_caller_id(sent);
-    }
-    // A character that was cut in the middle is shown as U+FFFD.
-    let end = |text: &str| text.trim_end_matches([' ', '\u{fffd}']).to_owned();
-    end(shown) == end(&sent[..sent.floor_char_boundary(room)])
-}
-
-/// A caller id without quotes and backslashes, which Asterisk writes by rules of its own.
-fn plain_caller_id(text: &str) -> String {
-    text.chars()
-        .filter(|char| !matches!(char, '"' | '\\'))
-        .collect()
-}
-
-fn dialplan_mismatches(
-    questions: Questions<'_>,
-    model: &Model,
-) -> Result<Vec<Mismatch>, VerifyError> {
-    let mut found = Vec::new();
-    for (context, ours) in &model.contexts {
+fn dialplan_found(questions: Questions<'_>, expected: &Expected<'_>) -> Result<Found, VerifyError> {
+    let mut found = Found::default();
+    let earlier = expected.before.iter().map(|earlier| &*earlier.model);
+    let models = std::iter::once(expected.model).chain(earlier);
+    let contexts: BTreeSet<&String> = models.flat_map(|model| model.contexts.keys()).collect();
+    let none = BTreeMap::new();
+    for context in contexts {
         let Some(name) = Name::new(context) else {
             continue;
         };
@@ -310,45 +404,52 @@ fn dialplan_mismatches(
         let held = questions
             .ask(&command, answers::dialplan)?
             .unwrap_or_default();
-        for (extension, steps) in ours {
-            let marker = context == GENERATION_MARKER && extension == GENERATION_EXTENSION;
-            let object = if marker {
-                ObjectKind::Marker
-            } else {
-                ObjectKind::Extension
-            };
-            let name = format!("{extension}@{context}");
-            match held.get(extension) {
-                None => {
-                    found.push(mismatch(
-                        object,
-                        &name,
-                        MismatchKind::Missing,
-                        "not in its context",
-                    ));
-                }
-                Some(held) if held != steps => {
-                    let detail = format!("{} instead of {}", held.join(", "), steps.join(", "));
-                    found.push(mismatch(object, &name, MismatchKind::Different, &detail));
-                }
-                Some(_) => {}
-            }
-        }
-        for extension in held
-            .keys()
-            .filter(|extension| !ours.contains_key(*extension))
-        {
-            let name = format!("{extension}@{context}");
-            let detail = "not in the bundle";
-            found.push(mismatch(
-                ObjectKind::Extension,
-                &name,
-                MismatchKind::Extra,
-                detail,
-            ));
-        }
+        let ours = expected.model.contexts.get(context).unwrap_or(&none);
+        compare_context(context, ours, &held, &mut found);
     }
     Ok(found)
+}
+
+fn compare_context(
+    context: &str,
+    ours: &answers::Extensions,
+    held: &answers::Extensions,
+    found: &mut Found,
+) {
+    for (extension, steps) in ours {
+        let marker = context == GENERATION_MARKER && extension == GENERATION_EXTENSION;
+        let object = if marker {
+            ObjectKind::Marker
+        } else {
+            ObjectKind::Extension
+        };
+        let held = held.get(extension);
+        if held == Some(steps) {
+            found.compared += 1;
+            continue;
+        }
+        let name = format!("{extension}@{context}");
+        match held {
+            None => found.add(object, &name, MismatchKind::Missing, "not in its context"),
+            Some(held) => {
+                let detail = format!("{} instead of {}", held.join(", "), steps.join(", "));
+                found.compared += 1;
+                found.add(object, &name, MismatchKind::Different, &detail);
+            }
+        }
+    }
+    for extension in held
+        .keys()
+        .filter(|extension| !ours.contains_key(*extension))
+    {
+        let name = format!("{extension}@{context}");
+        found.add(
+            ObjectKind::Extension,
+            &name,
+            MismatchKind::Extra,
+            "not in the bundle",
+        );
+    }
 }
 
 /// A mismatch from its parts.

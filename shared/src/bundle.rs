@@ -16,8 +16,8 @@ pub const BUNDLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
 /// Name of the last AOR, auth, endpoint and dialplan context of every bundle. They carry the
-/// bundle's generation id, so that reading them back tells which bundle Asterisk holds: one per
-/// type, because Asterisk loads each type in a pass of its own.
+/// generation id of their file, a hash of its content, so that reading them back tells which file
+/// Asterisk holds: one per type, because Asterisk loads each type in a pass of its own.
 pub const GENERATION_MARKER: &str = "synergy-generation";
 
 /// The extension of the marker's dialplan context.
@@ -88,6 +88,21 @@ impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of everything that `reader` gives, and how many bytes that is, without holding it
+    /// all in memory.
+    pub fn of_reader(mut reader: impl std::io::Read) -> std::io::Result<(Self, u64)> {
+        let (mut hasher, mut size) = (Sha256::new(), 0);
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = reader.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((Self(hasher.finalize().into()), size));
+            }
+            hasher.update(&buffer[..read]);
+            size += read as u64;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`bundle`] | the rendered files of one snapshot, their slots, digest and limits |
 //! | [`record`] | what an apply did: phases, steps, outcome |
+//! | [`status`] | what the agent tells of itself, its files and what it found |
 //! | [`wire`] | the generated protobuf types and their conversions; the only place that names them |
 //! | [`conf`] | a strict reader of Asterisk's configuration format |
 //! | [`tls`] | mutual TLS with pinned identities |
@@ -18,6 +19,7 @@ pub mod conf;
 pub mod config;
 pub mod model;
 pub mod record;
+pub mod status;
 pub mod telemetry;
 pub mod tls;
 pub mod wire;

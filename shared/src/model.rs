@@ -27,8 +27,16 @@ pub struct Model {
     /// Dialplan contexts; of each, its extensions with their steps (`Dial(PJSIP/1000,25)`) in the
     /// order of their priorities, from 1.
     pub contexts: BTreeMap<String, BTreeMap<String, Vec<String>>>,
-    /// What the four generation markers carry.
-    pub generation: String,
+    /// What the generation markers of each file carry: those of the three PJSIP types, and that of
+    /// the dialplan.
+    pub generations: BTreeMap<Slot, String>,
+}
+
+impl Model {
+    /// What the generation markers of a file carry.
+    pub fn generation(&self, slot: Slot) -> &str {
+        self.generations.get(&slot).map_or("", String::as_str)
+    }
 }
 
 /// The options of one PJSIP object, without its `type`.
@@ -237,20 +245,25 @@ impl Reader {
         };
         let context = model.contexts.get(GENERATION_MARKER);
         let step = context.and_then(|extensions| extensions.get(GENERATION_EXTENSION)?.first());
-        let marks = [
+        let pjsip = [
             option(&model.endpoints, "accountcode"),
             option(&model.auths, "username"),
             option(&model.aors, "voicemail_extension"),
-            step.and_then(|step| argument(step, "NoOp"))
-                .map(str::to_owned),
         ];
-        match &marks[0] {
-            Some(mark) if marks.iter().all(|other| other.as_ref() == Some(mark)) => {
-                self.model.generation.clone_from(mark);
-            }
-            _ => {
-                let message = "the generation markers are incomplete or differ".to_owned();
-                self.find(Slot::PjsipEndpoints, 0, message);
+        let step = step.and_then(|step| argument(step, "NoOp"));
+        let dialplan = [step.map(str::to_owned)];
+        for (slot, marks) in [
+            (Slot::PjsipEndpoints, &pjsip[..]),
+            (Slot::DialplanRouting, &dialplan[..]),
+        ] {
+            match &marks[0] {
+                Some(mark) if marks.iter().all(|other| other.as_ref() == Some(mark)) => {
+                    self.model.generations.insert(slot, mark.clone());
+                }
+                _ => {
+                    let message = "the generation markers are incomplete or differ".to_owned();
+                    self.find(slot, 0, message);
+                }
             }
         }
     }
@@ -273,7 +286,7 @@ mod tests {
         auth = synergy-generation\naccountcode = g-1\n";
     const DIALPLAN: &str = "; header\n\
         [synergy-internal]\nexten => 1000,1,Dial(PJSIP/1000,25)\n\
-        [synergy-generation]\nexten => generation,1,NoOp(g-1)\n";
+        [synergy-generation]\nexten => generation,1,NoOp(g-2)\n";
 
     fn bundle(pjsip: &str, dialplan: &str) -> Bundle {
         let files = BTreeMap::from([
@@ -300,7 +313,8 @@ mod tests {
     #[test]
     fn reads_what_the_portal_renders() {
         let model = read(&bundle(PJSIP, DIALPLAN)).expect("a sound bundle");
-        assert_eq!(model.generation, "g-1");
+        assert_eq!(model.generation(Slot::PjsipEndpoints), "g-1");
+        assert_eq!(model.generation(Slot::DialplanRouting), "g-2");
         assert_eq!(
             model.endpoints["1000"]["callerid"],
             r#""A \"B\" C\\" <1000>"#
@@ -361,7 +375,7 @@ mod tests {
             ("MD5:01", "MD5:0Z", "bad value of password_digest"),
             (
                 "voicemail_extension = g-1",
-                "voicemail_extension = g-2",
+                "voicemail_extension = g-3",
                 "markers",
             ),
         ] {

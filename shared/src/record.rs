@@ -57,6 +57,8 @@ pub enum Phase {
     Staged,
     /// Its text was checked.
     Validated,
+    /// A throw-away Asterisk read the staged files.
+    Preflight,
     /// Temporary copies lie beside every target.
     Prepared,
     /// The files were renamed into place.

@@ -3,21 +3,24 @@
 //! A peer is who the one URI name in its certificate says (`spiffe://<domain>/portal`,
 //! `spiffe://<domain>/agent/<pbx>`), and each end accepts exactly one such name. rustls checks
 //! chain, dates, key usage and revocation; the verifiers here add the identity.
+//!
+//! A revocation list past its next update lets nobody in: what it does not say any more may be the
+//! one thing that it would have to say.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
 };
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
@@ -25,6 +28,9 @@ use rustls::{
 };
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+pub mod material;
+pub mod validity;
 
 /// The DNS name in every agent certificate. TLS needs one; who the agent is, the identity says.
 pub const AGENT_DNS_NAME: &str = "agent.pbx.internal";
@@ -105,13 +111,15 @@ pub enum TlsError {
 }
 
 impl TlsFiles {
-    /// What the agent serves with: only `portal` gets in.
-    pub fn server_config(&self, portal: &Identity) -> Result<ServerConfig, TlsError> {
+    /// What the agent serves with, and what its clients are measured by: only `portal` gets in.
+    fn server(&self, portal: &Identity) -> Result<(ServerConfig, Arc<PinnedClient>), TlsError> {
         let provider = provider();
         let mut builder =
             WebPkiClientVerifier::builder_with_provider(self.roots()?, Arc::clone(&provider));
         if let Some(crl) = &self.crl {
-            builder = builder.with_crls(read_pem::<CertificateRevocationListDer<'static>>(crl)?);
+            builder = builder
+                .with_crls(read_pem::<CertificateRevocationListDer<'static>>(crl)?)
+                .enforce_revocation_expiration();
         }
         let inner = builder.build().map_err(|error| self.unusable(&error))?;
         let verifier = Arc::new(PinnedClient {
@@ -121,20 +129,25 @@ impl TlsFiles {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(&error))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
             .with_single_cert(read_pem(&self.cert)?, self.private_key()?)
             .map_err(|error| self.unusable(&error))?;
+        // A resumed session would let a peer in without looking at its certificate again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        Ok((config, verifier))
     }
 
-    /// What the portal connects with: only `agent` is accepted.
-    pub fn client_config(&self, agent: &Identity) -> Result<ClientConfig, TlsError> {
+    /// What the portal connects with, and what the agent is measured by: only `agent` is accepted.
+    fn client(&self, agent: &Identity) -> Result<(ClientConfig, Arc<PinnedServer>), TlsError> {
         let provider = provider();
         let mut builder =
             WebPkiServerVerifier::builder_with_provider(self.roots()?, Arc::clone(&provider));
         if let Some(crl) = &self.crl {
-            builder = builder.with_crls(read_pem::<CertificateRevocationListDer<'static>>(crl)?);
+            builder = builder
+                .with_crls(read_pem::<CertificateRevocationListDer<'static>>(crl)?)
+                .enforce_revocation_expiration();
         }
         let inner = builder.build().map_err(|error| self.unusable(&error))?;
         let verifier = Arc::new(PinnedServer {
@@ -145,11 +158,12 @@ impl TlsFiles {
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(&error))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
             .with_client_auth_cert(read_pem(&self.cert)?, self.private_key()?)
             .map_err(|error| self.unusable(&error))?;
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        Ok((config, verifier))
     }
 
     fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {

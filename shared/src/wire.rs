@@ -51,6 +51,8 @@ macro_rules! pair {
     };
 }
 
+mod status;
+
 pair!(Slot, Slot, "unknown slot", {
     PjsipEndpoints = PjsipEndpoints, DialplanRouting = DialplanRouting,
 });
@@ -64,7 +66,7 @@ pair!(Outcome, Outcome, "unknown outcome", {
 });
 pair!(Phase, Phase, "unknown phase", {
     Staged = Staged, Validated = Validated, Prepared = Prepared, Switched = Switched,
-    Reloading = Reloading, Verifying = Verifying, Contacts = Contacts, RollingBack = RollingBack,
+    Preflight = Preflight, Reloading = Reloading, Verifying = Verifying, Contacts = Contacts, RollingBack = RollingBack,
     Recovered = Recovered,
 });
 pair!(MismatchKind, MismatchKind, "unknown kind of mismatch", {
@@ -96,12 +98,12 @@ pub fn from_ms(ms: i64) -> Result<OffsetDateTime, Malformed> {
 
 impl From<&Manifest> for Vec<pb::FileManifest> {
     fn from(manifest: &Manifest) -> Self {
-        let file = |file: &FileManifest| pb::FileManifest {
-            slot: pb::Slot::from(file.slot).into(),
-            size: file.size,
-            sha256: file.sha256.0.to_vec(),
-        };
-        manifest.files.iter().map(file).collect()
+        manifest
+            .files
+            .iter()
+            .copied()
+            .map(pb::FileManifest::from)
+            .collect()
     }
 }
 
@@ -121,14 +123,9 @@ impl TryFrom<&pb::StageHeader> for Manifest {
         let mut files = header
             .files
             .iter()
-            .map(|file| {
-                Ok(FileManifest {
-                    slot: file.slot().try_into()?,
-                    size: file.size,
-                    sha256: digest(&file.sha256)?,
-                })
-            })
-            .collect::<Result<Vec<_>, Malformed>>()?;
+            .cloned()
+            .map(FileManifest::try_from)
+            .collect::<Result<Vec<_>, _>>()?;
         files.sort_unstable();
         let reserved_numbers = header
             .reserved_numbers

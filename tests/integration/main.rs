@@ -3,6 +3,7 @@
 
 mod audit;
 mod audit_trail;
+mod busy_pbx;
 mod capacity;
 mod crowd;
 mod damages;

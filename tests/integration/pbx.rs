@@ -108,6 +108,7 @@ impl Pbx {
             revision: Revision(revision),
             digest: bundle.manifest().digest(),
             on_reload_failure: policy,
+            force: false,
         }
     }
 
@@ -161,7 +162,13 @@ pub(crate) fn request_id() -> RequestId {
 /// What a portal renders for these extensions. Another `edition` has another name, another password
 /// and so another digest for each of them.
 pub(crate) fn bundle(numbers: &[u32], edition: &str) -> Bundle {
-    let user = |&number: &u32| {
+    let users: Vec<_> = numbers.iter().map(|&number| (number, edition)).collect();
+    mixed_bundle(&users)
+}
+
+/// As [`bundle`], with an edition for each extension.
+pub(crate) fn mixed_bundle(users: &[(u32, &str)]) -> Bundle {
+    let user = |&(number, edition): &(u32, &str)| {
         let password = SecretString::from(password(number, edition));
         SnapshotUser {
             user_id: UserId(Uuid::from_u128(number.into())),
@@ -173,10 +180,11 @@ pub(crate) fn bundle(numbers: &[u32], edition: &str) -> Bundle {
             sip_password: SipPassword::try_from(password).expect("a password"),
         }
     };
+    let highest = users.iter().map(|&(number, _)| number).max();
     let snapshot = Snapshot {
         realm: REALM.parse().expect("a realm"),
-        reserved_numbers: vec![1000..=1999],
-        users: numbers.iter().map(user).collect(),
+        reserved_numbers: vec![1000..=highest.unwrap_or_default().max(1999)],
+        users: users.iter().map(user).collect(),
     };
     api_server::render::render(&snapshot).expect("a bundle")
 }

@@ -67,7 +67,9 @@ impl Agent {
             .env("ASTERISK_CONFIG_DIR", asterisk.etc())
             .env("ASTERISK_BINARY", asterisk.binary())
             .env("ASTERISK_CONF", asterisk.conf())
-            .env("ASTERISK_CONTROL_SOCKET", asterisk.control_socket());
+            .env("ASTERISK_CONTROL_SOCKET", asterisk.control_socket())
+            // Half a second of every apply; tests of its own turn it on.
+            .env("PREFLIGHT", "off");
         let program = add(program, pki::environment(&tls));
         let program = add(program, env.iter().map(|(name, value)| (name, value)));
         let mut agent = Self {

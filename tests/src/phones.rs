@@ -1,5 +1,7 @@
 //! SIP phones: `SIPp` with scenarios of our own (`tests/sipp`).
 
+mod crowd;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +13,8 @@ use crate::asterisk::{Asterisk, Folder};
 use crate::loopback::Loopback;
 use crate::process::{Process, Program, wait_until};
 use crate::scratch::{self, Scratch};
+
+pub use crowd::{Calling, Crowd, OnlineCrowd};
 
 /// Where a phone registers from and takes calls. It is one port, because Asterisk takes the source
 /// of the registration for the phone's address (`rewrite_contact`).
@@ -88,26 +92,39 @@ impl Call {
     }
 }
 
-/// A phone with an address of its own.
-pub struct Phone {
+/// Where phones are plugged in: an address of their own, and the Asterisk that they talk to.
+struct Line {
     folder: Folder,
     registrar: String,
-    number: String,
-    password: String,
     address: Arc<Loopback>,
     scratch: Arc<Scratch>,
+}
+
+impl Line {
+    fn new(asterisk: &Asterisk) -> anyhow::Result<Self> {
+        Ok(Self {
+            folder: asterisk.folder().clone(),
+            registrar: asterisk.sip().to_string(),
+            address: Arc::new(Loopback::take()?),
+            scratch: Arc::new(Scratch::new("phone")?),
+        })
+    }
+}
+
+/// A phone with an address of its own.
+pub struct Phone {
+    line: Line,
+    number: String,
+    password: String,
 }
 
 impl Phone {
     /// A phone for `asterisk` with the credentials that `POST /users` returned.
     pub fn new(asterisk: &Asterisk, username: &str, password: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            folder: asterisk.folder().clone(),
-            registrar: asterisk.sip().to_string(),
+            line: Line::new(asterisk)?,
             number: username.to_owned(),
             password: password.to_owned(),
-            address: Arc::new(Loopback::take()?),
-            scratch: Arc::new(Scratch::new("phone")?),
         })
     }
 
@@ -118,13 +135,13 @@ impl Phone {
 
     /// Where it takes calls.
     pub fn contact(&self) -> String {
-        self.address.port(PHONE_PORT).to_string()
+        self.line.address.port(PHONE_PORT).to_string()
     }
 
     /// Registers with its credentials and leaves: calls then find nobody. For a phone that is to be
     /// called: [`Phone::online`].
     pub async fn register(&self) -> anyhow::Result<Registration> {
-        let run = self.registering(VISIT_PORT)?;
+        let run = self.registering(VISIT_PORT)?.once();
         let events = run.complete(EXCHANGE_DEADLINE).await?;
         events.registration()
     }
@@ -132,12 +149,8 @@ impl Phone {
     /// Registers with its credentials, then answers every call until the value is dropped. Fails
     /// when the registration is refused.
     pub async fn online(&self) -> anyhow::Result<Online> {
-        let mut run = self.registering(PHONE_PORT)?;
-        let time = ONLINE_TIME.as_millis().to_string();
-        let answer = Scenario::Answer.file(&run.dir)?;
-        run.program = run.program.arg("-oocsf").arg(answer).args(["-d", &time]);
-        // Asterisk asks with OPTIONS whether the phone is there; -aa answers.
-        let mut process = run.program.clone().arg("-aa").start(&run.output)?;
+        let run = self.registering(PHONE_PORT)?.once().staying()?;
+        let mut process = run.program.clone().start(&run.output)?;
         let ended = async || run.events().registration().is_ok();
         process
             .wait_until("the phone is registered", EXCHANGE_DEADLINE, ended)
@@ -151,14 +164,14 @@ impl Phone {
     }
 
     fn registering(&self, port: u16) -> anyhow::Result<Run> {
-        let fields = [self.number.as_str(), &self.password];
-        Run::new(self, Scenario::Register, port, &fields)
+        let fields = format!("{};{}", self.number, self.password);
+        Run::new(&self.line, Scenario::Register, port, &[fields])
     }
 
     /// Calls `number`, holds the call for `hold` once it is answered, and hangs up.
     pub async fn call(&self, number: &str, hold: Duration) -> anyhow::Result<Call> {
-        let fields = [self.number.as_str(), &self.password, number];
-        let mut run = Run::new(self, Scenario::Call, CALL_PORT, &fields)?;
+        let fields = format!("{};{};{number}", self.number, self.password);
+        let mut run = Run::new(&self.line, Scenario::Call, CALL_PORT, &[fields])?.once();
         run.program = run.program.arg("-d").arg(hold.as_millis().to_string());
         let events = run.complete(EXCHANGE_DEADLINE + hold).await?;
         let sent = events.time("sent")?;
@@ -206,7 +219,7 @@ impl Online {
     /// Waits until `count` calls have come to a regular end.
     pub async fn wait_ended(&mut self, count: usize) -> anyhow::Result<()> {
         let run = &self.run;
-        let ended = async || run.events().0.iter().filter(|e| e.name == "ended").count() >= count;
+        let ended = async || run.events().count("ended") >= count;
         let what = format!("{count} calls have ended");
         self.process
             .wait_until(&what, EXCHANGE_DEADLINE, ended)
@@ -214,8 +227,7 @@ impl Online {
     }
 
     fn count(&self, name: &str) -> usize {
-        let events = self.run.events().0;
-        events.iter().filter(|event| event.name == name).count()
+        self.run.events().count(name)
     }
 }
 
@@ -260,28 +272,29 @@ struct Run {
 }
 
 impl Run {
-    fn new(phone: &Phone, scenario: Scenario, port: u16, fields: &[&str]) -> anyhow::Result<Self> {
+    /// `lines` are the fields of one exchange each, separated by `;`.
+    fn new(line: &Line, scenario: Scenario, port: u16, lines: &[String]) -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = phone
+        let dir = line
             .scratch
             .path()
             .join(format!("{}{number}", scenario.name()));
         scratch::directory(&dir, 0o700)?;
         // A file and not the command line, which every user of the machine can read.
         let input = dir.join("fields.csv");
-        let line = format!("SEQUENTIAL\n{}\n", fields.join(";"));
-        scratch::write(&input, 0o600, &line)?;
-        let address = phone.address.ip().to_string();
+        let text = format!("SEQUENTIAL\n{}\n", lines.join("\n"));
+        scratch::write(&input, 0o600, &text)?;
+        let address = line.address.ip().to_string();
         let log = dir.join("events");
-        let program = Program::new(phone.folder.sipp())
+        let program = Program::new(line.folder.sipp())
             .dir(&dir)
-            .arg(&phone.registrar)
+            .arg(&line.registrar)
             .arg("-sf")
             .arg(scenario.file(&dir)?)
             .arg("-inf")
             .arg(input)
-            .args(["-m", "1", "-max_socket", "100"])
+            .args(["-max_socket", "100"])
             .args(["-i", &address, "-bind_local", "-mi", &address])
             .args(["-p", &port.to_string(), "-mp", &(port + 1000).to_string()])
             .args(["-nostdin", "-trace_err", "-error_file"])
@@ -293,8 +306,34 @@ impl Run {
             output: dir.join("output"),
             dir,
             log,
-            _place: (Arc::clone(&phone.address), Arc::clone(&phone.scratch)),
+            _place: (Arc::clone(&line.address), Arc::clone(&line.scratch)),
         })
+    }
+
+    /// One exchange.
+    fn once(mut self) -> Self {
+        self.program = self.program.args(["-m", "1"]);
+        self
+    }
+
+    /// Stays after a registration, and answers every call.
+    fn staying(mut self) -> anyhow::Result<Self> {
+        let time = ONLINE_TIME.as_millis().to_string();
+        let answer = Scenario::Answer.file(&self.dir)?;
+        // Asterisk asks with OPTIONS whether the phone is there; -aa answers.
+        self.program = self
+            .program
+            .arg("-oocsf")
+            .arg(answer)
+            .args(["-d", &time, "-aa"]);
+        Ok(self)
+    }
+
+    /// `count` exchanges, so many of them begun in a second.
+    fn many(mut self, count: usize, per_second: usize) -> Self {
+        let (count, rate) = (count.to_string(), per_second.to_string());
+        self.program = self.program.args(["-m", &count, "-l", &count, "-r", &rate]);
+        self
     }
 
     /// Runs one exchange to its end.
@@ -358,6 +397,10 @@ impl Events {
         }
         let took = self.time("registered")?.saturating_sub(self.time("sent")?);
         Ok(Registration::Registered { took })
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.iter().filter(|event| event.name == name).count()
     }
 
     fn find(&self, name: &str) -> Option<&Event> {

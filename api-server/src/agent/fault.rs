@@ -70,6 +70,8 @@ impl From<tonic::Status> for AgentError {
                 Self::Link(LinkFault::Unreachable(message))
             }
             Code::Aborted => Self::Busy(running_apply(&status)),
+            // Its certificate was accepted once, and is not any more.
+            Code::Unauthenticated => Self::Link(LinkFault::OurCertificateRefused(message)),
             Code::NotFound => Self::NotFound,
             Code::FailedPrecondition if message.contains("STALE_REVISION") => Self::Stale(message),
             code @ (Code::Ok
@@ -81,8 +83,7 @@ impl From<tonic::Status> for AgentError {
             | Code::OutOfRange
             | Code::Unimplemented
             | Code::Internal
-            | Code::DataLoss
-            | Code::Unauthenticated) => Self::Refused { code, message },
+            | Code::DataLoss) => Self::Refused { code, message },
         }
     }
 }

@@ -1,40 +1,31 @@
 //! The client of a PBX's agent: gRPC over mutual TLS on a connector of our own, because tonic's own
 //! TLS reads no CRL and pins no identity.
 //!
-//! The channel is cached and reconnects by itself; each new connection reads the TLS files again,
-//! so that a renewed certificate needs no restart.
+//! The channel is cached and reconnects by itself; `connection` renews it when a certificate of
+//! either end changes or ends, so that none of that needs a restart.
 
+mod connection;
 mod fault;
 mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use shared::bundle::{ApplyId, Bundle, CHUNK_BYTES_MAX, Digest, Revision, Slot};
-use shared::record::{ApplyRecord, OnReloadFailure};
-use shared::tls::{AGENT_DNS_NAME, Identity, TlsFiles};
+use shared::record::{ApplyRecord, OnReloadFailure, Step};
+use shared::status::{AgentStatus, CertificateStatus, CheckReport, RegisteredPhone, VerifyReport};
+use shared::telemetry::TRACEPARENT;
+use shared::tls::validity::End;
+use shared::tls::{Identity, TlsFiles};
 use shared::wire::{self, pb};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tonic::transport::{Channel, Endpoint, Uri};
+use time::OffsetDateTime;
+use tokio_stream::{Stream, StreamExt as _};
 
 use crate::domain::RequestId;
-use pb::agent_client::AgentClient;
 
 pub use fault::{AgentError, LinkFault};
-use watched::{LastRefusal, Watched};
 
-/// How long TCP and TLS may take to connect, in seconds.
-const CONNECT_SECONDS: u64 = 5;
-
-/// How often an idle connection is probed, in seconds.
-const KEEPALIVE_SECONDS: u64 = 20;
-
-/// How long the answer to a probe may take, in seconds.
-const KEEPALIVE_ANSWER_SECONDS: u64 = 10;
+use connection::Connection;
 
 /// How long status and record questions may take, in seconds.
 const QUESTION_SECONDS: u64 = 5;
@@ -56,75 +47,46 @@ pub struct Order {
     pub digest: Digest,
     /// What to do when Asterisk does not take it.
     pub on_reload_failure: OnReloadFailure,
-}
-
-/// What the agent says about itself and Asterisk.
-#[derive(Clone, Debug)]
-pub struct AgentStatus {
-    /// The agent's version.
-    pub version: String,
-    /// The last revision that was proven.
-    pub active_revision: Option<Revision>,
-    /// The highest revision that it has seen: it refuses lower ones.
-    pub highest_revision: Revision,
-    /// Whether Asterisk answers.
-    pub asterisk_answering: bool,
-    /// Its version, or why it does not answer.
-    pub asterisk_detail: String,
-    /// What an administrator should look at.
-    pub warnings: Vec<String>,
+    /// Whether the agent may set a damaged state directory aside.
+    pub force: bool,
 }
 
 /// The agent of one PBX. Clones share the connection.
 #[derive(Clone)]
 pub struct Agent {
-    client: AgentClient<Channel>,
-    refusal: LastRefusal,
+    connection: Arc<Connection>,
 }
 
 impl Agent {
     /// A client that connects when it is needed.
     pub fn new(address: String, identity: Identity, tls: TlsFiles) -> Self {
-        let refusal = LastRefusal::default();
-        let target = Arc::new(Target {
-            address,
-            identity,
-            tls,
-            refusal: refusal.clone(),
-        });
-        let connector = tower::service_fn(move |_: Uri| {
-            let target = Arc::clone(&target);
-            async move { target.connect().await.map(TokioIo::new) }
-        });
-        // The scheme is http because the connector, not tonic, speaks TLS.
-        let channel = Endpoint::from_static("http://agent.pbx.internal")
-            .connect_timeout(Duration::from_secs(CONNECT_SECONDS))
-            .http2_keep_alive_interval(Duration::from_secs(KEEPALIVE_SECONDS))
-            .keep_alive_timeout(Duration::from_secs(KEEPALIVE_ANSWER_SECONDS))
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector);
         Self {
-            client: AgentClient::new(channel).max_decoding_message_size(RECORD_BYTES_MAX),
-            refusal,
+            connection: Arc::new(Connection::new(address, identity, tls)),
         }
+    }
+
+    /// When the certificates of the portal's end of the link end, and what an administrator should
+    /// know of them; `early` is how long before their end to warn. Reads a few small files.
+    pub fn certificates(
+        &self,
+        now: OffsetDateTime,
+        early: time::Duration,
+    ) -> (Vec<CertificateStatus>, Vec<String>) {
+        let material = self.connection.material();
+        let files = material.files();
+        let mut warnings = files.warnings(End::Portal, now, early);
+        warnings.extend(material.fault());
+        (files.ends(End::Portal).0, warnings)
     }
 
     /// How the agent and Asterisk are.
     pub async fn status(&self) -> Result<AgentStatus, AgentError> {
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let limit = Duration::from_secs(QUESTION_SECONDS);
         let status = self
             .in_time(limit, client.get_status(pb::GetStatusRequest {}))
             .await?;
-        let asterisk = status.asterisk.unwrap_or_default();
-        Ok(AgentStatus {
-            version: status.agent_version,
-            active_revision: status.active.map(|active| Revision(active.revision)),
-            highest_revision: Revision(status.highest_revision),
-            asterisk_answering: asterisk.answering,
-            asterisk_detail: asterisk.detail,
-            warnings: status.warnings,
-        })
+        AgentStatus::try_from(status).map_err(AgentError::Malformed)
     }
 
     /// Uploads a bundle. Nothing live is touched by it, whatever it answers.
@@ -134,26 +96,78 @@ impl Agent {
         bundle: Bundle,
         request_id: &RequestId,
     ) -> Result<(), AgentError> {
-        let manifest = bundle.manifest();
-        let header = pb::StageHeader {
-            apply_id: order.id.to_string(),
-            revision: order.revision.0,
-            digest: order.digest.0.to_vec(),
-            files: Vec::from(&manifest),
-            reserved_numbers: wire::ranges(&manifest),
-        };
-        let header = std::iter::once(pb::stage_request::Part::Header(header));
-        let chunks = bundle
-            .files
-            .into_iter()
-            .flat_map(|(slot, bytes)| chunks(slot, bytes));
-        let parts = header
-            .chain(chunks)
-            .map(|part| pb::StageRequest { part: Some(part) });
         let limit = Duration::from_secs(STAGE_SECONDS);
-        let mut client = self.client.clone();
-        let request = traced(tonic::Request::new(tokio_stream::iter(parts)), request_id);
+        let mut client = self.connection.client();
+        let parts = tokio_stream::iter(upload(order, bundle));
+        let request = traced(tonic::Request::new(parts), request_id);
         self.in_time(limit, client.stage(request)).await.map(drop)
+    }
+
+    /// What would keep a bundle from coming into force. Nothing of it is kept; of `order`, only the
+    /// digest matters.
+    pub async fn check(
+        &self,
+        order: &Order,
+        bundle: Bundle,
+        request_id: &RequestId,
+    ) -> Result<CheckReport, AgentError> {
+        let limit = Duration::from_secs(STAGE_SECONDS);
+        let mut client = self.connection.client();
+        let parts = tokio_stream::iter(upload(order, bundle));
+        let request = traced(tonic::Request::new(parts), request_id);
+        let report = self.in_time(limit, client.check(request)).await?;
+        CheckReport::try_from(report).map_err(AgentError::Malformed)
+    }
+
+    /// Compares everything that the live revision says with what Asterisk holds.
+    ///
+    /// # Errors
+    /// [`AgentError::Refused`] when nothing was ever applied there.
+    pub async fn verify(
+        &self,
+        limit: Duration,
+        request_id: &RequestId,
+    ) -> Result<VerifyReport, AgentError> {
+        let mut client = self.connection.client();
+        let request = traced(tonic::Request::new(pb::VerifyRequest {}), request_id);
+        let report = self.in_time(limit, client.verify(request)).await?;
+        VerifyReport::try_from(report).map_err(AgentError::Malformed)
+    }
+
+    /// The phones that are registered at `aors`; at any AOR when there are none.
+    pub async fn registered(&self, aors: Vec<String>) -> Result<Vec<RegisteredPhone>, AgentError> {
+        let mut client = self.connection.client();
+        let limit = Duration::from_secs(QUESTION_SECONDS);
+        let message = pb::ListContactsRequest { aors };
+        let answer = self.in_time(limit, client.list_contacts(message)).await?;
+        let contacts = answer.contacts.into_iter();
+        Ok(contacts.map(RegisteredPhone::from).collect())
+    }
+
+    /// The steps of an apply after the first `known`, each as it ends, with its position; the
+    /// stream ends with the apply.
+    ///
+    /// # Errors
+    /// [`AgentError::NotFound`] when the agent never heard of it.
+    pub async fn follow(
+        &self,
+        id: ApplyId,
+        known: u32,
+    ) -> Result<impl Stream<Item = Result<(u32, Step), AgentError>> + use<>, AgentError> {
+        let message = pb::FollowApplyRequest {
+            apply_id: id.to_string(),
+            known_steps: known,
+        };
+        let mut client = self.connection.client();
+        let limit = Duration::from_secs(QUESTION_SECONDS);
+        let steps = self.in_time(limit, client.follow_apply(message)).await?;
+        Ok(steps.map(|progress| {
+            let progress = progress.map_err(AgentError::from)?;
+            let missing = wire::Malformed("progress without a step");
+            let step = progress.step.ok_or(AgentError::Malformed(missing))?;
+            let step = Step::try_from(step).map_err(AgentError::Malformed)?;
+            Ok((progress.index, step))
+        }))
     }
 
     /// Brings a staged revision into force, or attaches to that apply when it runs, or answers its
@@ -174,7 +188,7 @@ impl Agent {
             digest: order.digest.0.to_vec(),
             on_reload_failure: pb::OnReloadFailure::from(order.on_reload_failure).into(),
         };
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let request = traced(tonic::Request::new(message), request_id);
         let record = self.in_time(limit, client.apply(request)).await?;
         to_record(record, order.id)
@@ -185,7 +199,7 @@ impl Agent {
         let message = pb::GetApplyRequest {
             apply_id: id.to_string(),
         };
-        let mut client = self.client.clone();
+        let mut client = self.connection.client();
         let limit = Duration::from_secs(QUESTION_SECONDS);
         match self.in_time(limit, client.get_apply(message)).await {
             Ok(record) => to_record(record, id).map(Some),
@@ -208,10 +222,15 @@ impl Agent {
 
     /// Says why a connection was lost, where the stream knows better than the call.
     fn explain(&self, error: AgentError) -> AgentError {
-        match (error, self.refusal.get()) {
+        let error = match (error, self.connection.refusal().get()) {
             (AgentError::Link(LinkFault::Unreachable(_)), Some(fault)) => AgentError::Link(fault),
             (error, _) => error,
+        };
+        if let AgentError::Link(LinkFault::OurCertificateRefused(_)) = &error {
+            // It ends this connection; the next one may be made with a renewed certificate.
+            self.connection.renew();
         }
+        error
     }
 }
 
@@ -226,6 +245,27 @@ fn to_record(record: pb::ApplyRecord, id: ApplyId) -> Result<ApplyRecord, AgentE
     }
 }
 
+/// A header, then chunks.
+fn upload(order: &Order, bundle: Bundle) -> impl Iterator<Item = pb::StageRequest> + Send + use<> {
+    let manifest = bundle.manifest();
+    let header = pb::StageHeader {
+        apply_id: order.id.to_string(),
+        revision: order.revision.0,
+        digest: order.digest.0.to_vec(),
+        files: Vec::from(&manifest),
+        reserved_numbers: wire::ranges(&manifest),
+        force: order.force,
+    };
+    let header = std::iter::once(pb::stage_request::Part::Header(header));
+    let chunks = bundle
+        .files
+        .into_iter()
+        .flat_map(|(slot, bytes)| chunks(slot, bytes));
+    header
+        .chain(chunks)
+        .map(|part| pb::StageRequest { part: Some(part) })
+}
+
 fn chunks(slot: Slot, bytes: Vec<u8>) -> impl Iterator<Item = pb::stage_request::Part> + Send {
     (0..bytes.len()).step_by(CHUNK_BYTES_MAX).map(move |at| {
         let end = bytes.len().min(at + CHUNK_BYTES_MAX);
@@ -236,41 +276,15 @@ fn chunks(slot: Slot, bytes: Vec<u8>) -> impl Iterator<Item = pb::stage_request:
     })
 }
 
-/// Carries the request id, so that the agent's log can be matched with the portal's.
+/// Carries the request id and the trace, so that the agent's log can be matched with the portal's.
 fn traced<T>(mut request: tonic::Request<T>, id: &RequestId) -> tonic::Request<T> {
     if let Ok(value) = id.as_str().parse() {
         request.metadata_mut().insert("x-request-id", value);
     }
-    request
-}
-
-/// Where an agent is and who it must be.
-struct Target {
-    address: String,
-    identity: Identity,
-    tls: TlsFiles,
-    refusal: LastRefusal,
-}
-
-impl Target {
-    async fn connect(&self) -> Result<Watched<TlsStream<TcpStream>>, ConnectError> {
-        self.refusal.forget();
-        let config = self.tls.client_config(&self.identity)?;
-        let stream = TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(AGENT_DNS_NAME).map_err(std::io::Error::other)?;
-        let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, stream).await?;
-        Ok(Watched::new(stream, self.refusal.clone()))
+    if let Some(Ok(value)) = id.trace().map(|trace| trace.header().parse()) {
+        request.metadata_mut().insert(TRACEPARENT, value);
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("TLS files")]
-    Files(#[from] shared::tls::TlsError),
-    #[error("connection")]
-    Io(#[from] std::io::Error),
+    request
 }
 
 #[cfg(test)]

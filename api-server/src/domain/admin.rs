@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use shared::telemetry::TraceContext;
+
 use super::{Invalid, breaks_a_line};
 
 /// The name in the audit trail of whoever gave none.
@@ -41,14 +43,34 @@ impl FromStr for AdminUser {
     }
 }
 
-/// The id under which a request stands in logs, replies and the audit trail.
+/// The id under which a request stands in logs, replies and the audit trail, and its place in the
+/// trace that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(String);
+pub struct RequestId {
+    text: String,
+    trace: Option<TraceContext>,
+}
 
 impl RequestId {
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The span of the request.
+    pub const fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// With the span of the request.
+    pub fn in_trace(self, trace: TraceContext) -> Self {
+        let trace = Some(trace);
+        Self { trace, ..self }
+    }
+
+    const fn new(text: String) -> Self {
+        let trace = None;
+        Self { text, trace }
     }
 }
 
@@ -59,7 +81,7 @@ impl FromStr for RequestId {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
-            Ok(Self(text.to_owned()))
+            Ok(Self::new(text.to_owned()))
         } else {
             Err(Invalid::new(
                 "malformed",
@@ -71,13 +93,13 @@ impl FromStr for RequestId {
 
 impl From<uuid::Uuid> for RequestId {
     fn from(id: uuid::Uuid) -> Self {
-        Self(id.to_string())
+        Self::new(id.to_string())
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

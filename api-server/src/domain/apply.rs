@@ -91,6 +91,17 @@ impl Failure {
     }
 }
 
+/// What whoever asks for an apply may say about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// What happens when Asterisk does not take the files; the portal's setting when absent.
+    pub on_reload_failure: Option<OnReloadFailure>,
+    /// The digest that a preview showed: when the data says something else by now, nothing happens.
+    pub expected_digest: Option<Digest>,
+    /// Lets an agent whose state directory is damaged set that aside and go on.
+    pub force: bool,
+}
+
 /// A user as it was in the snapshot of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncludedUser {

@@ -18,7 +18,7 @@ use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
 use crate::domain::Invalid;
-use crate::domain::apply::{Attempt, AttemptOutcome};
+use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
 use crate::services::{Portal, applies, apply};
 
 /// How many attempts a list holds unless told otherwise.
@@ -29,18 +29,23 @@ const LIMIT_MAX: u16 = 200;
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the document shows it; `policy` reads the field")]
+#[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
 struct ApplyRequestBody {
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
     /// portal's setting when absent.
     on_reload_failure: Option<PolicyBody>,
+    /// The digest that a preview showed: when the data says something else by now, nothing happens
+    /// and the answer is 412.
+    expected_digest: Option<String>,
+    /// Lets an agent whose state directory is damaged (safe mode) set that aside and go on.
+    force: Option<bool>,
 }
 
 /// What happens when Asterisk does not take the new files.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "the document shows it; `policy` reads the field")]
+#[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
 enum PolicyBody {
     RollBack,
     KeepNewFiles,
@@ -277,16 +282,16 @@ pub(super) async fn run(
     By(actor): By,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Json<ApplyBody>, ApiError> {
-    let policy = policy(fields).map_err(ApiError::InvalidFields)?;
-    let attempt = apply::run_to_the_end(portal, actor, policy).await?;
+    let wish = wish(fields).map_err(ApiError::InvalidFields)?;
+    let attempt = apply::run_to_the_end(portal, actor, wish).await?;
     match attempt.outcome {
         AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
         _ => Err(ApiError::NotApplied(Box::new(attempt))),
     }
 }
 
-fn policy(mut fields: Fields) -> Result<Option<OnReloadFailure>, Vec<FieldError>> {
-    let policy = fields.or_default("on_reload_failure", |value| {
+fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
+    let on_reload_failure = fields.or_default("on_reload_failure", |value| {
         serde_json::from_value(value)
             .map(Some)
             .map_err(|_| Invalid {
@@ -294,7 +299,28 @@ fn policy(mut fields: Fields) -> Result<Option<OnReloadFailure>, Vec<FieldError>
                 message: "must be \"roll_back\" or \"keep_new_files\"",
             })
     });
-    fields.finish(policy)
+    let expected_digest = fields.or_default("expected_digest", |value| {
+        serde_json::from_value(value)
+            .map(Some)
+            .map_err(|_| Invalid {
+                code: "malformed",
+                message: "must be the digest of a preview: 64 hexadecimal digits",
+            })
+    });
+    let force = fields.or_default("force", |value| {
+        value.as_bool().ok_or(Invalid {
+            code: "malformed",
+            message: "must be true or false",
+        })
+    });
+    let wish = on_reload_failure.zip(expected_digest).zip(force).map(
+        |((on_reload_failure, expected_digest), force)| Wish {
+            on_reload_failure,
+            expected_digest,
+            force,
+        },
+    );
+    fields.finish(wish)
 }
 
 /// List the attempts to apply
@@ -396,14 +422,22 @@ mod tests {
     }
 
     #[test]
-    fn policies() {
-        let read = |text: &str| policy(Fields::new(serde_json::from_str(text).unwrap()));
-        assert_eq!(read("{}").unwrap(), None);
-        let keep = read(r#"{"on_reload_failure": "keep_new_files"}"#).unwrap();
-        assert_eq!(keep, Some(OnReloadFailure::KeepNewFiles));
+    fn wishes() {
+        let read = |text: &str| wish(Fields::new(serde_json::from_str(text).unwrap()));
+        assert_eq!(read("{}").unwrap(), Wish::default());
+        let digest = "0f".repeat(32);
+        let all = format!(
+            r#"{{"on_reload_failure": "keep_new_files", "expected_digest": "{digest}", "force": true}}"#
+        );
+        let wish = read(&all).unwrap();
+        assert_eq!(wish.on_reload_failure, Some(OnReloadFailure::KeepNewFiles));
+        assert_eq!(wish.expected_digest.unwrap().to_string(), digest);
+        assert!(wish.force);
         for bad in [
             r#"{"on_reload_failure": "x"}"#,
             r#"{"on_reload_failure": 1}"#,
+            r#"{"expected_digest": "0f"}"#,
+            r#"{"force": "yes"}"#,
             r#"{"y": 1}"#,
         ] {
             assert_eq!(read(bad).unwrap_err().len(), 1, "{bad}");

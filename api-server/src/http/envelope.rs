@@ -10,8 +10,11 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use shared::telemetry::{TRACEPARENT, TraceContext};
 use tokio::time::Instant;
 use tracing::Instrument as _;
+use tracing::field::Empty;
+use uuid::Uuid;
 
 use super::error::{ApiError, PROBLEM_JSON, Pending, Problem};
 use crate::clock::{Clock as _, SystemClock, os_rng, unix_ms};
@@ -25,11 +28,24 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost layer.
 pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
+    let caller = trace_parent(request.headers());
+    let trace = TraceContext::below(caller, fresh_uuid());
+    let id = request_id(request.headers()).in_trace(trace);
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     request.extensions_mut().insert(id.clone());
-    let span = tracing::info_span!("request", request_id = id.as_str(), %method, path);
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.as_str(),
+        trace_id = trace.trace_id(),
+        span_id = trace.span_id(),
+        parent_id = Empty,
+        %method,
+        path
+    );
+    if let Some(caller) = caller {
+        span.record("parent_id", caller.span_id());
+    }
     let started = Instant::now();
     let response = async {
         let response = next.run(request).await;
@@ -49,7 +65,20 @@ fn request_id(headers: &HeaderMap) -> RequestId {
     if let Some(id) = given.and_then(|text| text.parse().ok()) {
         return id;
     }
-    RequestId::from(uuid_v7(unix_ms(SystemClock.now()), &mut os_rng()))
+    RequestId::from(fresh_uuid())
+}
+
+fn fresh_uuid() -> Uuid {
+    uuid_v7(unix_ms(SystemClock.now()), &mut os_rng())
+}
+
+/// The span of the caller; one that is given twice is none.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    match (given.next(), given.next()) {
+        (Some(value), None) => TraceContext::parse(value.to_str().ok()?),
+        _ => None,
+    }
 }
 
 fn finish(response: Response, id: &RequestId, path: String) -> Response {

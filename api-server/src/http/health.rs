@@ -35,7 +35,7 @@ pub(super) struct ReadyBody {
     agent: CheckBody,
     /// Asterisk, as the agent sees it.
     asterisk: CheckBody,
-    /// What the agent wants an administrator to look at.
+    /// What portal and agent want an administrator to look at.
     warnings: Vec<String>,
 }
 

@@ -78,7 +78,8 @@ fn ha1(realm: &SipRealm, user: &SnapshotUser) -> Hex {
 /// The whole file: the marker's objects come last, so that whatever cuts the file short takes them
 /// with it. The endpoint is no door: its auth has a digest without a password, its context one
 /// extension that does nothing.
-pub(super) fn file(body: String, generation: &Generation) -> String {
+pub(super) fn file(body: String) -> String {
+    let generation = Generation::of(&body);
     let mut text = ConfText::resume(body);
     text.section(GENERATION_MARKER);
     text.fixed("type", "aor");

@@ -22,7 +22,8 @@ pub(super) fn body(users: &[&SnapshotUser]) -> String {
 
 /// The whole file: the marker's context comes last, so that whatever cuts the file short takes it
 /// with it.
-pub(super) fn file(body: String, generation: &Generation) -> String {
+pub(super) fn file(body: String) -> String {
+    let generation = Generation::of(&body);
     let mut text = ConfText::resume(body);
     text.section(GENERATION_MARKER);
     text.mark(GENERATION_EXTENSION, &generation.id);

@@ -37,7 +37,7 @@ pub struct Readiness {
     pub agent: Check,
     /// Asterisk, as the agent sees it.
     pub asterisk: Check,
-    /// What the agent wants an administrator to look at.
+    /// What portal and agent want an administrator to look at.
     pub warnings: Vec<String>,
 }
 
@@ -51,11 +51,14 @@ impl Readiness {
 /// Asks each of them, all at once.
 pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
+    let early = portal.settings.cert_warning;
+    let (_, mut warnings) = portal.agent.certificates(portal.clock.now(), early);
     match agent {
         Ok(status) => {
-            let revision = status.active_revision.map_or_else(
+            warnings.extend(status.warnings);
+            let revision = status.active.map_or_else(
                 || "no revision proven yet".to_owned(),
-                |revision| format!("revision {revision} in force"),
+                |active| format!("revision {} in force", active.revision),
             );
             Readiness {
                 database,
@@ -64,14 +67,14 @@ pub async fn readiness(portal: &Portal) -> Readiness {
                     ok: status.asterisk_answering,
                     detail: status.asterisk_detail,
                 },
-                warnings: status.warnings,
+                warnings,
             }
         }
         Err(error) => Readiness {
             database,
             agent: Check::bad(error.to_string()),
             asterisk: Check::bad("not known, because the agent does not say"),
-            warnings: Vec::new(),
+            warnings,
         },
     }
 }

@@ -49,6 +49,8 @@ pub struct Settings {
     pub apply_lock_wait: Duration,
     /// How long the agent may take to bring a bundle into force.
     pub apply_deadline: Duration,
+    /// How long before the end of a certificate of the link to warn.
+    pub cert_warning: time::Duration,
 }
 
 /// Why a service could not do what was asked. Free of transport: `http::error` maps each to its

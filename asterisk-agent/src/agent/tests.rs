@@ -159,6 +159,7 @@ impl Host {
         let manifest = bundle.manifest();
         let (apply_id, digest) = (ApplyId(Uuid::now_v7()), manifest.digest());
         let header = Header {
+            force: false,
             apply_id,
             revision,
             digest,
@@ -310,6 +311,7 @@ async fn what_is_older_or_other_than_what_was_seen_is_refused() {
         Err(Refusal::NotStaged(_))
     ));
     let header = |request: &Request, bundle: &Bundle| Header {
+        force: false,
         apply_id: request.apply_id,
         revision: request.revision,
         digest: request.digest,

@@ -35,7 +35,7 @@ fn reads_refusals() {
     let failed = "Module 'res_pjsip.so' failed to reload.\n";
     assert!(matches!(refused(failed), AnswerError::Unreadable(_)));
     assert!(matches!(
-        list("Aor", forbidden),
+        list("Aor", 1, forbidden),
         Err(AnswerError::NotPermitted(_))
     ));
     assert!(matches!(
@@ -59,7 +59,7 @@ Objects found: 4
 
 #[test]
 fn reads_lists() {
-    let names = list("Endpoint", ENDPOINTS).unwrap();
+    let names = list("Endpoint", 1, ENDPOINTS).unwrap();
     assert_eq!(
         names,
         BTreeSet::from(["1000", "cod", "sp ace", "synergy-generation"].map(Into::into))
@@ -74,7 +74,7 @@ fn reads_lists() {
 Objects found: 2
 
 ";
-    assert_eq!(list("Auth", auths).unwrap().len(), 2);
+    assert_eq!(list("Auth", 1, auths).unwrap().len(), 2);
     let aors = "
       Aor:  <Aor..............................................>  <MaxContact>
 ==========================================================================================
@@ -85,8 +85,8 @@ Objects found: 2
 Objects found: 2
 
 ";
-    assert!(list("Aor", aors).unwrap().contains("1000"));
-    assert!(list("Aor", "No objects found.\n\n").unwrap().is_empty());
+    assert!(list("Aor", 1, aors).unwrap().contains("1000"));
+    assert!(list("Aor", 1, "No objects found.\n\n").unwrap().is_empty());
 }
 
 #[test]
@@ -94,14 +94,14 @@ fn a_list_without_its_end_is_no_list() {
     for cut in ["", "Objects found: 4", "Objects found: 5"] {
         let text = ENDPOINTS.replace("Objects found: 4", cut);
         assert_eq!(
-            list("Endpoint", &text).is_ok(),
+            list("Endpoint", 1, &text).is_ok(),
             cut == "Objects found: 4",
             "{cut}"
         );
     }
     let half = &ENDPOINTS[..ENDPOINTS.len() / 2];
-    assert!(list("Endpoint", half).is_err());
-    assert!(list("Endpoint", "").is_err());
+    assert!(list("Endpoint", 1, half).is_err());
+    assert!(list("Endpoint", 1, "").is_err());
 }
 
 const SHOWN: &str = "
@@ -193,15 +193,20 @@ fn reads_a_context() {
 #[test]
 fn reads_contacts() {
     let answer = "/registrar/contact/1000;@0123456789abcdef0123456789abcdef: {uri}            \n\
-                  /registrar/contact/t1-1000-a;@ff: {\"via_addr\":\"127.0.0.1\"}\n\
+                  /registrar/contact/t1-1000-a;@ff: {\"via_addr\":\"127.0.0.1\",\"uri\":\"sip:1000@[::1]:5\",\"user_agent\":\"A: b\"}\n\
                   2 results found.\n";
     let contacts = contacts(answer).unwrap();
     assert_eq!(contacts[0].hash, "0123456789abcdef0123456789abcdef");
+    assert_eq!(contacts[0].phone, Phone::default());
     assert_eq!(
         contacts[1],
         Contact {
             aor: "t1-1000-a".into(),
-            hash: "ff".into()
+            hash: "ff".into(),
+            phone: Phone {
+                uri: "sip:1000@[::1]:5".into(),
+                user_agent: "A: b".into(),
+            },
         }
     );
     assert_eq!(super::contacts("0 results found.\n"), Ok(Vec::new()));

@@ -32,9 +32,12 @@ pub(super) fn ask(
     Ok(without_log_lines(&String::from_utf8_lossy(&answer)))
 }
 
+/// Makes Asterisk close the connection behind the last answer.
+pub(super) const PREFIX: &[u8] = b"cli quit after ";
+
 /// Asterisk splits what follows the prefix at each NUL and runs the parts one after another.
 pub(super) fn message(lines: &[String]) -> Vec<u8> {
-    let mut message = b"cli quit after ".to_vec();
+    let mut message = PREFIX.to_vec();
     for line in lines {
         message.extend_from_slice(line.as_bytes());
         message.push(0);

@@ -8,14 +8,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Bundle, Digest, Revision};
-use shared::record::OnReloadFailure;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use self::send::Sent;
 use super::{Error, Portal, reconcile};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
 use crate::db::{self, DbError};
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser};
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, Wish};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::{Actor, uuid_v7};
 use crate::render;
@@ -33,22 +34,26 @@ const FINDINGS_MAX: usize = 20;
 /// # Errors
 /// [`Error::ApplyOutcomeUnknown`] and [`Error::ApplyNotRecorded`] carry the attempt; every other
 /// error means that nothing was sent.
-pub async fn run(
-    portal: &Portal,
-    actor: &Actor,
-    policy: Option<OnReloadFailure>,
-) -> Result<Attempt, Error> {
-    let mut attempt = new_attempt(portal, actor, policy);
+pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
+    let mut attempt = new_attempt(portal, actor, wish);
     let Some(turn) = portal.queue.wait(portal).await? else {
         return end_busy(portal, attempt).await;
     };
-    let result = run_alone(portal, actor, &mut attempt).await;
+    let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
+    let result = run_alone(portal, actor, wish, &mut attempt)
+        .instrument(span)
+        .await;
     turn.end().await;
     result.map(|()| attempt)
 }
 
 /// The part that holds the PBX's lock.
-async fn run_alone(portal: &Portal, actor: &Actor, attempt: &mut Attempt) -> Result<(), Error> {
+async fn run_alone(
+    portal: &Portal,
+    actor: &Actor,
+    wish: &Wish,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
     reconcile::settle(portal).await?;
     let snapshot = match db::snapshot::read(&portal.database, attempt.pbx_id, &portal.vault).await {
         Ok(snapshot) => snapshot,
@@ -72,6 +77,7 @@ async fn run_alone(portal: &Portal, actor: &Actor, attempt: &mut Attempt) -> Res
         revision,
         digest: prepared.digest,
         on_reload_failure: attempt.on_reload_failure,
+        force: wish.force,
     };
     tracing::info!(apply = %order.id, %revision, digest = %order.digest, users = attempt.user_count,
         by = attempt.requested_by, "apply started");
@@ -79,14 +85,16 @@ async fn run_alone(portal: &Portal, actor: &Actor, attempt: &mut Attempt) -> Res
     close(portal, attempt, sent).await
 }
 
-fn new_attempt(portal: &Portal, actor: &Actor, policy: Option<OnReloadFailure>) -> Attempt {
+fn new_attempt(portal: &Portal, actor: &Actor, wish: &Wish) -> Attempt {
     let started_at = portal.clock.now();
     Attempt {
         id: ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
         pbx_id: portal.settings.pbx,
         revision: None,
         digest: None,
-        on_reload_failure: policy.unwrap_or(portal.settings.on_reload_failure),
+        on_reload_failure: wish
+            .on_reload_failure
+            .unwrap_or(portal.settings.on_reload_failure),
         outcome: AttemptOutcome::Started,
         requested_by: actor.admin.as_str().to_owned(),
         request_id: actor.request_id.as_str().to_owned(),
@@ -165,6 +173,7 @@ async fn open(
     let (digest, encrypted) = (prepared.digest, &prepared.encrypted);
     let revision = db::applies::open(&mut connection, attempt, digest, encrypted).await?;
     attempt.revision = Some(revision);
+    tracing::Span::current().record("revision", revision.0);
     attempt.digest = Some(digest);
     Ok(revision)
 }
@@ -270,14 +279,14 @@ fn report(attempt: &Attempt) {
 pub async fn run_to_the_end(
     portal: Arc<Portal>,
     actor: Actor,
-    policy: Option<OnReloadFailure>,
+    wish: Wish,
 ) -> Result<Attempt, Error> {
     let running = portal.queue.running();
     let span = tracing::Span::current();
     let task = async move {
-        let result = run(&portal, &actor, policy).await;
+        let result = run(&portal, &actor, &wish).await;
         drop(running);
         result
     };
-    tokio::spawn(tracing::Instrument::instrument(task, span)).await?
+    tokio::spawn(task.instrument(span)).await?
 }
