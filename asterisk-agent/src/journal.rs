@@ -185,8 +185,10 @@ impl Journal {
             .write_all(&line)
             .and_then(|()| self.intent.sync_data());
         if written.is_err() {
-            // Half a line would spoil the next one.
+            // Half a line would spoil the next one. And a descriptor whose sync has failed once may
+            // call the next one done although nothing has reached the disk.
             self.intent.set_len(before)?;
+            self.intent = self.dir.append(INTENT)?;
         }
         Ok(written?)
     }
