@@ -204,7 +204,12 @@ fn keep_copy(dir: &Path, der: &[u8], pem: &str) -> Result<(), PkiError> {
     let (_, certificate) =
         X509Certificate::from_der(der).map_err(|_| PkiError::Unreadable(issued.clone()))?;
     let serial = certificate.raw_serial_as_string().replace(':', "");
-    save_file(&issued.join(format!("{serial}.crt")), pem, 0o644, Overwrite::No)
+    save_file(
+        &issued.join(format!("{serial}.crt")),
+        pem,
+        0o644,
+        Overwrite::No,
+    )
 }
 
 fn params(common_name: &str, now: OffsetDateTime, days: i64) -> CertificateParams {

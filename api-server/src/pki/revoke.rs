@@ -4,9 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber,
-};
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -104,24 +102,26 @@ fn serial_of(path: &Path, ca: &Pem, ca_path: &Path) -> Result<SerialNumber, PkiE
 fn key_of_issuer(pem: &Pem) -> Option<Vec<u8>> {
     use x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier;
     let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
-    certificate.extensions().iter().find_map(|extension| {
-        match extension.parsed_extension() {
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
             AuthorityKeyIdentifier(key) => Some(key.key_identifier.as_ref()?.0.to_vec()),
             _ => None,
-        }
-    })
+        })
 }
 
 /// The identifier of the key of a certificate, as it says itself.
 fn own_key(pem: &Pem) -> Option<Vec<u8>> {
     use x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier;
     let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
-    certificate.extensions().iter().find_map(|extension| {
-        match extension.parsed_extension() {
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
             SubjectKeyIdentifier(key) => Some(key.0.to_vec()),
             _ => None,
-        }
-    })
+        })
 }
 
 fn read(path: &Path) -> Result<Pem, PkiError> {
@@ -129,8 +129,8 @@ fn read(path: &Path) -> Result<Pem, PkiError> {
         path: path.to_owned(),
         source,
     })?;
-    let (_, pem) =
-        x509_parser::pem::parse_x509_pem(&bytes).map_err(|_| PkiError::Unreadable(path.to_owned()))?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&bytes)
+        .map_err(|_| PkiError::Unreadable(path.to_owned()))?;
     Ok(pem)
 }
 
