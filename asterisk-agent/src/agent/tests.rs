@@ -1,6 +1,9 @@
 //! Whole applies on real files, with a stand-in for Asterisk that reads them when it is reloaded
 //! and can be made to fail in every way in which a real one does.
 
+mod damage;
+mod watching;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +31,8 @@ enum Fault {
     ReloadHangs,
     /// Says that it reloaded, and keeps its endpoints.
     KeepsEndpoints,
+    /// As above, and somebody puts a pipe in the place of the endpoints' file.
+    BlocksFile,
     /// `dialplan reload` is not permitted.
     DialplanRefused,
 }
@@ -80,7 +85,11 @@ impl Asterisk for Pbx {
             }
             (Command::PjsipReload, _) => {
                 let read = self.read_files();
-                if fault != Fault::KeepsEndpoints {
+                if fault == Fault::BlocksFile {
+                    let path = self.config_dir.join(Slot::PjsipEndpoints.relative_path());
+                    std::fs::remove_file(&path).unwrap();
+                    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+                } else if fault != Fault::KeepsEndpoints {
                     held.endpoints = read.endpoints;
                 }
                 (held.auths, held.aors) = (read.auths, read.aors);
@@ -721,26 +730,4 @@ async fn an_intent_whose_apply_has_ended_is_over() {
     // The record is found although its own file was never written.
     assert_eq!(host.agent.record(request.apply_id).unwrap(), Some(record));
     assert!(state().read("intent", 100).unwrap().unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn with_a_damaged_journal_nothing_is_touched() {
-    for name in ["intent", "active"] {
-        let mut host = Host::new().await;
-        host.apply(&[1000]).await;
-        let request = killed(&host, IntentPhase::Prepared, Direction::Forward, 1).await;
-        let live = host.live();
-        let state = Dir::open(&host.config.state_dir).unwrap();
-        let mut bytes = state.read(name, 1_000_000).unwrap().unwrap();
-        bytes[100] ^= 1;
-        state.replace(name, &bytes).unwrap();
-        host.agent = start(&host.config, &host.pbx).await;
-        assert!(host.live() == live);
-        let refused = host.agent.apply(request).err().unwrap().to_string();
-        assert!(
-            refused.contains("SAFE_MODE") && refused.contains(name),
-            "{refused}"
-        );
-        assert!(host.agent.standing().safe_mode.is_some());
-    }
 }
