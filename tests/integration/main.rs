@@ -21,6 +21,7 @@ mod layering;
 mod matrix;
 mod mtls;
 mod offline_queries;
+mod open_rows;
 mod orders;
 mod outage;
 mod overload;

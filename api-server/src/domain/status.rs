@@ -86,6 +86,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What it comes to while an apply runs: disk and Asterisk then differ by right for a moment.
+    #[must_use]
+    pub const fn while_running(self, running: bool) -> Self {
+        match self {
+            Self::Drifted | Self::NotLoaded if running => Self::Unknown,
+            other => other,
+        }
+    }
+
     /// The word that the API uses.
     pub const fn name(self) -> &'static str {
         match self {
