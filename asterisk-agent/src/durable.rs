@@ -13,7 +13,7 @@ use nix::dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, UnlinkatFlags, fchown, fsync, linkat, unlinkat};
+use nix::unistd::{AccessFlags, Gid, UnlinkatFlags, faccessat, fchown, fsync, linkat, unlinkat};
 use serde::Serialize;
 use shared::bundle::Digest;
 
@@ -294,6 +294,13 @@ impl Dir {
     /// Makes every name in it durable.
     pub(crate) fn sync(&self) -> Result<(), FileError> {
         fsync(&self.fd).map_err(at("sync", self.path.clone()))
+    }
+
+    /// Fails when nothing could be created in it now: no permission, or a read-only file system.
+    pub(crate) fn writable(&self) -> Result<(), FileError> {
+        let access = AccessFlags::W_OK | AccessFlags::X_OK;
+        faccessat(&self.fd, ".", access, AtFlags::AT_EACCESS)
+            .map_err(at("write in", self.path.clone()))
     }
 
     /// The error for a file that is missing or does not hold what was once written to it.

@@ -185,15 +185,20 @@ impl Journal {
             .write_all(&line)
             .and_then(|()| self.intent.sync_data());
         if written.is_err() {
-            // Half a line would spoil the next one.
+            // Half a line would spoil the next one. And a descriptor whose sync has failed once may
+            // call the next one done although nothing has reached the disk.
             self.intent.set_len(before)?;
+            self.intent = self.dir.append(INTENT)?;
         }
         Ok(written?)
     }
 
     /// Forgets the intent. Not durable, and need not be: see the module's text.
     pub(crate) fn clear(&mut self) -> Result<(), JournalError> {
-        Ok(self.intent.set_len(0)?)
+        if self.intent.metadata()?.len() > 0 {
+            self.intent.set_len(0)?;
+        }
+        Ok(())
     }
 
     /// The last intent; `None` when no apply was under way.

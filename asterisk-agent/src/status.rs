@@ -13,7 +13,9 @@ use shared::tls::validity::End;
 use crate::agent::{Agent, Standing};
 use crate::answers;
 use crate::asterisk::Command;
+use crate::durable::Dir;
 use crate::journal::Ledger;
+use crate::live::Live;
 use crate::loaded::{self, Loaded};
 use crate::steps::chain;
 use crate::watch::View;
@@ -79,6 +81,7 @@ fn warnings(agent: &Agent, standing: &Standing, view: &View, loaded: &Loaded) ->
         warnings.extend(ledger_warnings(ledger));
     }
     warnings.extend(view.warnings.iter().cloned());
+    warnings.extend(write_warnings(agent));
     // Between two reloads they differ by right.
     if standing.running.is_none() {
         warnings.extend(loaded.warnings.iter().cloned());
@@ -136,4 +139,18 @@ fn ledger_warnings(ledger: &Ledger) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// The next apply could not be written, and why: told before somebody needs it.
+fn write_warnings(agent: &Agent) -> Vec<String> {
+    let state = Dir::open(&agent.config.state_dir).and_then(|state| state.writable());
+    let mut written = vec![state];
+    // That they cannot be opened is said by whoever looks at the files.
+    if let Ok(live) = Live::open(&agent.config.asterisk_config_dir) {
+        written.extend(live.places().map(|(_, place)| place.dir.writable()));
+    }
+    let faults = written.into_iter().filter_map(Result::err);
+    faults
+        .map(|error| format!("files cannot be written: {}", chain(&error)))
+        .collect()
 }

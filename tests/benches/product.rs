@@ -2,7 +2,7 @@
 //! the same run:
 //!
 //! ```sh
-//! cargo build --release --bins && cargo bench -p tests
+//! cargo build --release --bins && cargo bench -p tests --bench product
 //! ```
 //!
 //! * an apply that changes one user, at 100 and at 1,000 users, against the bare pair of

@@ -1,5 +1,5 @@
 //! Every attempt to apply is in the audit trail (FR-013, SC-007), also one that ended early. Those
-//! that reached the PBX: the stories and the edge cases; those that waited too long: `serial.rs`.
+//! that reached the PBX: the stories and the edge cases; those that waited too long: row 17 of `faults`.
 
 use tests::lab::PortalLab;
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use shared::tls::TlsFiles;
 use tests::pki::{Pki, now};
@@ -26,6 +28,8 @@ pub(crate) struct Forged<'a> {
     pub(crate) usage: ExtendedKeyUsagePurpose,
     pub(crate) from: OffsetDateTime,
     pub(crate) to: OffsetDateTime,
+    /// A random one when `None`.
+    pub(crate) serial: Option<u64>,
 }
 
 impl Default for Forged<'_> {
@@ -38,6 +42,7 @@ impl Default for Forged<'_> {
             usage: ExtendedKeyUsagePurpose::ClientAuth,
             from: now() - day,
             to: now() + day,
+            serial: None,
         }
     }
 }
@@ -49,6 +54,7 @@ impl Forged<'_> {
             .distinguished_name
             .push(DnType::CommonName, self.common_name);
         (params.not_before, params.not_after) = (self.from, self.to);
+        params.serial_number = self.serial.map(SerialNumber::from);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![self.usage.clone()];
         for uri in self.uris {
@@ -71,9 +77,7 @@ impl Forged<'_> {
         into: &Path,
         account: Option<Account>,
     ) -> anyhow::Result<TlsFiles> {
-        let read = |name| std::fs::read_to_string(pki.dir().join(name));
-        let ca_key = KeyPair::from_pem(&read("ca.key")?)?;
-        let issuer = Issuer::from_ca_cert_pem(&read("ca.crt")?, ca_key)?;
+        let issuer = issuer(pki)?;
         let key = KeyPair::generate()?;
         let certificate = self.params()?.signed_by(&key, &issuer)?;
         save(pki, into, &certificate.pem(), &key, account)
@@ -85,6 +89,33 @@ impl Forged<'_> {
         let certificate = self.params()?.self_signed(&key)?;
         save(pki, into, &certificate.pem(), &key, None)
     }
+}
+
+fn issuer(pki: &Pki) -> anyhow::Result<Issuer<'static, KeyPair>> {
+    let read = |name| std::fs::read_to_string(pki.dir().join(name));
+    let key = KeyPair::from_pem(&read("ca.key")?)?;
+    Ok(Issuer::from_ca_cert_pem(&read("ca.crt")?, key)?)
+}
+
+/// Writes the revocation list of the CA of `pki`, with these serial numbers on it.
+pub(crate) fn revoke(pki: &Pki, serials: &[u64], into: &Path) -> anyhow::Result<()> {
+    let day = time::Duration::days(1);
+    let revoked = |serial: &u64| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: now() - day,
+        reason_code: Some(RevocationReason::KeyCompromise),
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: now() - day,
+        next_update: now() + day,
+        crl_number: SerialNumber::from(serials.len() as u64 + 1),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&issuer(pki)?)?.pem()?;
+    scratch::write(into, 0o644, &list)
 }
 
 fn save(

@@ -1,6 +1,7 @@
 //! A PBX host without a portal: a real Asterisk and its agent, and a client with the portal's
 //! certificate, to send what no portal would.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use shared::tls::TlsFiles;
 use tests::agent::Agent;
 use tests::asterisk::{Asterisk, Settings};
 use tests::pki::Pki;
-use tests::scratch::Scratch;
+use tests::scratch::{Place, Scratch};
 use uuid::Uuid;
 
 /// Longer than any apply in a test.
@@ -33,6 +34,7 @@ pub(crate) struct Pbx {
     /// Connects as the portal does.
     pub(crate) link: Link,
     last_revision: AtomicU64,
+    last_certificate: AtomicU64,
     scratch: Scratch,
 }
 
@@ -51,9 +53,18 @@ impl Pbx {
             .iter()
             .map(|&(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
-        let (pki, scratch) = (Pki::temporary()?, Scratch::new("link")?);
         let asterisk = Asterisk::start(settings).await?;
-        let agent = Agent::start(&asterisk, &pki, &env).await?;
+        Self::beside(asterisk, Place::temporary("agent")?, &env).await
+    }
+
+    /// With an Asterisk that runs and an agent that keeps its files in `place`.
+    pub(crate) async fn beside(
+        asterisk: Asterisk,
+        place: Place,
+        env: &[(String, String)],
+    ) -> anyhow::Result<Self> {
+        let (pki, scratch) = (Pki::temporary()?, Scratch::new("link")?);
+        let agent = Agent::start_in(place, &asterisk, &pki, env).await?;
         let tls = pki.issue(&Role::Portal, &scratch.path().join("portal"), None)?;
         let link = link(&agent, tls)?;
         Ok(Self {
@@ -62,8 +73,26 @@ impl Pbx {
             pki,
             link,
             last_revision: AtomicU64::new(0),
+            last_certificate: AtomicU64::new(0),
             scratch,
         })
+    }
+
+    /// One more connection as the portal.
+    pub(crate) fn another_link(&self) -> anyhow::Result<Link> {
+        self.link_to(self.agent.address())
+    }
+
+    /// One more connection as the portal, to an agent that is reached elsewhere.
+    pub(crate) fn link_to(&self, address: SocketAddr) -> anyhow::Result<Link> {
+        link_to(address, self.portal_tls()?)
+    }
+
+    /// A fresh certificate of the portal.
+    pub(crate) fn portal_tls(&self) -> anyhow::Result<TlsFiles> {
+        let number = self.last_certificate.fetch_add(1, Ordering::Relaxed);
+        let dir = self.scratch.path().join(format!("portal{number}"));
+        self.pki.issue(&Role::Portal, &dir, None)
     }
 
     /// What the next order will have.
@@ -74,6 +103,16 @@ impl Pbx {
     /// An order for `bundle` with the next revision.
     pub(crate) fn order(&self, bundle: &Bundle, policy: OnReloadFailure) -> Order {
         let revision = self.last_revision.fetch_add(1, Ordering::Relaxed) + 1;
+        self.order_of(revision, bundle, policy)
+    }
+
+    /// An order for `bundle` with this revision.
+    pub(crate) fn order_of(
+        &self,
+        revision: u64,
+        bundle: &Bundle,
+        policy: OnReloadFailure,
+    ) -> Order {
         Order {
             id: ApplyId(Uuid::now_v7()),
             revision: Revision(revision),
@@ -117,8 +156,12 @@ impl Pbx {
 
 /// A client of `agent` that shows the certificate of `tls`.
 pub(crate) fn link(agent: &Agent, tls: TlsFiles) -> anyhow::Result<Link> {
+    link_to(agent.address(), tls)
+}
+
+fn link_to(address: SocketAddr, tls: TlsFiles) -> anyhow::Result<Link> {
     let identity = "spiffe://pbx.internal/agent/default".parse()?;
-    Ok(Link::new(agent.address().to_string(), identity, tls))
+    Ok(Link::new(address.to_string(), identity, tls))
 }
 
 /// A fresh one.

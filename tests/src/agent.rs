@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use crate::asterisk::Asterisk;
 use crate::loopback::Loopback;
 use crate::pki::{self, DEFAULT_PBX, Pki};
-use crate::process::{Account, Process, Program};
+use crate::process::{Account, Process, Program, wait_until};
 use crate::scratch::{self, Place, Scratch};
 
 const PORT: u16 = 50_051;
@@ -107,6 +107,9 @@ impl Agent {
 
     /// Starts it again after [`Agent::stop`] or [`Agent::kill`], and waits until it accepts.
     pub async fn resume(&mut self) -> anyhow::Result<()> {
+        // What an agent was about to start when it was killed has its socket for a moment longer.
+        let gone = async || TcpStream::connect(self.address()).is_err();
+        wait_until("nobody listens any more", STOP_DEADLINE, gone).await?;
         let mut process = self.program.start(&self.log_file())?;
         let address = self.address();
         let accepts = async || TcpStream::connect(address).is_ok();
@@ -121,6 +124,17 @@ impl Agent {
     pub async fn resume_with(&mut self, env: &[(&str, &str)]) -> anyhow::Result<()> {
         self.program = add(self.program.clone(), env.iter().copied());
         self.resume().await
+    }
+
+    /// Starts it by means of another program, and waits for nothing: it may well end at once.
+    pub fn start_through(
+        &mut self,
+        wrapper: &str,
+        args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>,
+    ) -> anyhow::Result<()> {
+        let program = self.program.clone().through(wrapper, args);
+        self.process = Some(program.start(&self.log_file())?);
+        Ok(())
     }
 
     /// Stops it in an orderly way (SIGTERM).

@@ -266,6 +266,20 @@ impl Asterisk {
         Ok(())
     }
 
+    /// Moves the directories of the managed files to another file system. A symbolic link leads
+    /// there; the agent itself may not be asked to follow one at the last directory.
+    pub fn move_slots(&self, to: &Path) -> anyhow::Result<()> {
+        for slot in Slot::ALL {
+            let top = slot.relative_path().split('/').next().unwrap_or_default();
+            let (from, to) = (self.etc().join(top), to.join(top));
+            std::fs::remove_dir_all(&from)?;
+            scratch::directory(&to, 0o755)?;
+            std::os::unix::fs::symlink(&to, &from)?;
+            self.prepare_slot(&self.slot(slot))?;
+        }
+        Ok(())
+    }
+
     /// The include directory of a slot belongs to the agent and to Asterisk's group, which its
     /// files inherit (2750).
     fn prepare_slot(&self, path: &Path) -> anyhow::Result<()> {

@@ -43,12 +43,12 @@ impl Lab {
 
     /// One more portal on the same database and agent.
     pub async fn another_portal(&self) -> anyhow::Result<Portal> {
-        let setup = setup(
-            &self.database.url,
-            self.agent.address(),
-            &self.pki,
-            &self.portal_env,
-        );
+        self.another_portal_to(self.agent.address()).await
+    }
+
+    /// One more portal on the same database that looks for the agent elsewhere, behind a proxy.
+    pub async fn another_portal_to(&self, agent: SocketAddr) -> anyhow::Result<Portal> {
+        let setup = setup(&self.database.url, agent, &self.pki, &self.portal_env);
         Portal::start(setup).await
     }
 

@@ -13,6 +13,8 @@
 //! | [`schema`] | the part of it that looks at bodies |
 //! | [`phones`] | SIP phones (SIPp) that register, ring, answer and call |
 //! | [`process`] | children that never outlive the process that started them |
+//! | [`mount`] | file systems of one's own: small, read-only, or cut off from power |
+//! | [`proxy`] | a way to the agent that is slow, dead or cut |
 //! | [`loopback`] | addresses in 127/8 that no other test uses |
 //! | [`scratch`] | directories that vanish with the process, however it ends |
 //!
@@ -26,10 +28,12 @@ pub mod contract;
 pub mod events;
 pub mod lab;
 pub mod loopback;
+pub mod mount;
 pub mod phones;
 pub mod pki;
 pub mod portal;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod schema;
 pub mod scratch;

@@ -123,6 +123,22 @@ impl Program {
         self
     }
 
+    /// Runs it by means of another program, such as `strace -D`, whose arguments come first.
+    #[must_use]
+    pub fn through(
+        mut self,
+        wrapper: impl Into<PathBuf>,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        let own = std::mem::replace(&mut self.path, wrapper.into());
+        let before = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.args = before
+            .chain([own.into_os_string()])
+            .chain(self.args)
+            .collect();
+        self
+    }
+
     /// Runs it as another account; `None` changes nothing.
     #[must_use]
     pub const fn account(mut self, account: Option<Account>) -> Self {

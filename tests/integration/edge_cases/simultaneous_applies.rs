@@ -1,5 +1,5 @@
 //! "What happens if two Apply actions are called simultaneously? System must serialize Apply
-//! operations to prevent race conditions and config corruption." Fifty of them: `serial.rs`.
+//! operations to prevent race conditions and config corruption." Fifty of them: row 17 of `faults`.
 
 use tests::lab::Lab;
 

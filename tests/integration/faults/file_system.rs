@@ -1,107 +1,29 @@
-//! The disk is full, read-only or dying.
+//! A file system that fails: at each system call of an apply that the fault can come to, one after
+//! the other. Whatever is answered must be true.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use api_server::agent::AgentError;
 use shared::bundle::{Bundle, Slot};
 use shared::record::{ApplyRecord, Outcome, Phase};
-use tests::process::Program;
 
-use crate::audit::{applied, audited};
 use crate::held::{ENDPOINTS_FILE, File, ROUTING_FILE, assert_exactly, live_files, managed_files};
 use crate::pbx::{Pbx, bundle, text};
-use crate::stand_in;
-use crate::strace::{self, Strace};
+use crate::strace::{self, Strace, said};
 
-const CHATTR_DEADLINE: Duration = Duration::from_secs(20);
-
-/// An immutable directory: not even its owner may rename in it.
-struct Immutable<'a>(&'a Path);
-
-impl<'a> Immutable<'a> {
-    /// `None`, said loudly, where that cannot be had: not root, or another file system.
-    async fn new(dir: &'a Path) -> Option<Self> {
-        let works = chattr("+i", dir).await;
-        if !works {
-            strace::skipped(&format!("chattr +i is not possible in {}", dir.display()));
-        }
-        works.then_some(Self(dir))
-    }
-
-    async fn end(self) -> anyhow::Result<()> {
-        ensure!(chattr("-i", self.0).await, "chattr -i failed");
-        std::mem::forget(self);
-        Ok(())
-    }
-}
-
-impl Drop for Immutable<'_> {
-    fn drop(&mut self) {
-        // A failed test: without this, nobody could remove the directory.
-        let dir = self.0.to_owned();
-        let undo = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.is_ok_and(|runtime| runtime.block_on(chattr("-i", &dir)))
-        };
-        std::thread::spawn(undo).join().ok();
-    }
-}
-
-async fn chattr(flag: &str, dir: &Path) -> bool {
-    let run = Program::new("chattr")
-        .arg(flag)
-        .arg(dir)
-        .run(CHATTR_DEADLINE)
-        .await;
-    run.is_ok_and(|output| output.status.success())
-}
-
-#[tokio::test]
-async fn immutable_directories_leave_everything_as_it_was() -> anyhow::Result<()> {
-    let (lab, _stand_in) = stand_in::lab().await?;
-    let before = managed_files(&lab.asterisk)?;
-    for slot in Slot::ALL {
-        let path = lab.asterisk.slot(slot);
-        let dir = path.parent().context("no directory")?;
-        let Some(immutable) = Immutable::new(dir).await else {
-            return Ok(());
-        };
-        let reply = lab.apply().await?;
-        assert_eq!(reply.problem(502)?, "apply_write_failed");
-        let attempt = audited(&lab.client, &reply).await?;
-        let said = attempt["failure"]["message"].as_str().unwrap_or_default();
-        assert!(said.contains(&dir.display().to_string()), "{said}");
-        assert_eq!(managed_files(&lab.asterisk)?, before);
-        immutable.end().await?;
-    }
-    assert_exactly(&lab.asterisk, [1000]).await?;
-    applied(&lab.client, lab.apply().await?).await?;
-    assert_exactly(&lab.asterisk, [1000, 1001]).await
-}
-
-/// A full disk, a read-only file system, a dying one: at each system call of an apply that writes,
-/// syncs or renames, one after the other. Whatever is answered must be true.
-#[tokio::test]
-async fn a_file_system_that_fails_at_any_point_leaves_no_lie() -> anyhow::Result<()> {
+/// Lets each of `calls` fail with `error` the first, second, … time, until an apply comes through.
+pub(super) async fn fails_at_each_call(row: u8, error: &str, calls: &[&str]) -> anyhow::Result<()> {
     if !strace::available().await? {
         return Ok(());
     }
     let pbx = Pbx::start().await?;
     let bundles = [bundle(&[1000], "one"), bundle(&[1000, 1001], "one")];
     ensure!(pbx.apply(&bundles[0]).await?.outcome == Some(Outcome::Applied));
-    let mut in_force = 0;
-    let mut failed = 0;
-    for (call, error) in [
-        ("openat", "EROFS"),
-        ("write", "ENOSPC"),
-        ("fsync", "EIO"),
-        ("renameat", "EROFS"),
-    ] {
+    let (mut in_force, mut failed) = (0, 0);
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    for call in calls {
         for count in 1.. {
             let fault = format!("{call}:error={error}:when={count}");
             let paths = touched_by(&pbx, call);
@@ -111,18 +33,23 @@ async fn a_file_system_that_fails_at_any_point_leaves_no_lie() -> anyhow::Result
             let applied = pbx.apply(&bundles[1 - in_force]).await;
             let struck = strace.has_struck();
             drop(strace);
+            let outcome = applied.as_ref().ok().and_then(|record| record.outcome);
             in_force = judge(&pbx, &bundles, in_force, &before, applied)
                 .await
                 .context(fault)?;
             if !struck {
                 // An apply has no such call any more.
-                ensure!(count > 2, "no fault came to it: {call}");
-                failed += count - 1;
+                ensure!(count > 1, "no fault came to it: {call}");
                 break;
             }
+            failed += 1;
+            let end = outcome.map_or("refused".to_owned(), |outcome| format!("{outcome:?}"));
+            *ends.entry(end).or_default() += 1;
         }
     }
-    ensure!(failed > 15, "only {failed} faults came to it");
+    said(&format!(
+        "row {row}: {error} at {failed} calls, no lie: {ends:?}"
+    ));
     let record = pbx.apply(&bundles[1 - in_force]).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     assert_eq!(
@@ -133,8 +60,8 @@ async fn a_file_system_that_fails_at_any_point_leaves_no_lie() -> anyhow::Result
     Ok(())
 }
 
-/// What the calls that count touch: opening in the managed directories, writing to the copies there,
-/// and every other call wherever it is.
+/// What the calls that count touch: opening in the managed directories, writing to the copies there
+/// and to the journal, and every other call wherever it is.
 fn touched_by(pbx: &Pbx, call: &str) -> Vec<PathBuf> {
     let path = |slot: Slot| {
         let live = pbx.asterisk.slot(slot);
@@ -149,7 +76,13 @@ fn touched_by(pbx: &Pbx, call: &str) -> Vec<PathBuf> {
             _ => None,
         }
     };
-    Slot::ALL.into_iter().filter_map(path).collect()
+    let journal = ["intent", ".active.tmp"].map(|name| pbx.agent.state_dir().join(name));
+    let journal = journal.into_iter().filter(|_| call == "write");
+    Slot::ALL
+        .into_iter()
+        .filter_map(path)
+        .chain(journal)
+        .collect()
 }
 
 /// Fails unless what was answered is true. Returns which of the bundles is in force now.

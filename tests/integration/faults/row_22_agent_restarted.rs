@@ -1,20 +1,26 @@
-//! The agent dies in the middle of an apply. Whenever that is, afterwards all files are old or all
-//! are new, Asterisk holds what they say, and the record tells which.
+//! Row 22: the agent is restarted in the middle of an apply. It finishes when it is told to stop,
+//! and when it is killed the journal repairs; either way the caller gets the true record.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use api_server::agent::{AgentError, Order};
+use anyhow::{Context as _, ensure};
+use api_server::agent::AgentError;
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use shared::bundle::{ApplyId, Bundle, Revision, Slot};
+use shared::bundle::{ApplyId, Revision};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
+use tests::lab::{Lab, create_user};
 use tests::portal::Client;
 use tests::process::wait_until;
 
-use crate::held::{assert_exactly, live_files, managed_files};
-use crate::pbx::{Pbx, bundle, request_id, text};
+use crate::audit::{applied, trail};
+use crate::crowd::create_users;
+use crate::held::{assert_exactly, live_files};
+use crate::pbx::{Pbx, bundle, request_id};
 use crate::stand_in::{self, Reload};
-use crate::strace::{self, Strace};
+use crate::strace::said;
 
 const RECOVERY_DEADLINE: Duration = Duration::from_mins(1);
 
@@ -35,93 +41,6 @@ async fn closed(pbx: &Pbx, id: ApplyId) -> anyhow::Result<Option<ApplyRecord>> {
     )
     .await?;
     Ok(found?)
-}
-
-/// SIGKILL at every rename and every sync of an apply, one after the other.
-#[tokio::test]
-async fn an_agent_killed_at_any_point_leaves_all_old_or_all_new() -> anyhow::Result<()> {
-    if !strace::available().await? {
-        return Ok(());
-    }
-    let mut pbx = Pbx::start().await?;
-    let bundles = [bundle(&[1000], "one"), bundle(&[1000, 1001], "one")];
-    ensure!(pbx.apply(&bundles[0]).await?.outcome == Some(Outcome::Applied));
-    let mut in_force = 0;
-    let mut ends = Vec::new();
-    for call in ["renameat", "fsync", "fdatasync", "unlinkat"] {
-        for count in 1.. {
-            let fault = format!("{call}:signal=SIGKILL:when={count}");
-            let order = pbx.order(&bundles[1 - in_force], OnReloadFailure::RollBack);
-            let strace = Strace::attach(pbx.agent.pid()?, &fault, &[]).await?;
-            let ended = pbx.execute(&order, &bundles[1 - in_force]).await;
-            // What is left to do after the reply may be what kills it.
-            let idle = async || ended.is_err() || strace.has_struck() || is_tidy(&pbx, &order);
-            wait_until("the agent is done", RECOVERY_DEADLINE, idle).await?;
-            let struck = strace.has_struck();
-            drop(strace);
-            if struck {
-                pbx.agent.kill();
-                pbx.agent.resume().await?;
-            }
-            in_force = judge(&pbx, &bundles, in_force, &order, &ended)
-                .await
-                .with_context(|| format!("{fault}: {ended:?}"))?;
-            if !struck {
-                break;
-            }
-            ends.push((ended.is_ok(), in_force));
-        }
-    }
-    // Not all at the same place.
-    assert!(ends.len() > 20, "killed at {} points only", ends.len());
-    let record = pbx.apply(&bundles[1 - in_force]).await?;
-    assert_eq!(record.outcome, Some(Outcome::Applied), "{record:#?}");
-    Ok(())
-}
-
-/// Whether the agent has written down the record of an order and emptied its intent.
-fn is_tidy(pbx: &Pbx, order: &Order) -> bool {
-    let state = pbx.agent.state_dir();
-    let record = state.join(format!("applies/{}.json", order.id));
-    let intent = state.join("intent").metadata();
-    record.exists() && intent.is_ok_and(|intent| intent.len() == 0)
-}
-
-/// Fails unless files, Asterisk and record agree. Returns which bundle is in force.
-async fn judge(
-    pbx: &Pbx,
-    bundles: &[Bundle; 2],
-    in_force: usize,
-    order: &Order,
-    ended: &anyhow::Result<ApplyRecord>,
-) -> anyhow::Result<usize> {
-    let record = closed(pbx, order.id).await?;
-    let outcome = record.as_ref().and_then(|record| record.outcome);
-    let now = match outcome {
-        Some(Outcome::Applied) => 1 - in_force,
-        Some(Outcome::Interrupted) | None => in_force,
-        other => bail!("{other:?}: {record:#?}"),
-    };
-    if let Ok(told) = ended {
-        // What was told before the kill stays true.
-        ensure!(
-            told.outcome == outcome,
-            "told {:?}, then {outcome:?}",
-            told.outcome
-        );
-    }
-    let files = live_files(&pbx.asterisk)?;
-    ensure!(
-        files == Slot::ALL.map(|slot| text(&bundles[now], slot)),
-        "{outcome:?}: {record:#?}"
-    );
-    let left = managed_files(&pbx.asterisk)?.len();
-    ensure!(left == 2, "{left} files: {outcome:?}");
-    let numbers = [&[1000_u64][..], &[1000, 1001]][now];
-    assert_exactly(&pbx.asterisk, numbers.iter().copied()).await?;
-    let status = pbx.link.status().await?;
-    ensure!(status.warnings.is_empty(), "{:?}", status.warnings);
-    Ok(now)
 }
 
 /// Kills the agent while Asterisk is told to reload, and starts it again at once.
@@ -244,4 +163,101 @@ exit 0
     assert_eq!(record.live_revision, Some(Revision(1)));
     assert_eq!(live_files(&pbx.asterisk)?, old);
     assert_exactly(&pbx.asterisk, [1000]).await
+}
+
+/// Told to stop, it brings the running apply to its end first, and its caller hears of it.
+#[tokio::test]
+async fn an_agent_told_to_stop_finishes_the_apply() -> anyhow::Result<()> {
+    let (mut lab, stand_in) = stand_in::lab().await?;
+    let hold = stand_in.hold(Reload::Pjsip)?;
+    let (client, agent) = (lab.client.clone(), &mut lab.agent);
+    let stop = async {
+        hold.reached().await?;
+        agent.signal(Signal::SIGTERM)?;
+        // Nothing new is accepted by now; what runs is not given up.
+        drop(hold);
+        agent.stop().await
+    };
+    let (reply, stopped) = tokio::join!(client.post_nothing("/apply"), stop);
+    stopped?;
+    let reply = reply?;
+    let attempt = match reply.status {
+        200 => applied(&lab.client, reply).await?,
+        // Its last answer was lost with the connection: the next life of the agent tells.
+        _ => reply.json()?["apply"].clone(),
+    };
+    lab.agent.resume().await?;
+    let id = attempt["id"].as_str().context("no id")?.to_owned();
+    let (path, client) = (format!("/applies/{id}"), lab.client.clone());
+    wait_until("the row is closed", RECOVERY_DEADLINE, async || {
+        let row = client.get(&path).await.and_then(|reply| reply.json());
+        row.is_ok_and(|row| row["outcome"] == "applied")
+    })
+    .await?;
+    assert!(!lab.agent.log().contains("an apply was interrupted"));
+    assert_exactly(&lab.asterisk, [1000, 1001]).await
+}
+
+/// How often the agent is restarted under load.
+const RESTARTS: usize = 12;
+
+/// Applies come one after another while the agent is restarted again and again, told to stop or
+/// killed. Each is closed with the truth, and at the end Asterisk holds the last.
+#[tokio::test]
+async fn restarts_under_load_leave_no_lie() -> anyhow::Result<()> {
+    let mut lab = Lab::start().await?;
+    create_users(&lab.client, 1).await?;
+    applied(&lab.client, lab.apply().await?).await?;
+    let (client, agent) = (lab.client.clone(), &mut lab.agent);
+    let over = AtomicBool::new(false);
+    let load = async {
+        let mut number = 0;
+        while !over.load(Ordering::Relaxed) {
+            number += 1;
+            create_user(&client, "Load", &format!("load{number}@example.org")).await?;
+            client.post_nothing("/apply").await?;
+        }
+        anyhow::Ok(number)
+    };
+    let restarts = async {
+        for round in 0..RESTARTS {
+            let applies = agent.state_dir().join("applies");
+            let count = || applies.read_dir().map_or(0, Iterator::count);
+            // Something has been done since the last one.
+            let before = count();
+            wait_until("an apply has ended", RECOVERY_DEADLINE, async || {
+                count() > before
+            })
+            .await?;
+            if round % 2 == 0 {
+                agent.stop().await?;
+            } else {
+                agent.kill();
+            }
+            agent.resume().await?;
+        }
+        over.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    let (load, restarts) = tokio::join!(load, restarts);
+    restarts?;
+    let users = load?;
+    let client = lab.client.clone();
+    let none_open = async || {
+        let rows = trail(&client).await.unwrap_or_default();
+        !rows.is_empty() && rows.iter().all(|row| row["outcome"] != "started")
+    };
+    wait_until("no row is open", RECOVERY_DEADLINE, none_open).await?;
+    let last = lab.apply().await?.expect(200)?.json()?;
+    assert!(["applied", "unchanged"].contains(&last["outcome"].as_str().unwrap_or_default()));
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    for row in trail(&lab.client).await? {
+        let outcome = row["outcome"].as_str().unwrap_or_default().to_owned();
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    said(&format!(
+        "row 22: {RESTARTS} restarts under load: {outcomes:?}"
+    ));
+    let numbers = (0..=users as u64).map(|number| 1000 + number);
+    assert_exactly(&lab.asterisk, numbers).await
 }

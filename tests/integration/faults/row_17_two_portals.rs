@@ -1,4 +1,5 @@
-//! Applies of a PBX run one after another, whichever portal they come from (FR-018, SC-009).
+//! Row 17: two portals, fifty applies at once. They run one after another, whichever portal they come
+//! from (FR-018, SC-009).
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
-//! The portal dies in the middle of an apply: the audit trail is completed with the truth.
+//! Row 21: the portal is killed in the middle of an apply. The apply belongs to the agent and
+//! completes; the portal's next life closes the row with the truth.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -12,6 +14,7 @@ use crate::audit::{applied, audited, trail};
 use crate::crowd::create_users;
 use crate::held::{assert_exactly, managed_files};
 use crate::stand_in::{self, Reload};
+use crate::strace::{self, Strace, said};
 
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -147,4 +150,59 @@ async fn settled(lab: &Lab) -> anyhow::Result<Reply> {
     };
     wait_until("revision 2 is in force", RECOVERY_DEADLINE, in_force).await?;
     lab.apply().await?.expect(200)
+}
+
+/// SIGKILL at the first, second, … message that the portal sends anywhere: to the database, to the
+/// agent, to the client. Threads count for themselves, so that one of them is always the first.
+#[tokio::test]
+#[ignore = "kills many times: ./test --faults"]
+async fn a_portal_killed_at_any_message_closes_every_row() -> anyhow::Result<()> {
+    if !strace::available().await? {
+        return Ok(());
+    }
+    let mut lab = Lab::start().await?;
+    create_users(&lab.client, 1).await?;
+    applied(&lab.client, lab.apply().await?).await?;
+    let mut numbers: Vec<u64> = vec![1000];
+    let (mut points, mut ends) = (0, BTreeMap::<String, usize>::new());
+    for call in ["sendto", "write", "writev"] {
+        for count in 1.. {
+            let email = format!("{call}{count}@example.org");
+            numbers.push(lab.create_user("More", &email).await?.extension);
+            let fault = format!("{call}:signal=SIGKILL:when={count}");
+            let strace = Strace::attach(lab.portal.pid()?, &fault, &[]).await?;
+            let lost = lab.apply().await;
+            let struck = !lab.portal.is_running();
+            drop(strace);
+            if struck {
+                lab.portal.kill();
+                lab.portal.resume().await?;
+            } else {
+                lost?;
+            }
+            let client = lab.client.clone();
+            let closed = async || {
+                let rows = trail(&client).await.unwrap_or_default();
+                !rows.is_empty() && rows.iter().all(|row| row["outcome"] != "started")
+            };
+            wait_until("every row is closed", RECOVERY_DEADLINE, closed).await?;
+            let newest = newest_closed(&lab.client).await?;
+            let next = lab.apply().await?.expect(200)?.json()?;
+            let in_force =
+                ["applied", "unchanged"].contains(&next["outcome"].as_str().unwrap_or(""));
+            anyhow::ensure!(in_force, "{fault}: {next}");
+            assert_exactly(&lab.asterisk, numbers.iter().copied()).await?;
+            if !struck {
+                break;
+            }
+            points += 1;
+            let outcome = newest["outcome"].as_str().unwrap_or_default().to_owned();
+            *ends.entry(outcome).or_default() += 1;
+        }
+    }
+    said(&format!(
+        "row 21: the portal was killed at {points} points, every row closed: {ends:?}"
+    ));
+    assert!(points > 5, "{points} points only");
+    Ok(())
 }
