@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use shared::bundle::Slot;
 use tests::lab::{Lab, PortalLab};
 use tests::portal::Client;
 use tests::process::wait_until;
+use tests::scratch;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -154,5 +156,82 @@ async fn the_newest_of_each_kind_are_kept() -> anyhow::Result<()> {
     wait_until("the new one is recorded", DEADLINE, newest).await?;
     assert_eq!(count("agent_unreachable").await?, 10_000);
     assert_eq!(count("peer_refused").await?, 10_000);
+    Ok(())
+}
+
+/// Each event of the agent stands there once, although two portals see all of them, and again after
+/// they were started anew.
+#[tokio::test]
+async fn an_event_of_the_agent_is_recorded_once_by_two_portals() -> anyhow::Result<()> {
+    let lab = Lab::builder().portal_env("MONITOR_PERIOD_MS", "100");
+    let mut lab = lab.start().await?;
+    let mut other = lab.another_portal().await?;
+    let beside = lab.asterisk.slot(Slot::PjsipEndpoints);
+    for round in 1..=5 {
+        let foreign = beside.with_file_name(format!("foreign{round}.conf"));
+        scratch::write(&foreign, 0o644, "; nothing\n")?;
+        wait_for(&lab.client, "foreign_file_found", round).await?;
+        std::fs::remove_file(&foreign)?;
+        wait_for(&lab.client, "foreign_file_gone", round).await?;
+    }
+    // Whoever starts anew has forgotten what it recorded, the database has not.
+    for portal in [&mut lab.portal, &mut other] {
+        portal.stop().await?;
+        portal.resume().await?;
+    }
+    let polls = async || {
+        let status = lab
+            .client
+            .get("/apply/status")
+            .await
+            .and_then(|reply| reply.json());
+        let name = "pbx_portal_monitor_polls_total";
+        status.is_ok_and(|body| body[0]["counters"][name].as_u64() > Some(5))
+    };
+    wait_until("the portal has looked again", DEADLINE, polls).await?;
+    for kind in ["foreign_file_found", "foreign_file_gone"] {
+        let events = of_kind(&lab.client, kind).await?;
+        assert_eq!(events.len(), 5, "{kind}: {events:#?}");
+    }
+    // In the order in which it happened, the newest first.
+    let found = of_kind(&lab.client, "foreign_file_found").await?;
+    assert!(
+        found[0]["detail"].to_string().contains("foreign5"),
+        "{found:#?}"
+    );
+    Ok(())
+}
+
+/// A certificate that ends soon is told once, by readiness, status and the audit trail.
+#[tokio::test]
+async fn certificates_that_end_are_told_in_good_time() -> anyhow::Result<()> {
+    let lab = Lab::builder()
+        .portal_env("CERT_WARNING_DAYS", "3650")
+        .portal_env("MONITOR_PERIOD_MS", "200")
+        .start()
+        .await?;
+    let other = lab.another_portal().await?;
+    let events = wait_for(&lab.client, "certificate_expiring", 1).await?;
+    assert!(
+        events[0]["detail"]
+            .to_string()
+            .contains("certificate ends on"),
+        "{events:?}"
+    );
+    let ready = lab.client.get("/health/ready").await?.expect(200)?.json()?;
+    assert!(
+        ready["warnings"]
+            .to_string()
+            .contains("portal certificate ends on"),
+        "{ready}"
+    );
+    let status = other.client()?.get("/apply/status").await?.json()?;
+    assert!(
+        status[0]["warnings"]
+            .to_string()
+            .contains("portal certificate ends on"),
+        "{status}"
+    );
+    assert_eq!(status[0]["degraded"], false, "{status}");
     Ok(())
 }

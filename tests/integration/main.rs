@@ -24,6 +24,7 @@ mod layering;
 mod mtls;
 mod needless_work;
 mod offline_queries;
+mod open_rows;
 mod outage;
 mod overload;
 mod pbx;

@@ -86,6 +86,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What it comes to while an apply runs: disk and Asterisk then differ by right for a moment.
+    #[must_use]
+    pub const fn while_running(self, running: bool) -> Self {
+        match self {
+            Self::Drifted | Self::NotLoaded if running => Self::Unknown,
+            other => other,
+        }
+    }
+
     /// The word that the API uses.
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,16 +132,16 @@ impl FileState {
         if !agent_tells || self.problem.is_some() {
             return Verdict::Unknown;
         }
-        let applied = self.last_applied.as_ref().map(|last| last.content);
-        if self.on_disk != applied {
-            return Verdict::Drifted;
-        }
         let Some(last) = &self.last_applied else {
+            // Whatever lies there is of the time before the first apply.
             return match self.wanted {
                 Some(_) => Verdict::PendingChanges,
                 None => Verdict::Unknown,
             };
         };
+        if self.on_disk != Some(last.content) {
+            return Verdict::Drifted;
+        }
         let wanted = self.wanted.as_ref();
         let as_wanted = wanted.map(|wanted| wanted.content == last.content);
         let loaded = self.loaded.as_ref().and_then(|loaded| match wanted {
@@ -299,6 +308,11 @@ mod tests {
             ..gone
         };
         assert_eq!(verdict(&fresh), Verdict::PendingChanges);
+        let made_by_hand = FileState {
+            on_disk: Some(B),
+            ..fresh
+        };
+        assert_eq!(verdict(&made_by_hand), Verdict::PendingChanges);
         let asterisk_down = FileState {
             loaded: None,
             ..whole

@@ -71,10 +71,7 @@ impl Counters {
 }
 
 fn of(outcome: AttemptOutcome) -> String {
-    format!(
-        r#"pbx_portal_applies_total{{outcome="{}"}}"#,
-        outcome.name()
-    )
+    format!("pbx_portal_applies_{}_total", outcome.name())
 }
 
 #[cfg(test)]
@@ -84,7 +81,7 @@ mod tests {
     #[test]
     fn every_counter_is_there_from_the_start() {
         let counters = Counters::default();
-        let busy = r#"pbx_portal_applies_total{outcome="busy"}"#;
+        let busy = "pbx_portal_applies_busy_total";
         assert_eq!(counters.read().get(busy), Some(&0));
         counters.count_ended(AttemptOutcome::Busy);
         counters.count(MONITOR_POLLS);

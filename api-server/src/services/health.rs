@@ -1,5 +1,6 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
+use super::status::foreign;
 use super::{Portal, restore};
 use crate::db::{DbError, State};
 
@@ -56,6 +57,7 @@ pub async fn readiness(portal: &Portal) -> Readiness {
     let (_, mut warnings) = portal.agent.certificates(portal.clock.now(), early);
     let mut readiness = match agent {
         Ok(status) => {
+            warnings.extend(foreign(&status.foreign_files));
             warnings.extend(status.warnings);
             let revision = status.active.map_or_else(
                 || "no revision proven yet".to_owned(),

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use shared::bundle::{Bundle, Revision, Slot};
 use shared::status::{AgentStatus, FileStatus};
+use time::Duration;
 
 use super::counters::FOLLOWERS;
+use super::preview::{self, Pending};
 use super::{Error, Portal};
 use crate::db::{self, DbError};
 use crate::domain::apply::{Attempt, AttemptOutcome};
@@ -22,22 +24,27 @@ const FINDINGS_MAX: usize = 5;
 /// Most attempts in line that are counted.
 const QUEUED_MAX: u16 = 1000;
 
+/// What is known of a PBX, and what the database wants beyond what is in force.
+pub type Status = (PbxState, Pending);
+
 /// Every PBX. An agent that cannot be reached is no error: what the database knows is answered.
 ///
 /// # Errors
 /// The database cannot be asked.
-pub async fn read(portal: &Portal) -> Result<Vec<PbxState>, Error> {
+pub async fn read(portal: &Portal) -> Result<Vec<Status>, Error> {
     // Rendering everything for each of many callers at once would starve the applies.
     let _turn = portal.rendering.acquire().await;
+    let pending = preview::pending(portal).await?;
     let (agent, wanted, known) = tokio::join!(portal.agent.status(), wanted(portal), known(portal));
     let (agent, wanted, mut known) = (agent.map_err(|e| e.to_string()), wanted?, known?);
     let applied = applied(portal, agent.as_ref().ok(), &known).await?;
     let tells = agent.as_ref().is_ok_and(|status| !status.files.is_empty());
+    let running = agent.as_ref().is_ok_and(|status| status.running.is_some());
     let files: Vec<(FileState, Verdict)> = Slot::ALL
         .into_iter()
         .map(|slot| {
             let file = file(slot, agent.as_ref().ok(), wanted.as_ref().ok(), &applied);
-            let verdict = file.verdict(tells);
+            let verdict = file.verdict(tells).while_running(running);
             (file, verdict)
         })
         .collect();
@@ -58,7 +65,7 @@ pub async fn read(portal: &Portal) -> Result<Vec<PbxState>, Error> {
         reasons: Vec::new(),
         warnings: Vec::new(),
     };
-    Ok(vec![judged(portal, state)])
+    Ok(vec![(judged(portal, state), pending)])
 }
 
 /// What the database knows without rendering anything.
@@ -289,6 +296,7 @@ fn judged(portal: &Portal, mut state: PbxState) -> PbxState {
                     agent.asterisk_detail
                 ));
             }
+            reasons.extend(unproven(agent, &state.files));
         }
     }
     if let Err(reason) = &state.wanted {
@@ -302,32 +310,34 @@ fn judged(portal: &Portal, mut state: PbxState) -> PbxState {
     {
         reasons.push(reason);
     }
-    let early = portal.settings.cert_warning;
-    for certificate in &state.certificates {
-        let status = &certificate.status;
-        let end = if certificate.of_portal {
-            "portal"
-        } else {
-            "PBX"
-        };
-        if let Some(warning) = status.warning(now, early) {
-            let words = format!("{warning} ({end} host)");
-            if status.not_after < now {
-                reasons.push(words);
-            } else {
-                state.warnings.push(words);
-            }
-        }
-    }
+    let ended = state
+        .certificates
+        .iter()
+        .filter(|found| found.status.not_after < now);
+    reasons.extend(ended.filter_map(|found| found.status.warning(now, Duration::ZERO)));
+    let (_, own) = portal.agent.certificates(now, portal.settings.cert_warning);
+    state.warnings.extend(own);
     if let Ok(agent) = &state.agent {
-        for file in &agent.foreign_files {
-            let words = format!("{file} is not managed, but Asterisk includes it");
-            state.warnings.push(words);
-        }
+        state.warnings.extend(foreign(&agent.foreign_files));
         state.warnings.extend(agent.warnings.iter().cloned());
     }
     state.reasons = reasons;
     state
+}
+
+/// What to say of files that are not managed, but that Asterisk includes.
+pub(super) fn foreign(files: &[String]) -> impl Iterator<Item = String> {
+    let words = |file| format!("{file} is not managed, but Asterisk includes it");
+    files.iter().map(words)
+}
+
+/// That what is live was not proven.
+fn unproven(agent: &AgentView, files: &[(FileState, Verdict)]) -> Option<String> {
+    let (file, _) = files.first()?;
+    let live = file.last_applied.as_ref()?.revision;
+    let proven = agent.active.map(|active| active.revision);
+    (proven != Some(live) && agent.running.is_none())
+        .then(|| format!("revision {live} is live but was not proven to be in force"))
 }
 
 fn reason_of_file((file, verdict): &(FileState, Verdict)) -> Option<String> {
