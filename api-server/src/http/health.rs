@@ -35,7 +35,8 @@ pub(super) struct ReadyBody {
     agent: CheckBody,
     /// Asterisk, as the agent sees it.
     asterisk: CheckBody,
-    /// What the agent wants an administrator to look at.
+    /// What an administrator should look at: what the agent found, and that an earlier revision was
+    /// brought back and the database says something else.
     warnings: Vec<String>,
 }
 
