@@ -116,6 +116,7 @@ async fn a_preview_names_what_changes_and_shows_no_secret() -> anyhow::Result<()
     let bob = lab.create_user("Bob", "bob@example.org").await?;
     applied(&lab.client, lab.apply().await?).await?;
     let mut secrets = digests(&live_files(&lab.asterisk)?);
+    let _online = lab.phone(&bob)?.online().await?;
     delete(&lab, &bob).await?;
     let carl = lab.create_user("Carl", "carl@example.org").await?;
     assert_eq!(carl.extension, 1001);
@@ -143,6 +144,14 @@ async fn a_preview_names_what_changes_and_shows_no_secret() -> anyhow::Result<()
     assert_eq!(list[1]["fields"], json!([caller_id]));
     let expected = ["added Carl", "removed Bob", "added Dora"];
     assert_eq!(users(&shown["changes"]["users"]), expected);
+    // An agent that cannot tell is no reason to fail.
+    let phones = &shown["changes"]["phones"];
+    if phones.is_null() {
+        assert!(shown["changes"]["phones_unknown"].is_string(), "{shown}");
+    } else {
+        assert_eq!(phones["count"], 1, "{phones}");
+        assert_eq!(phones["list"][0]["aor"], "1001", "{phones}");
+    }
     let diff = diffs(&shown)[0];
     for line in [
         "-callerid = \"Bob\" <1001>\n+callerid = \"Carl\" <1001>\n",

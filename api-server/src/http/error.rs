@@ -356,22 +356,8 @@ fn describe_service(error: &Error) -> Description {
             "Apply not found",
             "There is no apply with this id.",
         ),
-        Error::NothingToRestore => plain(
-            StatusCode::CONFLICT,
-            "nothing_to_restore",
-            "Nothing to restore",
-            "This apply has no bundle: it ended before there was one, or it is so old that its \
-             bundle is no longer kept. GET /revisions shows which revisions can be restored.",
-        ),
-        Error::NeverProven { outcome } => Description(
-            StatusCode::CONFLICT,
-            "revision_never_proven",
-            "Never proven",
-            format!(
-                "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
-                 brought back. GET /revisions shows which revisions can be restored."
-            ),
-        ),
+        Error::NothingToRestore => nothing_to_restore(),
+        Error::NeverProven { outcome } => never_proven(outcome),
         Error::ApplyOutcomeUnknown { attempt, reason } => Description(
             StatusCode::SERVICE_UNAVAILABLE,
             "apply_outcome_unknown",
@@ -394,6 +380,28 @@ fn describe_service(error: &Error) -> Description {
             ),
         ),
     }
+}
+
+fn nothing_to_restore() -> Description {
+    plain(
+        StatusCode::CONFLICT,
+        "nothing_to_restore",
+        "Nothing to restore",
+        "This apply has no bundle: it ended before there was one, or it is so old that its bundle \
+         is no longer kept. GET /revisions shows which revisions can be restored.",
+    )
+}
+
+fn never_proven(outcome: &str) -> Description {
+    Description(
+        StatusCode::CONFLICT,
+        "revision_never_proven",
+        "Never proven",
+        format!(
+            "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
+             brought back. GET /revisions shows which revisions can be restored."
+        ),
+    )
 }
 
 fn plain(

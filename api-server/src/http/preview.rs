@@ -347,6 +347,7 @@ pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
 ) -> Result<Json<PreviewBody>, ApiError> {
-    let preview = preview::preview(&portal, &actor.request_id).await?;
+    // Several questions at once make a large future.
+    let preview = Box::pin(preview::preview(&portal, &actor.request_id)).await?;
     Ok(Json(preview.into()))
 }

@@ -1,5 +1,8 @@
 //! What an apply would do, without doing any of it: nothing is written, locked or taken.
 
+mod pending;
+
+use std::borrow::Cow;
 use std::time::Duration;
 
 use shared::bundle::{ApplyId, Bundle, Digest, FileManifest, Revision, Slot};
@@ -11,12 +14,14 @@ use crate::agent::{AgentError, Order};
 use crate::clock::{os_rng, unix_ms};
 use crate::db;
 use crate::domain::apply::RestoredFrom;
-use crate::domain::change::{Changes, Summary};
+use crate::domain::change::Changes;
 use crate::domain::diff::{Diff, unified};
 use crate::domain::revision::InForce;
 use crate::domain::tenant::Tenant;
 use crate::domain::{RequestId, UserId, uuid_v7};
 use crate::vault::Vault;
+
+pub use pending::{Pending, Wanted, pending};
 
 /// How long the agent may take to check a bundle and to name phones, in seconds: a preview answers
 /// without what it does not say in time.
@@ -247,22 +252,21 @@ fn findings(unrenderable: Unrenderable) -> Vec<Finding> {
 }
 
 fn difference(old: Option<&Content>, new: &Content) -> Result<Difference, String> {
+    let manifest = |content: &Content| content.bundle.manifest().files;
+    let (before, after) = (old.map_or_else(Vec::new, manifest), manifest(new));
     let file = |slot| {
-        let text = |bundle: &Bundle| {
-            let bytes = bundle.files.get(&slot).map_or(&[][..], Vec::as_slice);
-            String::from_utf8_lossy(bytes).into_owned()
-        };
-        let manifest = |bundle: &Bundle| {
-            let files = bundle.manifest().files;
-            files.into_iter().find(|file| file.slot == slot)
-        };
-        let before = old.map_or_else(String::new, |old| text(&old.bundle));
-        let after = text(&new.bundle);
+        let found = |files: &[FileManifest]| files.iter().find(|file| file.slot == slot).copied();
+        let old = old.map_or(Cow::Borrowed(""), |old| text(&old.bundle, slot));
         FileDifference {
             slot,
-            old: old.and_then(|old| manifest(&old.bundle)),
-            new: manifest(&new.bundle),
-            diff: unified(slot.relative_path(), &before, &after, DIFF_BYTES_MAX),
+            old: found(&before),
+            new: found(&after),
+            diff: unified(
+                slot.relative_path(),
+                &old,
+                &text(&new.bundle, slot),
+                DIFF_BYTES_MAX,
+            ),
         }
     };
     Ok(Difference {
@@ -271,6 +275,11 @@ fn difference(old: Option<&Content>, new: &Content) -> Result<Difference, String
         tenants: Vec::new(),
         phones: Err("nobody was asked".to_owned()),
     })
+}
+
+fn text(bundle: &Bundle, slot: Slot) -> Cow<'_, str> {
+    let bytes = bundle.files.get(&slot).map_or(&[][..], Vec::as_slice);
+    String::from_utf8_lossy(bytes)
 }
 
 fn standing_notes(in_force: &InForce) -> Vec<String> {
@@ -348,124 +357,5 @@ async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<Tenant>, Error> {
     Ok(db::users::tenants(&mut connection, &users).await?)
 }
 
-/// What the database wants beyond what is in force.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    /// What was proven last; `None`: nothing ever was. `restored_from`, `requested_by` and
-    /// `proven_at` tell whether an earlier bundle was brought back, by whom and when; `certain`
-    /// whether something else may be in force since.
-    pub in_force: Option<InForce>,
-    /// What the database says now.
-    pub wanted: Wanted,
-}
-
-/// What the database says now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// A bundle.
-    Bundle {
-        /// Its digest.
-        digest: Digest,
-        /// How many users it holds.
-        user_count: usize,
-        /// Whether it is not what is in force.
-        differs: bool,
-        /// What an apply would change; `None` when the two cannot be compared.
-        changes: Option<Summary>,
-    },
-    /// Nothing that can be applied, for this reason.
-    Unrenderable(String),
-}
-
-/// What the database wants beyond what is in force. Costs as much as rendering; asks nobody but the
-/// database.
-///
-/// # Errors
-/// The database cannot be asked.
-pub async fn pending(portal: &Portal) -> Result<Pending, Error> {
-    let instant = Instant::read(portal).await?;
-    let vault = portal.vault.clone();
-    let work = move || {
-        let baseline = &instant.baseline;
-        let wanted = match instant.render() {
-            Ok(content) => Wanted::Bundle {
-                digest: content.digest(),
-                user_count: content.users.len(),
-                differs: !baseline.is(&content),
-                changes: baseline.summary(&vault, &content),
-            },
-            Err(unrenderable) => Wanted::Unrenderable(unrenderable.to_string()),
-        };
-        Pending {
-            wanted,
-            in_force: instant.baseline.in_force,
-        }
-    };
-    Ok(tokio::task::spawn_blocking(work).await?)
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::domain::SipPassword;
-    use crate::domain::snapshot::{Snapshot, SnapshotUser};
-    use crate::services::compare::render;
-
-    fn user() -> impl Strategy<Value = SnapshotUser> {
-        let parts = (1000..1006_u32, 0..8_u128, "[A-Z]{1,3}", "[A-Za-z0-9]{24}");
-        parts.prop_map(|(number, id, name, password)| SnapshotUser {
-            user_id: UserId(Uuid::from_u128(id)),
-            extension: number.try_into().unwrap(),
-            name: name.parse().unwrap(),
-            email: "a@example.org".parse().unwrap(),
-            sip_password: SipPassword::try_from(secrecy::SecretString::from(password)).unwrap(),
-        })
-    }
-
-    fn content() -> impl Strategy<Value = Content> {
-        prop::collection::vec(user(), 0..6).prop_map(|mut users| {
-            users.sort_by_key(|user| user.extension);
-            users.dedup_by_key(|user| user.extension);
-            let snapshot = Snapshot {
-                realm: "synergycall".parse().unwrap(),
-                reserved_numbers: vec![1000..=1999],
-                users,
-            };
-            render(&snapshot).unwrap()
-        })
-    }
-
-    /// Every password digest in the files, the marker's too.
-    fn secrets(content: &Content) -> Vec<String> {
-        let texts = content.bundle.files.values();
-        let texts = texts.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        texts
-            .flat_map(|text| {
-                let lines = text.lines();
-                let secrets = lines.filter_map(|line| line.strip_prefix("password_digest = MD5:"));
-                secrets.map(str::to_owned).collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    proptest! {
-        /// Of two bundles, no secret of either reaches anything that a preview or the audit trail
-        /// is made of; and yet each changed secret is a change.
-        #[test]
-        fn no_secret_is_told_and_none_changes_in_silence(old in content(), new in content()) {
-            let difference = difference(Some(&old), &new).unwrap();
-            let summary = difference.changes.summary(None);
-            let told = format!("{difference:?} {summary:?}");
-            let (before, after) = (secrets(&old), secrets(&new));
-            for secret in before.iter().chain(&after) {
-                prop_assert!(!told.contains(secret.as_str()));
-            }
-            let gone = before.iter().filter(|secret| !after.contains(secret)).count();
-            let diff = &difference.files[0].diff.text;
-            prop_assert_eq!(diff.matches("\n-password_digest = <secret>\n").count(), gone);
-        }
-    }
-}
+mod tests;
