@@ -320,7 +320,7 @@ impl Agent {
         let opened = Engine::open(config, asterisk, clock, Arc::clone(&self.events));
         let mut engine = match opened {
             Ok(engine) => engine,
-            Err(error @ JournalError::Damaged(_)) => {
+            Err(error @ (JournalError::Damaged(_) | JournalError::Lost(_))) => {
                 self.enter_safe_mode(&chain(&error));
                 return Ok((None, None));
             }

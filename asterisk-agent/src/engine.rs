@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::bundle::{Bundle, Manifest, Revision};
+use shared::bundle::{GENERATION_MARKER, Bundle, Manifest, Revision};
 use shared::model::Model;
 use shared::record::{ApplyRecord, Outcome};
 
@@ -15,7 +15,7 @@ use crate::durable::{Dir, FileError};
 use crate::events::Events;
 use crate::generations::{GenerationError, Generations};
 use crate::journal::{Generation, Journal, JournalError, Ledger};
-use crate::live::Stamps;
+use crate::live::{Live, Stamps};
 use crate::records::Records;
 use crate::steps::{Log, chain};
 use crate::validate;
@@ -78,13 +78,20 @@ impl Engine {
         events: Arc<Events>,
     ) -> Result<Self, JournalError> {
         let state = Dir::open(&config.state_dir)?;
-        let journal = Journal::open(Dir::open(&config.state_dir)?)?;
+        let mut journal = Journal::open(Dir::open(&config.state_dir)?)?;
         let ledger = journal.ledger()?;
+        let records = Records::open(state.subdir("applies")?);
+        if !journal.has_ledger()?
+            && journal.read()?.is_none()
+            && let Some(sign) = sign_of_a_ledger(&config, &records)?
+        {
+            return Err(JournalError::Lost(sign));
+        }
         Ok(Self {
             drift: state.subdir("drift")?,
             failed: state.subdir("failed")?,
             generations: Generations::open(state.subdir("gen")?)?,
-            records: Records::open(state.subdir("applies")?),
+            records,
             models: Vec::new(),
             proven_stamps: None,
             config,
@@ -229,6 +236,24 @@ impl Engine {
             .iter()
             .try_for_each(|name| self.failed.remove_dir(name))
     }
+}
+
+/// What tells that something was applied here before, although nothing is known of it any more.
+fn sign_of_a_ledger(
+    config: &Config,
+    records: &Records,
+) -> Result<Option<&'static str>, FileError> {
+    if !records.is_empty()? {
+        return Ok(Some("there are records of applies"));
+    }
+    // Without the directories, there are no files of ours either.
+    let Ok(live) = Live::open(&config.asterisk_config_dir) else {
+        return Ok(None);
+    };
+    let marker = GENERATION_MARKER.as_bytes();
+    let ours = |bytes: &Vec<u8>| bytes.windows(marker.len()).any(|part| part == marker);
+    let found = live.read()?.values().any(ours);
+    Ok(found.then_some("the live files are those of a portal"))
 }
 
 /// A stored generation cannot be brought into force.

@@ -39,6 +39,9 @@ pub(crate) enum JournalError {
     /// Not what was written.
     #[error("{0} in the state directory is damaged: its checksum does not match")]
     Damaged(&'static str),
+    /// There is no ledger, although something was applied here.
+    #[error("the state directory is damaged: `active` is lost, although {0}")]
+    Lost(&'static str),
 }
 
 /// A bundle that lies in `gen/`.
@@ -235,6 +238,11 @@ impl Journal {
                 .and_then(unsealed)
                 .ok_or(JournalError::Damaged(LEDGER)),
         }
+    }
+
+    /// Whether there is a ledger: there is since the first apply ended.
+    pub(crate) fn has_ledger(&self) -> Result<bool, JournalError> {
+        Ok(self.dir.stat(LEDGER)?.is_some())
     }
 
     /// Replaces the ledger: durable when this returns.

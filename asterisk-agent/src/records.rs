@@ -27,6 +27,12 @@ impl Records {
         self.dir.replace(&name, &json)
     }
 
+    /// Whether none was ever kept.
+    pub(crate) fn is_empty(&self) -> Result<bool, FileError> {
+        let names = self.dir.names()?;
+        Ok(!names.iter().any(|name| name.ends_with(".json")))
+    }
+
     /// The record of an apply; `None` when there is none, or none that can be read.
     pub(crate) fn read(&self, apply_id: ApplyId) -> Result<Option<ApplyRecord>, FileError> {
         let json = self.dir.read(&file_name(apply_id), RECORD_BYTES_MAX)?;

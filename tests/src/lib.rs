@@ -15,6 +15,7 @@
 //! | [`process`] | children that never outlive the process that started them |
 //! | [`mount`] | file systems of one's own: small, read-only, or cut off from power |
 //! | [`proxy`] | a way to the agent that is slow, dead or cut |
+//! | [`wire`] | the link without the portal's code: any message, any bytes |
 //! | [`loopback`] | addresses in 127/8 that no other test uses |
 //! | [`scratch`] | directories that vanish with the process, however it ends |
 //!
@@ -37,3 +38,4 @@ pub mod process;
 pub mod proxy;
 pub mod schema;
 pub mod scratch;
+pub mod wire;

@@ -1,4 +1,7 @@
-//! The agent's own books are damaged: it touches nothing and says what to do.
+//! Row 26: the state directory is lost, or the journal damaged. The agent touches nothing, says what to
+//! do, and waits for one explicit forced apply.
+
+mod every_file;
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
