@@ -82,8 +82,8 @@ async fn an_earlier_revision_comes_back_byte_for_byte_and_its_phones_work() -> a
 
     let online = bob_phone.online().await?;
     assert!(lab.phone(&carl)?.register().await?.is_refused());
-    let call = lab.phone(&ann)?.call("1001", Duration::ZERO).await?;
-    assert!(call.is_completed(), "{call:?}");
+    let ringing = lab.phone(&ann)?.call("1001", Duration::ZERO).await?;
+    assert!(ringing.is_completed(), "{ringing:?}");
     assert_eq!(online.calls(), 1);
 
     // Said until the next apply, and how they differ.

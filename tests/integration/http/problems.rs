@@ -120,7 +120,14 @@ async fn orders_to_apply_that_mean_nothing_are_refused() -> anyhow::Result<()> {
             400,
             "validation_failed",
         ),
-        (JSON, b"{\"force\":true}", 400, "validation_failed"),
+        (JSON, b"{\"force\":1}", 400, "validation_failed"),
+        (
+            JSON,
+            b"{\"expected_digest\":\"00\"}",
+            400,
+            "validation_failed",
+        ),
+        (JSON, b"{\"restore\":true}", 400, "validation_failed"),
         ("text/plain", b"{}", 415, "unsupported_media_type"),
     ];
     assert_refused("/apply", cases).await
