@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
 use crate::clock::SystemClock;
@@ -16,7 +17,9 @@ use crate::db::pbx::PbxSettings;
 use crate::domain::pbx::DEFAULT_PBX;
 use crate::domain::tenant::DEFAULT_TENANT;
 use crate::services::apply::{AllEnded, Queue};
-use crate::services::{Portal, Settings, reconcile};
+use crate::services::counters::Counters;
+use crate::services::live::Live;
+use crate::services::{Portal, Settings, monitor, reconcile};
 use crate::{http, listen};
 
 /// How long an orderly end may take beside what a running apply may take, in seconds.
@@ -44,6 +47,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let portal = Arc::clone(&portal);
         async move { reconcile::run(&portal).await }
     });
+    let monitor = tokio::spawn({
+        let portal = Arc::clone(&portal);
+        async move { monitor::run(&portal).await }
+    });
     let watchdog = tokio::spawn(watchdog());
     tell(NotifyState::Ready);
 
@@ -53,14 +60,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let running = listen::serve(listener, http::router(portal), stop).await;
+    let running = listen::serve(listener, http::router(Arc::clone(&portal)), stop).await;
     tell(NotifyState::Stopping);
+    // Whoever follows an apply goes on at another portal, or at this one's next life.
+    portal.live.stop();
     reconciler.abort();
+    monitor.abort();
+    drop(portal);
     let limit = config.apply_deadline + Duration::from_secs(SHUTDOWN_GRACE_SECONDS);
     let orderly = async {
         running.shutdown().await;
-        // The reconciler and the connections held the rest of the portal.
+        // Reconciler, monitor and connections held the rest of the portal.
         reconciler.await.ok();
+        monitor.await.ok();
         ended.wait().await;
     };
     if tokio::time::timeout(limit, orderly).await.is_err() {
@@ -98,9 +110,15 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,
+            monitor_period: config.monitor_period,
             cert_warning: config.cert_warning,
+            bundles_kept: config.bundles_kept,
         },
         queue,
+        live: Live::default(),
+        signals: monitor::Signals::default(),
+        counters: Counters::default(),
+        rendering: Semaphore::new(1),
     };
     (Arc::new(portal), ended)
 }

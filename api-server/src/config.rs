@@ -22,6 +22,12 @@ const APPLY_LOCK_WAIT_MS: u64 = 30_000;
 /// 60 s that Asterisk's command line waits for at most, and what lies around them.
 const APPLY_DEADLINE_MS: u64 = 150_000;
 
+/// How often the agent is asked how it is unless told otherwise, in milliseconds.
+const MONITOR_PERIOD_MS: u64 = 30_000;
+
+/// Of how many proven revisions the bundle is kept unless told otherwise.
+const BUNDLES_KEPT: u32 = 200;
+
 /// Everything that the portal is told from outside. No `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct Config {
@@ -45,9 +51,13 @@ pub struct Config {
     pub apply_lock_wait: Duration,
     /// `APPLY_DEADLINE_MS`. Default 150 s.
     pub apply_deadline: Duration,
+    /// `MONITOR_PERIOD_MS`. Default 30 s.
+    pub monitor_period: Duration,
     /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list of the link
     /// to warn, 1 to 3650. Default 30.
     pub cert_warning: time::Duration,
+    /// `BUNDLES_KEPT`: of how many proven revisions the bundle is kept. Default 200.
+    pub bundles_kept: u32,
 }
 
 impl Config {
@@ -76,7 +86,10 @@ impl Config {
             env.or("APPLY_LOCK_WAIT_MS", Milliseconds::of(APPLY_LOCK_WAIT_MS));
         let Milliseconds(apply_deadline) =
             env.or("APPLY_DEADLINE_MS", Milliseconds::of(APPLY_DEADLINE_MS));
+        let Milliseconds(monitor_period) =
+            env.or("MONITOR_PERIOD_MS", Milliseconds::of(MONITOR_PERIOD_MS));
         let Days(cert_warning) = env.or("CERT_WARNING_DAYS", Days::of(WARNING_DAYS));
+        let Count(bundles_kept) = env.or("BUNDLES_KEPT", Count(BUNDLES_KEPT));
         let config = || {
             let TrustedNetwork = auth_mode?;
             Some(Self {
@@ -90,7 +103,9 @@ impl Config {
                 on_reload_failure,
                 apply_lock_wait,
                 apply_deadline,
+                monitor_period,
                 cert_warning,
+                bundles_kept,
             })
         };
         let config = config();
@@ -203,6 +218,20 @@ impl FromStr for Policy {
     }
 }
 
+/// One to a million.
+struct Count(u32);
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(count @ 1..=1_000_000) => Ok(Self(count)),
+            Ok(_) | Err(_) => Err("must be a number from 1 to 1000000"),
+        }
+    }
+}
+
 /// One millisecond to one hour.
 struct Milliseconds(Duration);
 
@@ -279,6 +308,7 @@ mod tests {
         assert_eq!(config.sip_realm.as_str(), "synergycall");
         assert_eq!(config.on_reload_failure, OnReloadFailure::RollBack);
         assert_eq!(config.apply_deadline, Duration::from_secs(150));
+        assert_eq!(config.bundles_kept, 200);
     }
 
     #[test]
@@ -292,6 +322,7 @@ mod tests {
             ("ON_RELOAD_FAILURE", "perhaps"),
             ("APPLY_DEADLINE_MS", "0"),
             ("CERT_WARNING_DAYS", "0"),
+            ("BUNDLES_KEPT", "0"),
             ("TLS_KEY_FILE", ""),
         ];
         let message = read(&wrong).err().unwrap().to_string();

@@ -151,10 +151,7 @@ mod tests {
         let before = model(&[1000, 1001, 1002]);
         let mut after = model(&[1000, 1002, 1003]);
         let auth = after.auths.get_mut("1002").unwrap();
-        auth.insert(
-            "password_digest".to_owned(),
-            format!("MD5:{}", "f".repeat(32)),
-        );
+        auth.insert("password_digest", format!("MD5:{}", "f".repeat(32)));
         let changed = changed_hands(&before, &after);
         assert_eq!(
             changed,

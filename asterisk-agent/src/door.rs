@@ -13,7 +13,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::clock::Clock;
-use crate::events::{Counter, Events};
+use crate::events::{Counter, Events, Refused};
 
 /// How long a refused peer has to read why, before its connection ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -104,10 +104,11 @@ impl Door {
         let why = admitted.err()?.to_string();
         tracing::warn!(peer = %peer.address, why, "RPC refused: the peer would not be let in now");
         self.events.count(Counter::PeersRefused);
-        self.events.refused(format!(
-            "{}, on an open connection: {why}",
-            peer.address.ip()
-        ));
+        let how = Refused::OpenConnection;
+        self.events.refused(
+            how,
+            format!("{}, on an open connection: {why}", peer.address.ip()),
+        );
         let peer = peer.clone();
         tokio::spawn(async move {
             tokio::time::sleep(LAST_WORDS).await;

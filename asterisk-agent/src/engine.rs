@@ -165,7 +165,7 @@ impl Engine {
     }
 
     fn remember(&mut self, generation: Generation, model: &Arc<Model>) {
-        const REMEMBERED_MAX: usize = 3;
+        const REMEMBERED_MAX: usize = 2;
         self.models
             .retain(|(known, _)| known.digest != generation.digest);
         self.models.insert(0, (generation, Arc::clone(model)));

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 const KEPT: usize = 100;
 /// How many of them may tell of refused peers: a flood must not push out what matters.
 const REFUSALS_KEPT: usize = 20;
-/// At most one event tells of refused peers in this time.
+/// At most one event of each [`Refused`] is told in this time.
 const REFUSAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// What is counted.
@@ -92,6 +92,17 @@ const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
+/// How somebody was refused. Told apart, so that a port scan does not hide a revoked certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refused {
+    /// No handshake came about.
+    Handshake,
+    /// A certificate that is not the portal's.
+    Certificate,
+    /// A peer that was let in once.
+    OpenConnection,
+}
+
 /// See the module's text.
 pub(crate) struct Events {
     instance: Uuid,
@@ -104,7 +115,7 @@ struct State {
     kept: VecDeque<Event>,
     counters: BTreeMap<String, u64>,
     /// When a refusal was told last, and how many were not told since.
-    refusal: Option<(Instant, u64)>,
+    refusals: BTreeMap<Refused, (Instant, u64)>,
 }
 
 impl Events {
@@ -116,7 +127,7 @@ impl Events {
             next: 1,
             kept: VecDeque::with_capacity(KEPT),
             counters: counters.map(|counter| (counter.name(), 0)).collect(),
-            refusal: None,
+            refusals: BTreeMap::new(),
         };
         Self {
             instance: Uuid::now_v7(),
@@ -138,17 +149,17 @@ impl Events {
     }
 
     /// Somebody was refused at the door.
-    pub(crate) fn refused(&self, why: String) {
+    pub(crate) fn refused(&self, how: Refused, why: String) {
         let mut state = self.state();
-        let untold = match state.refusal {
+        let untold = match state.refusals.get_mut(&how) {
             Some((at, untold)) if at.elapsed() < REFUSAL_PAUSE => {
-                state.refusal = Some((at, untold + 1));
+                *untold += 1;
                 return;
             }
-            Some((_, untold)) => untold,
+            Some((_, untold)) => *untold,
             None => 0,
         };
-        state.refusal = Some((Instant::now(), 0));
+        state.refusals.insert(how, (Instant::now(), 0));
         let detail = match untold {
             0 => why,
             more => format!("{why} (and {more} more since the last of these)"),
@@ -206,8 +217,8 @@ mod tests {
         let events = Events::new(Arc::new(SystemClock));
         events.tell(EventKind::DriftFound, "by hand");
         for number in 0..1000 {
-            events.refused(format!("peer {number}"));
-            events.state().refusal = None;
+            events.refused(Refused::Handshake, format!("peer {number}"));
+            events.state().refusals.clear();
         }
         let kept = events.recent();
         assert_eq!(kept.len(), 1 + REFUSALS_KEPT);
@@ -225,13 +236,15 @@ mod tests {
     fn refusals_are_told_once_a_minute_and_counted_in_between() {
         let events = Events::new(Arc::new(SystemClock));
         for _ in 0..5 {
-            events.refused("silent".to_owned());
+            events.refused(Refused::Handshake, "silent".to_owned());
         }
-        assert_eq!(events.recent().len(), 1);
-        let past = Instant::now().checked_sub(REFUSAL_PAUSE * 2);
-        let untold = events.state().refusal.map_or(0, |(_, untold)| untold);
-        events.state().refusal = past.map(|past| (past, untold));
-        events.refused("silent".to_owned());
+        events.refused(Refused::Certificate, "revoked".to_owned());
+        assert_eq!(events.recent().len(), 2);
+        let past = Instant::now().checked_sub(REFUSAL_PAUSE * 2).unwrap();
+        for (at, _) in events.state().refusals.values_mut() {
+            *at = past;
+        }
+        events.refused(Refused::Handshake, "silent".to_owned());
         let told = events.recent().pop().map(|event| event.detail);
         assert_eq!(
             told.as_deref(),

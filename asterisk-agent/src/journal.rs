@@ -198,7 +198,10 @@ impl Journal {
 
     /// Forgets the intent. Not durable, and need not be: see the module's text.
     pub(crate) fn clear(&mut self) -> Result<(), JournalError> {
-        Ok(self.intent.set_len(0)?)
+        if self.intent.metadata()?.len() > 0 {
+            self.intent.set_len(0)?;
+        }
+        Ok(())
     }
 
     /// The last intent; `None` when no apply was under way.

@@ -19,13 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::door::{Door, Peer};
-use crate::events::{Counter, Events};
+use crate::events::{Counter, Events, Refused};
 
 /// From the connection to the end of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -110,21 +110,24 @@ struct Entrance {
 }
 
 impl Entrance {
-    fn refuse(&self, peer: SocketAddr, why: &str) {
+    fn refuse(&self, peer: SocketAddr, how: Refused, why: &str) {
         tracing::warn!(%peer, why, "handshake refused");
         self.events.count(Counter::HandshakesRefused);
-        self.events.refused(format!("{}: {why}", peer.ip()));
+        self.events.refused(how, format!("{}: {why}", peer.ip()));
     }
 
     async fn shake_hands(self, stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>) {
         let acceptor = TlsAcceptor::from(config);
         let stream = match timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.refuse(peer, &error.to_string()),
-            Err(_) => return self.refuse(peer, "the handshake was not completed in time"),
+            Ok(Err(error)) => return self.refuse(peer, kind(&error), &error.to_string()),
+            Err(_) => {
+                let why = "the handshake was not completed in time";
+                return self.refuse(peer, Refused::Handshake, why);
+            }
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return self.refuse(peer, "too many connections are open");
+            return self.refuse(peer, Refused::Handshake, "too many connections are open");
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let chain: Vec<_> = chain.iter().map(CertificateDer::clone).collect();
@@ -134,6 +137,17 @@ impl Entrance {
             _place: place,
         };
         self.connections.send(Ok(connection)).await.ok();
+    }
+}
+
+/// Whether a handshake failed for the certificate of the peer.
+fn kind(error: &std::io::Error) -> Refused {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+            Refused::Certificate
+        }
+        _ => Refused::Handshake,
     }
 }
 
@@ -164,7 +178,7 @@ pub(crate) async fn accept(
             }
         };
         if let Some(oldest) = handshakes.make_room() {
-            entrance.refuse(oldest, "too many handshakes at once");
+            entrance.refuse(oldest, Refused::Handshake, "too many handshakes at once");
         }
         // It was loaded at the start, so that there always is one.
         let Ok(loaded) = material.current() else {

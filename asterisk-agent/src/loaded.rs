@@ -11,7 +11,7 @@ use crate::asterisk::{Asterisk, Command, Name, PjsipType};
 use crate::durable::Dir;
 use crate::steps::chain;
 
-/// Largest dialplan file that is searched for its marker.
+/// Largest file that is searched for its marker.
 const SEARCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The generation ids of what Asterisk holds.
@@ -111,28 +111,31 @@ pub(crate) fn revisions(
         if all_found {
             break;
         }
-        let id = generations
-            .existing_subdir(&revision.to_string())
-            .and_then(|dir| dir.read(Slot::DialplanRouting.name(), SEARCHED_BYTES_MAX));
-        match id {
-            Ok(Some(text)) => {
-                found.extend(generation_id(&text).map(|id| (id, revision)));
+        // Each file has an id of its own.
+        for slot in Slot::ALL {
+            let text = generations
+                .existing_subdir(&revision.to_string())
+                .and_then(|dir| dir.read(slot.name(), SEARCHED_BYTES_MAX));
+            match text {
+                Ok(Some(text)) => found.extend(generation_id(&text).map(|id| (id, revision))),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(error = chain(&error), "cannot read a generation"),
             }
-            Ok(None) => {}
-            Err(error) => tracing::debug!(error = chain(&error), "cannot read a generation"),
         }
     }
     found
 }
 
-/// The generation id in the text of a dialplan file: its marker stands at its end.
+/// The generation id in the text of a file: its marker stands at its end, in a PJSIP file that of
+/// the endpoints.
 fn generation_id(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?;
-    let line = text
-        .lines()
-        .rev()
-        .find(|line| line.contains("generation") && line.contains("NoOp("))?;
-    argument(line).map(str::to_owned)
+    let id = text.lines().rev().find_map(|line| {
+        let pjsip = line.strip_prefix("accountcode = ");
+        let dialplan = line.contains("generation").then(|| argument(line));
+        pjsip.or(dialplan.flatten())
+    });
+    id.map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -145,5 +148,9 @@ mod tests {
                      generation,1,NoOp(g-4bec415d2a4ff6af)\n";
         assert_eq!(generation_id(text).as_deref(), Some("g-4bec415d2a4ff6af"));
         assert_eq!(generation_id(b"[default]\n"), None);
+        let text =
+            b"[1000]\naccountcode = 1\n[synergy-generation]\ntype = endpoint\naccountcode = \
+                     g-ffffffffffffffff\n";
+        assert_eq!(generation_id(text).as_deref(), Some("g-ffffffffffffffff"));
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use shared::bundle::{
-    ApplyId, BUNDLE_BYTES_MAX, Bundle, CHUNK_BYTES_MAX, Digest, Manifest, Revision, Slot,
+    ApplyId, BUNDLE_BYTES_MAX, Bundle, CHUNK_BYTES_MAX, Digest, FileManifest, Manifest, Revision,
+    Slot,
 };
 
 /// Most ranges of reserved numbers in one bundle: one per tenant of a PBX.
@@ -71,7 +72,14 @@ impl Upload {
         if manifest.digest() != header.digest {
             return Err(UploadError::WrongDigest);
         }
-        let files = Slot::ALL.map(|slot| (slot, Vec::new())).into();
+        // At their size from the beginning: growing would take twice as much.
+        let room =
+            |file: &FileManifest| Vec::with_capacity(usize::try_from(file.size).unwrap_or(0));
+        let files = manifest
+            .files
+            .iter()
+            .map(|file| (file.slot, room(file)))
+            .collect();
         Ok(Self { header, files })
     }
 

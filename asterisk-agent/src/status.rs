@@ -154,4 +154,3 @@ fn write_warnings(agent: &Agent) -> Vec<String> {
         .map(|error| format!("files cannot be written: {}", chain(&error)))
         .collect()
 }
-

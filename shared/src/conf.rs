@@ -99,26 +99,42 @@ impl fmt::Display for Fault {
 /// # Errors
 /// The first line that Asterisk would not read as it is meant.
 pub fn read(bytes: &[u8]) -> Result<Vec<Section>, ReadError> {
-    let mut sections: Vec<Section> = Vec::new();
+    let mut sections = Vec::new();
+    read_each(bytes, |section| sections.push(section))?;
+    Ok(sections)
+}
+
+/// Reads a whole file and hands out each section as it ends, so that a large file is never held as
+/// sections.
+///
+/// # Errors
+/// The first line that Asterisk would not read as it is meant; the sections before it have been
+/// handed out.
+pub fn read_each(bytes: &[u8], mut each: impl FnMut(Section)) -> Result<(), ReadError> {
+    let mut current: Option<Section> = None;
     for (index, raw) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let line = index + 1;
         let at = |fault| ReadError { line, fault };
         match read_line(raw).map_err(at)? {
             Line::Empty => {}
             Line::Section(name) => {
-                sections.push(Section {
+                let next = Section {
                     name: name.to_owned(),
                     line,
                     entries: Vec::new(),
-                });
+                };
+                if let Some(ended) = current.replace(next) {
+                    each(ended);
+                }
             }
             Line::Entry { key, value } => {
-                let section = sections.last_mut().ok_or(at(Fault::OutsideSection))?;
+                let section = current.as_mut().ok_or(at(Fault::OutsideSection))?;
                 section.entries.push(Entry { key, value, line });
             }
         }
     }
-    Ok(sections)
+    current.into_iter().for_each(each);
+    Ok(())
 }
 
 enum Line<'a> {

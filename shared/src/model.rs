@@ -6,6 +6,7 @@
 //! types, options, values and applications, and refuses everything else. The portal reads what it
 //! rendered, the agent what it received, and the agent verifies Asterisk against the result.
 
+mod options;
 mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::fmt;
 
 use crate::bundle::{Bundle, GENERATION_EXTENSION, GENERATION_MARKER, Slot};
 use crate::conf::{self, Entry, Section};
+pub use options::Options;
+use options::Texts;
 use vocabulary::{argument, dialled, is_name, step, vocabulary};
 
 /// The objects of a bundle, by name.
@@ -38,9 +41,6 @@ impl Model {
         self.generations.get(&slot).map_or("", String::as_str)
     }
 }
-
-/// The options of one PJSIP object, without its `type`.
-pub type Options = BTreeMap<String, String>;
 
 /// Something in a bundle that Asterisk would refuse, ignore or take as something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +72,13 @@ impl fmt::Display for Finding {
 pub fn read(bundle: &Bundle) -> Result<Model, Vec<Finding>> {
     let mut reader = Reader::default();
     for slot in Slot::ALL {
-        match bundle.files.get(&slot).map(|bytes| conf::read(bytes)) {
-            Some(Ok(sections)) => reader.file(slot, &sections),
-            Some(Err(error)) => reader.find(slot, error.line, error.fault.to_string()),
-            None => reader.find(slot, 0, "the file is missing from the bundle".to_owned()),
+        let Some(bytes) = bundle.files.get(&slot) else {
+            reader.find(slot, 0, "the file is missing from the bundle".to_owned());
+            continue;
+        };
+        let read = conf::read_each(bytes, |section| reader.section(slot, &section));
+        if let Err(error) = read {
+            reader.find(slot, error.line, error.fault.to_string());
         }
     }
     if reader.findings.is_empty() {
@@ -92,6 +95,7 @@ pub fn read(bundle: &Bundle) -> Result<Model, Vec<Finding>> {
 #[derive(Default)]
 struct Reader {
     model: Model,
+    texts: Texts,
     findings: Vec<Finding>,
 }
 
@@ -104,17 +108,14 @@ impl Reader {
         });
     }
 
-    fn file(&mut self, slot: Slot, sections: &[Section]) {
-        for section in sections {
-            if !is_name(&section.name) {
-                let message = format!("[{}] is no name of ours", section.name);
-                self.find(slot, section.line, message);
-                continue;
-            }
-            match slot {
-                Slot::PjsipEndpoints => self.pjsip_object(section),
-                Slot::DialplanRouting => self.context(section),
-            }
+    fn section(&mut self, slot: Slot, section: &Section) {
+        if !is_name(&section.name) {
+            let message = format!("[{}] is no name of ours", section.name);
+            return self.find(slot, section.line, message);
+        }
+        match slot {
+            Slot::PjsipEndpoints => self.pjsip_object(section),
+            Slot::DialplanRouting => self.context(section),
         }
     }
 
@@ -134,7 +135,7 @@ impl Reader {
         let Some(vocabulary) = vocabulary(kind) else {
             return self.find(slot, section.line, format!("[{name}] has an unknown type"));
         };
-        let mut options = Options::new();
+        let mut options = Options::default();
         for Entry { key, value, line } in rest {
             let known = vocabulary.iter().find(|(option, _)| option == key);
             match known {
@@ -146,13 +147,14 @@ impl Reader {
                 Some((_, grammar)) if !grammar(value) => {
                     self.find(slot, *line, format!("{kind} [{name}]: bad value of {key}"));
                 }
-                Some(_) => {
-                    if options.insert(key.clone(), value.clone()).is_some() {
+                Some((option, _)) => {
+                    if !options.insert(option, self.texts.share(value)) {
                         self.find(slot, *line, format!("{kind} [{name}]: {key} stands twice"));
                     }
                 }
             }
         }
+        options.shrink();
         let objects = match kind {
             "endpoint" => &mut self.model.endpoints,
             "auth" => &mut self.model.auths,
@@ -197,7 +199,7 @@ impl Reader {
         let mut dangling = Vec::new();
         let model = &self.model;
         for (name, options) in &model.endpoints {
-            let target = |option: &str| options.get(option).map(String::as_str);
+            let target = |option: &str| options.get(option);
             let sound = [
                 (
                     "context",
@@ -241,7 +243,7 @@ impl Reader {
             objects
                 .get(GENERATION_MARKER)
                 .and_then(|options| options.get(key))
-                .cloned()
+                .map(str::to_owned)
         };
         let context = model.contexts.get(GENERATION_MARKER);
         let step = context.and_then(|extensions| extensions.get(GENERATION_EXTENSION)?.first());
@@ -316,8 +318,8 @@ mod tests {
         assert_eq!(model.generation(Slot::PjsipEndpoints), "g-1");
         assert_eq!(model.generation(Slot::DialplanRouting), "g-2");
         assert_eq!(
-            model.endpoints["1000"]["callerid"],
-            r#""A \"B\" C\\" <1000>"#
+            model.endpoints["1000"].get("callerid"),
+            Some(r#""A \"B\" C\\" <1000>"#)
         );
         assert_eq!(
             model.contexts["synergy-internal"]["1000"],
@@ -407,6 +409,12 @@ mod tests {
             ("exten => _X.,1,Dial(PJSIP/1000,25)", "not a step"),
             ("exten => 1001,1,NoOp(unclosed", "not a step"),
             ("include => nowhere", "not a step"),
+            ("exten => 1001,1,Goto(nowhere,s,1)", "not a step"),
+            ("exten => 1001,1,Gosub(nowhere,s,1)", "not a step"),
+            (
+                "exten => 1001,1,NoOp(x)\nexten => 1001,n,Hangup()",
+                "not a step",
+            ),
             (
                 "[synergy-internal]",
                 "context [synergy-internal] stands twice",

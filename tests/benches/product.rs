@@ -2,14 +2,14 @@
 //! the same run:
 //!
 //! ```sh
-//! cargo build --release --bins && cargo bench -p tests
+//! cargo build --release --bins && cargo bench -p tests --bench product
 //! ```
 //!
 //! * an apply that changes one user, at 100 and at 1,000 users, against the bare pair of
 //!   `asterisk -rx` reloads on the same files of the same Asterisk, in turn;
 //! * `POST /users`, at the 1st and at the 1,000th, against the same rows written by one bare
 //!   transaction into the same PostgreSQL, in turn;
-//! * `GET /users` at 500 and at 1,000 users;
+//! * `GET /users` at 500 and at 1,000 users, `GET /apply/preview` at 1,000 with one user to come;
 //! * resident memory of both services, idle and after all of that.
 
 #![expect(
@@ -47,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
     creation(&lab, &pool, &mut users).await?;
     apply(&lab, users.len()).await?;
     listing(&lab, users.len()).await?;
+    preview(&lab, users.len()).await?;
     println!(
         "resident memory, after {} users: {}",
         users.len(),
@@ -176,6 +177,21 @@ async fn listing(lab: &Lab, users: usize) -> anyhow::Result<()> {
         anyhow::ensure!(listed == users, "{listed} users listed instead of {users}");
     }
     println!("GET /users at {users} users: median {}", ms(median(times)));
+    Ok(())
+}
+
+async fn preview(lab: &Lab, users: usize) -> anyhow::Result<()> {
+    lab.create_user("Last", "last@example.org").await?;
+    let mut times = Vec::new();
+    for _ in 0..2 * PAIRS {
+        let started = Instant::now();
+        let reply = lab.client.get("/apply/preview").await?.expect(200)?;
+        times.push(started.elapsed());
+        let added = &reply.json()?["changes"]["users"]["counts"]["added"];
+        anyhow::ensure!(added == 1, "{added} users to come instead of 1");
+    }
+    let median = ms(median(times));
+    println!("GET /apply/preview at {users} users and one more: median {median}");
     Ok(())
 }
 

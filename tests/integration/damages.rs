@@ -92,13 +92,13 @@ const PJSIP: &[Damage] = &[
         "endpoint 1001 differs (endpoint: aors",
         |t| in_section(t, "endpoint", "aors = 1001", "aors 1001"),
     ),
-    damage("unknown option", "endpoint 1001 differs", |t| {
+    damage("unknown option", "; still as in revision 1)", |t| {
         in_section(t, "endpoint", "direct_media", "nonsense")
     }),
     unseen("bad value that means no", |t| {
         in_section(t, "endpoint", "direct_media = no", "direct_media = perhaps")
     }),
-    damage("bad codec", "endpoint 1001 differs", |t| {
+    damage("bad codec", "; still as in revision 1)", |t| {
         in_section(t, "endpoint", "allow = ulaw,alaw", "allow = nonsense")
     }),
     damage("bad number in a new AOR", "aor 1002 is missing", |t| {
@@ -116,9 +116,20 @@ const PJSIP: &[Damage] = &[
     unseen("unknown option in an AOR that does not change", |t| {
         in_section(t, "aor", "max_contacts", "most_contacts")
     }),
-    damage("auth without a digest", "auth 1001 differs", |t| {
-        without_line(t, "auth", "password_digest")
-    }),
+    damage(
+        "auth without a digest",
+        "auth 1001 differs (auth: password_digest; still as in revision 1)",
+        |t| without_line(t, "auth", "password_digest"),
+    ),
+    damage(
+        "comment in a digest",
+        "auth 1001 differs (auth: password_digest; still as in revision 1)",
+        |t| {
+            let digest = line(t, "auth", "password_digest").to_owned();
+            let (head, tail) = digest.split_at(digest.len() - 8);
+            in_section(t, "auth", &digest, &format!("{head};{tail}"))
+        },
+    ),
     damage("endpoint twice", MARKER, |t| {
         format!("{t}\n{}\n", section(t, "endpoint"))
     }),

@@ -103,6 +103,16 @@ impl Pbx {
     /// An order for `bundle` with the next revision.
     pub(crate) fn order(&self, bundle: &Bundle, policy: OnReloadFailure) -> Order {
         let revision = self.last_revision.fetch_add(1, Ordering::Relaxed) + 1;
+        self.order_of(revision, bundle, policy)
+    }
+
+    /// An order for `bundle` with this revision.
+    pub(crate) fn order_of(
+        &self,
+        revision: u64,
+        bundle: &Bundle,
+        policy: OnReloadFailure,
+    ) -> Order {
         Order {
             id: ApplyId(Uuid::now_v7()),
             revision: Revision(revision),

@@ -107,6 +107,23 @@ impl StandIn {
         )
     }
 
+    /// Runs `script` before every other command: the start of a throw-away Asterisk.
+    pub(crate) fn before_others(&self, script: &str) -> anyhow::Result<()> {
+        scratch::write(&self.dir().join("other.always"), 0o644, script)
+    }
+
+    /// Ends [`StandIn::before_others`].
+    pub(crate) fn nothing_before_others(&self) {
+        std::fs::remove_file(self.dir().join("other.always")).ok();
+    }
+
+    /// Every reload so far.
+    pub(crate) fn reloads(&self) -> Vec<String> {
+        let mut commands = self.commands();
+        commands.retain(|command| command.ends_with(" reload"));
+        commands
+    }
+
     /// Ends [`StandIn::always`], and [`StandIn::once`] if it has not come to it.
     pub(crate) fn nothing(&self, reload: Reload) {
         for when in ["always", "once"] {

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use crate::events::{self, EVENT_STREAM, ServerEvent};
 use crate::schema;
 
 /// The document that a portal serves about itself.
@@ -36,9 +37,26 @@ impl Contract {
         let Some(schema) = self.check(method, path, status, content_type)? else {
             return Ok(());
         };
+        if content_type.is_some_and(|full| full.starts_with(EVENT_STREAM)) {
+            let events = events::read(std::str::from_utf8(body)?)?;
+            return events.iter().try_for_each(|event| self.check_event(event));
+        }
         let value = serde_json::from_slice(body)?;
         schema::check(&self.0, schema, &value)
             .with_context(|| format!("{method} {path}: {status} does not fit its schema"))
+    }
+
+    /// Checks the data of one event against the schema that the document names for it.
+    pub fn check_event(&self, event: &ServerEvent) -> anyhow::Result<()> {
+        let schema = match event.name.as_str() {
+            "state" => "StateBody",
+            "step" => "StepBody",
+            "ended" => "ApplyBody",
+            other => bail!("events of name {other} are not documented"),
+        };
+        let reference = serde_json::json!({ "$ref": format!("#/components/schemas/{schema}") });
+        schema::check(&self.0, &reference, &event.data)
+            .with_context(|| format!("event {} does not fit {schema}", event.name))
     }
 
     /// Checks one exchange. `content_type` is that of the reply's body, `None` when it has none.

@@ -48,12 +48,7 @@ impl Lab {
 
     /// One more portal on the same database that looks for the agent elsewhere, behind a proxy.
     pub async fn another_portal_to(&self, agent: SocketAddr) -> anyhow::Result<Portal> {
-        let setup = setup(
-            &self.database.url,
-            agent,
-            &self.pki,
-            &self.portal_env,
-        );
+        let setup = setup(&self.database.url, agent, &self.pki, &self.portal_env);
         Portal::start(setup).await
     }
 

@@ -9,6 +9,7 @@
 //! | [`agent`] | the `asterisk-agent` binary |
 //! | [`portal`] | the `api-server` binary and a client that checks each reply against its document |
 //! | [`contract`] | that check: is this reply in the OpenAPI document? |
+//! | [`events`] | server-sent events of a portal, as they come in |
 //! | [`schema`] | the part of it that looks at bodies |
 //! | [`phones`] | SIP phones (SIPp) that register, ring, answer and call |
 //! | [`process`] | children that never outlive the process that started them |
@@ -25,6 +26,7 @@
 pub mod agent;
 pub mod asterisk;
 pub mod contract;
+pub mod events;
 pub mod lab;
 pub mod loopback;
 pub mod mount;

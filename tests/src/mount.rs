@@ -128,7 +128,10 @@ impl Disk {
     pub async fn new(what: FileSystem) -> anyhow::Result<Self> {
         let scratch = Scratch::new("disk")?;
         let image = scratch.path().join("image");
-        let file = std::fs::File::options().write(true).create_new(true).open(&image)?;
+        let file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .open(&image)?;
         file.set_len(FileSystem::SIZE)?;
         let (program, args) = what.make();
         command(program, args, &image).await?;
@@ -139,7 +142,11 @@ impl Disk {
             dir,
             image,
             // What is not synced reaches the disk as late as the file system allows.
-            options: if matches!(what, FileSystem::Xfs) { "loop" } else { "loop,commit=300" },
+            options: if matches!(what, FileSystem::Xfs) {
+                "loop"
+            } else {
+                "loop,commit=300"
+            },
             _scratch: scratch,
         };
         disk.mount().await?;

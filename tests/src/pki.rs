@@ -90,6 +90,19 @@ impl Pki {
         }
         Ok(files)
     }
+
+    /// Adds `certificates` to the CA's revocation list, made at `at` for `days`, and puts it at
+    /// `to`, readable by all.
+    pub fn revoke(
+        &self,
+        certificates: &[PathBuf],
+        at: OffsetDateTime,
+        days: u16,
+        to: &Path,
+    ) -> anyhow::Result<()> {
+        let list = pki::revoke(&self.dir(), certificates, at, days)?;
+        scratch::write(to, 0o644, &std::fs::read_to_string(list)?)
+    }
 }
 
 /// The time of the machine.

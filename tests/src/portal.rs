@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::agent::{add, binary};
 use crate::contract::Contract;
+use crate::events::{EVENT_STREAM, EventStream};
 use crate::loopback::Loopback;
 use crate::pki::{self, Pki};
 use crate::process::{Process, Program};
@@ -210,6 +211,12 @@ impl Client {
         self.request(Method::POST, path).send().await
     }
 
+    /// Follows an apply.
+    pub async fn follow(&self, apply: &str) -> anyhow::Result<EventStream> {
+        let path = format!("/applies/{apply}/events");
+        self.request(Method::GET, &path).stream().await
+    }
+
     /// Any other request.
     pub fn request(&self, method: Method, path: &str) -> Request {
         Request {
@@ -284,7 +291,29 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Sends it and takes the reply as server-sent events, which must begin with a 200.
+    pub async fn stream(self) -> anyhow::Result<EventStream> {
+        let what = format!("{} {}", self.method, self.path);
+        let response = self.http.send().await.with_context(|| what.clone())?;
+        let contract = self.contract.context("streams are documented")?;
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let status = response.status().as_u16();
+        contract.check(self.method.as_str(), &self.path, status, content_type)?;
+        let streams = content_type.is_some_and(|full| full.starts_with(EVENT_STREAM));
+        if !streams {
+            anyhow::bail!(
+                "{what}: no stream, but {status}: {}",
+                response.text().await?
+            );
+        }
+        Ok(EventStream::new(response, contract))
+    }
+}
+
 /// What came back.
+#[derive(Clone)]
 pub struct Reply {
     /// The status code.
     pub status: u16,

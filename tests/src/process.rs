@@ -132,7 +132,10 @@ impl Program {
     ) -> Self {
         let own = std::mem::replace(&mut self.path, wrapper.into());
         let before = args.into_iter().map(|arg| arg.as_ref().to_owned());
-        self.args = before.chain([own.into_os_string()]).chain(self.args).collect();
+        self.args = before
+            .chain([own.into_os_string()])
+            .chain(self.args)
+            .collect();
         self
     }
 

@@ -180,7 +180,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lane: &Lane) {
                 }
                 Rule::Throttle(per_second) => {
                     tokio::time::sleep(Duration::from_secs(1) / 10).await;
-                    usize::try_from(per_second / 10).unwrap_or(1).clamp(1, rest.len())
+                    usize::try_from(per_second / 10)
+                        .unwrap_or(1)
+                        .clamp(1, rest.len())
                 }
                 Rule::Hold => 0,
                 Rule::HoldAfter(limit) | Rule::CutAfter(limit) => {

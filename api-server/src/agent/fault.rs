@@ -57,6 +57,30 @@ pub enum AgentError {
     Malformed(#[source] wire::Malformed),
 }
 
+impl AgentError {
+    /// Whether nothing was ever applied there. Safe mode is another precondition.
+    pub fn is_nothing_applied(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::FailedPrecondition,
+                message,
+            } if !message.contains("safe mode")
+        )
+    }
+
+    /// Whether the agent is older than what it was asked for.
+    pub const fn is_too_old(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::Unimplemented,
+                ..
+            }
+        )
+    }
+}
+
 impl From<tonic::Status> for AgentError {
     fn from(status: tonic::Status) -> Self {
         // A status that was made here, because the transport failed, has a source; one that the

@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::DbError;
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser};
+use super::{DbError, changes};
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom};
 use crate::domain::{PbxId, UserId};
 
 /// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
@@ -28,9 +28,10 @@ pub async fn open(
         )
         insert into apply (
             apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
-            request_id, source_address, started_at, user_count, users, bundle_encrypted
+            request_id, source_address, started_at, user_count, users, bundle_encrypted,
+            changes, restored_from, notes
         )
-        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11
+        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
         from next
         returning revision as "revision!"
         "#,
@@ -45,6 +46,9 @@ pub async fn open(
         count(attempt),
         users_json(attempt),
         bundle_encrypted,
+        attempt.changes.as_ref().map(changes::to_json),
+        attempt.restored_from.map(|source| source.id.0),
+        serde_json::json!(attempt.notes),
     )
     .fetch_one(connection)
     .await?;
@@ -56,9 +60,10 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
     sqlx::query!(
         "insert into apply (
             apply_id, pbx_id, on_reload_failure, outcome, requested_by, request_id,
-            source_address, started_at, ended_at, failure_code, failure_message, user_count, users
+            source_address, started_at, ended_at, failure_code, failure_message, user_count, users,
+            restored_from
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         attempt.id.0,
         attempt.pbx_id.0,
         policy_name(attempt.on_reload_failure),
@@ -72,6 +77,7 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
         failure_message(attempt),
         count(attempt),
         users_json(attempt),
+        attempt.restored_from.map(|source| source.id.0),
     )
     .execute(connection)
     .await?;
@@ -105,8 +111,9 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
         ApplyRow,
         r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, '[]'::jsonb as "users!"
-         from apply where pbx_id = $1 and outcome = 'started'
+            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
+         from apply a where pbx_id = $1 and outcome = 'started'
          order by apply_id"#,
         pbx.0,
     )
@@ -121,10 +128,11 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
 pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<Attempt>, DbError> {
     sqlx::query_as!(
         ApplyRow,
-        "select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, users
-         from apply where apply_id = $1",
+            record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
+         from apply a where apply_id = $1"#,
         id.0,
     )
     .fetch_optional(connection)
@@ -143,8 +151,9 @@ pub async fn list(
         ApplyRow,
         r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, '[]'::jsonb as "users!"
-         from apply where $1::uuid is null or apply_id < $1
+            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
+         from apply a where $1::uuid is null or apply_id < $1
          order by apply_id desc
          limit $2"#,
         before.map(|id| id.0),
@@ -157,23 +166,28 @@ pub async fn list(
     .collect()
 }
 
-struct ApplyRow {
-    apply_id: Uuid,
-    pbx_id: Uuid,
-    revision: Option<i64>,
-    digest: Option<Vec<u8>>,
-    on_reload_failure: String,
-    outcome: String,
-    requested_by: String,
-    request_id: String,
-    source_address: String,
-    started_at: OffsetDateTime,
-    ended_at: Option<OffsetDateTime>,
-    failure_code: Option<String>,
-    failure_message: Option<String>,
-    record: Option<Value>,
-    user_count: i32,
-    users: Value,
+pub(super) struct ApplyRow {
+    pub(super) apply_id: Uuid,
+    pub(super) pbx_id: Uuid,
+    pub(super) revision: Option<i64>,
+    pub(super) digest: Option<Vec<u8>>,
+    pub(super) on_reload_failure: String,
+    pub(super) outcome: String,
+    pub(super) requested_by: String,
+    pub(super) request_id: String,
+    pub(super) source_address: String,
+    pub(super) started_at: OffsetDateTime,
+    pub(super) ended_at: Option<OffsetDateTime>,
+    pub(super) failure_code: Option<String>,
+    pub(super) failure_message: Option<String>,
+    pub(super) record: Option<Value>,
+    pub(super) user_count: i32,
+    pub(super) users: Value,
+    pub(super) changes: Option<Value>,
+    pub(super) restored_from: Option<Uuid>,
+    pub(super) restored_revision: Option<i64>,
+    pub(super) notes: Value,
+    pub(super) bundle_kept: bool,
 }
 
 impl TryFrom<ApplyRow> for Attempt {
@@ -184,8 +198,8 @@ impl TryFrom<ApplyRow> for Attempt {
         let broken = |column, reason: String| DbError::inconsistent("apply", column, &id, &reason);
         let digest = row.digest.map(|bytes| Digest::try_from(bytes.as_slice()));
         let record = row.record.map(serde_json::from_value::<ApplyRecord>);
-        let users: Vec<UserJson> = serde_json::from_value(row.users)
-            .map_err(|reason| broken("users", reason.to_string()))?;
+        let changes = row.changes.map(changes::from_json).transpose();
+        let restored_from = row.restored_from.zip(row.restored_revision);
         Ok(Self {
             id,
             pbx_id: PbxId(row.pbx_id),
@@ -213,9 +227,29 @@ impl TryFrom<ApplyRow> for Attempt {
                 .transpose()
                 .map_err(|reason| broken("record", reason.to_string()))?,
             user_count: usize::try_from(row.user_count).unwrap_or_default(),
-            users: users.into_iter().map(IncludedUser::from).collect(),
+            users: users(id, row.users)?,
+            changes: changes.map_err(|reason| broken("changes", reason.to_string()))?,
+            restored_from: restored_from
+                .map(|(source, revision)| restored(ApplyId(source), revision))
+                .transpose()?,
+            notes: serde_json::from_value(row.notes)
+                .map_err(|reason| broken("notes", reason.to_string()))?,
+            bundle_kept: row.bundle_kept,
         })
     }
+}
+
+/// Reads `apply.users`.
+pub(super) fn users(id: ApplyId, json: Value) -> Result<Vec<IncludedUser>, DbError> {
+    let users: Vec<UserJson> = serde_json::from_value(json)
+        .map_err(|reason| DbError::inconsistent("apply", "users", &id, &reason))?;
+    Ok(users.into_iter().map(IncludedUser::from).collect())
+}
+
+/// Reads `apply.restored_from` with the revision of that row.
+pub(super) fn restored(id: ApplyId, revision: i64) -> Result<RestoredFrom, DbError> {
+    let revision = to_revision(id, revision)?;
+    Ok(RestoredFrom { id, revision })
 }
 
 /// An element of `apply.users`.
@@ -277,20 +311,20 @@ fn count(attempt: &Attempt) -> i32 {
     i32::try_from(attempt.user_count).unwrap_or(i32::MAX)
 }
 
-fn to_revision(id: ApplyId, revision: i64) -> Result<Revision, DbError> {
+pub(super) fn to_revision(id: ApplyId, revision: i64) -> Result<Revision, DbError> {
     u64::try_from(revision)
         .map(Revision)
         .map_err(|_| DbError::inconsistent("apply", "revision", &id, &"negative"))
 }
 
-const fn policy_name(policy: OnReloadFailure) -> &'static str {
+pub(super) const fn policy_name(policy: OnReloadFailure) -> &'static str {
     match policy {
         OnReloadFailure::RollBack => "roll_back",
         OnReloadFailure::KeepNewFiles => "keep_new_files",
     }
 }
 
-fn policy(name: &str) -> Option<OnReloadFailure> {
+pub(super) fn policy(name: &str) -> Option<OnReloadFailure> {
     [OnReloadFailure::RollBack, OnReloadFailure::KeepNewFiles]
         .into_iter()
         .find(|policy| policy_name(*policy) == name)

@@ -7,9 +7,14 @@
 
 pub mod applies;
 pub mod apply_lock;
+mod changes;
+pub mod events;
 pub mod extensions;
 pub mod pbx;
+pub mod queued;
+pub mod revisions;
 pub mod snapshot;
+pub mod status;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +25,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::pbx::PbxSettings;
 use crate::causes::causes;
@@ -43,9 +48,12 @@ const CONNECTIONS_MAX: u32 = 16;
 /// Why a query gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// It cannot be reached, is starting or stopping, or is too busy: the same may work later.
+    /// It cannot be reached, is starting or stopping: the same may work later.
     #[error("the database is unavailable")]
     Unavailable(#[source] Option<sqlx::Error>),
+    /// Every connection was in use for as long as a request waits for one.
+    #[error("every connection to the database is in use")]
+    Busy,
     /// A named constraint refused the change.
     #[error("constraint {name} was violated")]
     Constraint {
@@ -91,7 +99,7 @@ impl DbError {
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Constraint { name, .. } => Some(name),
-            Self::Unavailable(_) | Self::Inconsistent { .. } | Self::Query(_) => None,
+            Self::Unavailable(_) | Self::Busy | Self::Inconsistent { .. } | Self::Query(_) => None,
         }
     }
 }
@@ -150,6 +158,9 @@ struct Epoch {
 struct Schema {
     state: watch::Sender<State>,
     epoch: Mutex<Option<Epoch>>,
+    /// Every connection was in use for too long: because there is much to do, or because the
+    /// server hangs. The keeper finds out which.
+    suspected: Notify,
 }
 
 impl Schema {
@@ -190,6 +201,7 @@ impl Database {
         let schema = Arc::new(Schema {
             state: watch::Sender::new(State::Down("not reached yet")),
             epoch: Mutex::new(None),
+            suspected: Notify::new(),
         });
         let checked = Arc::clone(&schema);
         let pool = PgPoolOptions::new()
@@ -219,8 +231,15 @@ impl Database {
         let mut state = self.schema.state.subscribe();
         let mut reported = "";
         loop {
-            // The sender lives as long as `self`.
-            state.wait_for(|state| *state != State::Ready).await.ok();
+            tokio::select! {
+                // The sender lives as long as `self`.
+                () = async { drop(state.wait_for(|state| *state != State::Ready).await) } => {}
+                () = self.schema.suspected.notified() => {
+                    if self.probe().await {
+                        continue;
+                    }
+                }
+            }
             match self.prepare().await {
                 Ok(()) => {
                     tracing::info!("database ready, schema up to date");
@@ -238,6 +257,17 @@ impl Database {
                 }
             }
         }
+    }
+
+    /// Whether the server answers somebody who needs no connection of the pool.
+    async fn probe(&self) -> bool {
+        let answer = async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            connection.ping().await?;
+            connection.close().await
+        };
+        let limit = Duration::from_secs(CONNECT_SECONDS);
+        matches!(tokio::time::timeout(limit, answer).await, Ok(Ok(())))
     }
 
     async fn prepare(&self) -> Result<(), PrepareError> {
@@ -292,12 +322,29 @@ impl Database {
             acquire.await
         });
         match acquired.await {
-            Ok(Ok(acquired)) => return Ok(acquired),
-            Ok(Err(error)) => Err(DbError::from(error)),
-            Err(_) => Err(DbError::Unavailable(None)),
+            Ok(Ok(acquired)) => Ok(acquired),
+            // Much to do, or a server that hangs: the keeper finds out which.
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
+                self.schema.suspected.notify_one();
+                Err(if self.is_exhausted() {
+                    DbError::Busy
+                } else {
+                    DbError::Unavailable(None)
+                })
+            }
+            Ok(Err(error)) => {
+                // The keeper says ready again at once if nothing is wrong.
+                self.schema.down("cannot be reached");
+                Err(error.into())
+            }
         }
-        // The keeper finds out what is wrong, and says ready again at once if nothing is.
-        .inspect_err(|_| self.schema.down("cannot be reached"))
+    }
+
+    /// Whether requests hold every connection: then another one had to wait because of them.
+    fn is_exhausted(&self) -> bool {
+        self.state() == State::Ready
+            && self.pool.size() >= CONNECTIONS_MAX
+            && self.pool.num_idle() == 0
     }
 
     async fn ready(&self) {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use secrecy::SecretString;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Database, DbError, extensions};
@@ -25,14 +25,31 @@ struct SnapshotRow {
 /// # Errors
 /// [`DbError::Inconsistent`] also when a SIP password was sealed with another key.
 pub async fn read(database: &Database, pbx: PbxId, vault: &Vault) -> Result<Snapshot, DbError> {
+    let mut transaction = begin(database).await?;
+    let snapshot = read_within(&mut transaction, pbx, vault).await;
+    super::commit(transaction).await?;
+    snapshot
+}
+
+/// A read-only transaction in which every question is answered from one instant.
+pub async fn begin(database: &Database) -> Result<Transaction<'static, Postgres>, DbError> {
     let mut transaction = database.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only")
         .execute(&mut *transaction)
         .await?;
+    Ok(transaction)
+}
+
+/// As [`read`], in a transaction of [`begin`].
+pub async fn read_within(
+    transaction: &mut PgConnection,
+    pbx: PbxId,
+    vault: &Vault,
+) -> Result<Snapshot, DbError> {
     let realm = sqlx::query_scalar!("select sip_realm from pbx where pbx_id = $1", pbx.0)
         .fetch_one(&mut *transaction)
         .await?;
-    let reserved_numbers = ranges(&mut transaction, pbx).await?;
+    let reserved_numbers = ranges(&mut *transaction, pbx).await?;
     let rows = sqlx::query_as!(
         SnapshotRow,
         r#"select u.user_id, u.name, u.email, e.number, e.sip_password_encrypted
@@ -45,7 +62,6 @@ pub async fn read(database: &Database, pbx: PbxId, vault: &Vault) -> Result<Snap
     )
     .fetch_all(&mut *transaction)
     .await?;
-    super::commit(transaction).await?;
     Ok(Snapshot {
         realm: realm
             .parse()

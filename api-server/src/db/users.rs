@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{DbError, extensions};
+use crate::domain::tenant::Tenant;
 use crate::domain::user::{NewUser, User};
 use crate::domain::{AdminUser, ExtensionNumber, Invalid, Metadata, TenantId, UserId};
 
@@ -65,6 +66,27 @@ pub async fn insert(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The tenants that users, living or deleted, belong to, by name.
+pub async fn tenants(
+    connection: &mut PgConnection,
+    users: &[UserId],
+) -> Result<Vec<Tenant>, DbError> {
+    let users: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    let rows = sqlx::query!(
+        r#"select tenant_id, name from tenant
+           where tenant_id in (select tenant_id from "user" where user_id = any($1))
+           order by name"#,
+        &users,
+    )
+    .fetch_all(connection)
+    .await?;
+    let tenant = rows.into_iter().map(|row| Tenant {
+        id: TenantId(row.tenant_id),
+        name: row.name,
+    });
+    Ok(tenant.collect())
 }
 
 /// Every living user of a tenant, by extension.

@@ -4,11 +4,14 @@ use shared::bundle::{ApplyId, Digest, Revision};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
+use super::change::Summary;
 use super::{PbxId, UserId};
 
 /// How an attempt ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
+    /// Accepted; it waits for its turn, and nothing was sent.
+    Queued,
     /// Sent or about to be sent; what the agent made of it is not known yet.
     Started,
     /// As the agent reported it.
@@ -17,6 +20,10 @@ pub enum AttemptOutcome {
     Busy,
     /// What the database holds could not be turned into a bundle; nothing was sent.
     RenderFailed,
+    /// The data is not what the preview showed any more; nothing was sent.
+    PreviewOutdated,
+    /// The stored bundle cannot be used; nothing was sent.
+    RestoreFailed,
     /// The agent could not be reached; nothing was changed.
     AgentUnreachable,
     /// The agent did not take the bundle or the order; nothing was changed.
@@ -27,7 +34,8 @@ pub enum AttemptOutcome {
 
 impl AttemptOutcome {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
+        Self::Queued,
         Self::Started,
         Self::OnPbx(Outcome::Applied),
         Self::OnPbx(Outcome::Unchanged),
@@ -40,6 +48,8 @@ impl AttemptOutcome {
         Self::OnPbx(Outcome::Interrupted),
         Self::Busy,
         Self::RenderFailed,
+        Self::PreviewOutdated,
+        Self::RestoreFailed,
         Self::AgentUnreachable,
         Self::AgentRefused,
         Self::NeverStarted,
@@ -48,6 +58,7 @@ impl AttemptOutcome {
     /// The word that the database and the REST API use.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Started => "started",
             Self::OnPbx(Outcome::Applied) => "applied",
             Self::OnPbx(Outcome::Unchanged) => "unchanged",
@@ -60,10 +71,22 @@ impl AttemptOutcome {
             Self::OnPbx(Outcome::Interrupted) => "interrupted",
             Self::Busy => "busy",
             Self::RenderFailed => "render_failed",
+            Self::PreviewOutdated => "preview_outdated",
+            Self::RestoreFailed => "restore_failed",
             Self::AgentUnreachable => "agent_unreachable",
             Self::AgentRefused => "agent_refused",
             Self::NeverStarted => "never_started",
         }
+    }
+
+    /// Whether it is over, as far as anybody knows.
+    pub const fn has_ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Started)
+    }
+
+    /// Whether the revision is proven to be in force.
+    pub const fn is_proven(self) -> bool {
+        matches!(self, Self::OnPbx(outcome) if outcome.is_proven())
     }
 
     /// The outcome of that name.
@@ -100,6 +123,17 @@ pub struct Wish {
     pub expected_digest: Option<Digest>,
     /// Lets an agent whose state directory is damaged set that aside and go on.
     pub force: bool,
+    /// Bring the bundle of this apply back, instead of what the database says.
+    pub restore: Option<ApplyId>,
+}
+
+/// Whose bundle an attempt brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoredFrom {
+    /// The apply that made the bundle.
+    pub id: ApplyId,
+    /// Its number then.
+    pub revision: Revision,
 }
 
 /// A user as it was in the snapshot of an attempt.
@@ -146,9 +180,23 @@ pub struct Attempt {
     pub user_count: usize,
     /// Who they were; empty where only the count was asked for.
     pub users: Vec<IncludedUser>,
+    /// What it changes against the bundle that was proven before; `None` when there was no bundle,
+    /// or the two could not be compared.
+    pub changes: Option<Summary>,
+    /// Whose bundle it brings back; `None` when it rendered what the database said.
+    pub restored_from: Option<RestoredFrom>,
+    /// What the portal has to say about it once it is in force.
+    pub notes: Vec<String>,
+    /// Whether its bundle is still kept.
+    pub bundle_kept: bool,
 }
 
 impl Attempt {
+    /// Whether its bundle can be brought back: kept, and proven once.
+    pub const fn is_restorable(&self) -> bool {
+        self.bundle_kept && self.outcome.is_proven()
+    }
+
     /// Takes the agent's closed record over. A record without outcome leaves the attempt open.
     pub fn close_with(&mut self, record: ApplyRecord, at: OffsetDateTime) {
         if let Some(outcome) = record.outcome {

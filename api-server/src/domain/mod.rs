@@ -7,8 +7,13 @@ use uuid::{Builder, Uuid};
 
 pub mod admin;
 pub mod apply;
+pub mod change;
+pub mod diff;
+pub mod event;
 pub mod pbx;
+pub mod revision;
 pub mod snapshot;
+pub mod status;
 pub mod tenant;
 pub mod user;
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::bundle::ApplyId;
@@ -13,10 +16,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::changes::{RestoredFromBody, SummaryBody};
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
+use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use crate::domain::Invalid;
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
 use crate::services::{Portal, applies, apply};
@@ -30,15 +35,17 @@ const LIMIT_MAX: u16 = 200;
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
-struct ApplyRequestBody {
+pub(super) struct ApplyRequestBody {
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
     /// portal's setting when absent.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
-    /// and the answer is 412.
+    /// and the answer is 412. With a restore: the digest of the revision that is brought back.
     expected_digest: Option<String>,
-    /// Lets an agent whose state directory is damaged (safe mode) set that aside and go on.
+    /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
+    /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
+    /// safe mode it changes nothing.
     force: Option<bool>,
 }
 
@@ -57,8 +64,9 @@ pub(super) struct ApplyBody {
     id: Uuid,
     /// `applied` and `unchanged` are proven. `rejected`, `write_failed`,
     /// `reload_failed_files_kept`, `rolled_back`, `rollback_failed`, `reload_unknown` and
-    /// `interrupted` ended on the PBX. `busy`, `render_failed`, `agent_unreachable`,
-    /// `agent_refused` and `never_started` changed nothing there. `started`: not known yet.
+    /// `interrupted` ended on the PBX. `busy`, `render_failed`, `preview_outdated`,
+    /// `restore_failed`, `agent_unreachable`, `agent_refused` and `never_started` changed nothing
+    /// there. `queued`: accepted, waits for its turn. `started`: not known yet.
     #[schema(value_type = String, example = "applied")]
     outcome: &'static str,
     /// The number of the bundle on its PBX; null when there was none.
@@ -87,10 +95,19 @@ pub(super) struct ApplyBody {
     reloads: Vec<StepBody>,
     /// Each object that Asterisk holds otherwise than the files say.
     mismatches: Vec<MismatchBody>,
-    /// What an administrator should know although the outcome stands.
+    /// What an administrator should know although the outcome stands; after a restore also how the
+    /// database differs from the PBX, and whose accounts work or do not work because of it.
     notes: Vec<String>,
     /// The revision whose files are live since; null when there never was one, or it is not known.
     live_revision: Option<u64>,
+    /// What it changes against the revision that was proven before: counts, and the first names.
+    /// Null when it had no bundle, or the two could not be compared.
+    changes: Option<SummaryBody>,
+    /// Whose bundle it brought back; null when it rendered what the database said.
+    restored_from: Option<RestoredFromBody>,
+    /// Whether `POST /applies/{id}/restore` can bring it back: it was proven, and its bundle is
+    /// still kept.
+    restorable: bool,
     /// How many users the configuration holds.
     user_count: usize,
     /// Who they are; absent in lists.
@@ -101,17 +118,17 @@ pub(super) struct ApplyBody {
 
 /// Why an apply did not come into force.
 #[derive(Debug, Serialize, ToSchema)]
-struct FailureBody {
+pub(super) struct FailureBody {
     /// For programs.
-    code: String,
+    pub(super) code: String,
     /// For people.
-    message: String,
+    pub(super) message: String,
 }
 
 /// One thing that was done.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct StepBody {
-    /// `staged`, `validated`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
+pub(super) struct StepBody {
+    /// `staged`, `validated`, `preflight`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
     /// `rolling_back` or `recovered`.
     #[schema(value_type = String, example = "reloading")]
     phase: Phase,
@@ -137,7 +154,7 @@ struct FileBody {
 
 /// An object that Asterisk holds otherwise than the files say.
 #[derive(Debug, Serialize, ToSchema)]
-struct MismatchBody {
+pub(super) struct MismatchBody {
     #[schema(value_type = String, example = "endpoint")]
     object: &'static str,
     name: String,
@@ -193,6 +210,13 @@ impl From<Mismatch> for MismatchBody {
 
 impl From<Attempt> for ApplyBody {
     fn from(attempt: Attempt) -> Self {
+        let restorable = attempt.is_restorable();
+        // They say what holds since it is in force.
+        let notes = if attempt.outcome.is_proven() {
+            attempt.notes
+        } else {
+            Vec::new()
+        };
         let users = attempt.users.into_iter().map(|user| IncludedUserBody {
             id: user.id.0,
             name: user.name,
@@ -217,8 +241,11 @@ impl From<Attempt> for ApplyBody {
             files: Vec::new(),
             reloads: Vec::new(),
             mismatches: Vec::new(),
-            notes: Vec::new(),
+            notes,
             live_revision: None,
+            changes: attempt.changes.map(SummaryBody::from),
+            restored_from: attempt.restored_from.map(RestoredFromBody::from),
+            restorable,
             user_count: attempt.user_count,
             users: Some(users.collect()),
         };
@@ -243,7 +270,7 @@ impl ApplyBody {
             .into_iter()
             .map(MismatchBody::from)
             .collect();
-        self.notes = record.notes;
+        self.notes.extend(record.notes);
         self.live_revision = record.live_revision.map(|revision| revision.0);
     }
 
@@ -260,13 +287,27 @@ impl ApplyBody {
 /// Renders the configuration of every user, hands it to the agent on the PBX host, which puts the
 /// files in place, reloads Asterisk and reads back what Asterisk holds. 200 means that this is
 /// proven. Applies of a PBX run one after another. A client that goes away does not end it.
+///
+/// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line:
+/// `GET /applies/{id}` and `GET /applies/{id}/events` tell what becomes of it.
 #[utoipa::path(
     post, path = "/apply", tag = "applies", operation_id = "apply",
-    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    params(
+        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
+    ),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "`applied` or `unchanged`", body = ApplyBody),
+        (status = 202, description = "Accepted with `Prefer: respond-async`; it waits for its turn",
+            body = ApplyBody, headers(
+                ("Location" = String, description = "Where the attempt can be looked up"),
+                ("Preference-Applied" = String, description = "`respond-async`"),
+            )),
         (status = 409, description = "`apply_busy`: waited too long for another apply",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`preview_outdated`: the data is not what `expected_digest` \
+            names; nothing happened",
             body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "The PBX did not take it: `apply_rejected`, \
             `apply_write_failed`, `apply_reload_failed_files_kept`, `apply_rolled_back`, \
@@ -280,17 +321,41 @@ impl ApplyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    preferred: Preferred,
     OptionalBody(fields): OptionalBody,
-) -> Result<Json<ApplyBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let wish = wish(fields).map_err(ApiError::InvalidFields)?;
+    if preferred.respond_async {
+        let attempt = apply::accept(portal, actor, wish).await?;
+        return Ok(accepted(attempt));
+    }
     let attempt = apply::run_to_the_end(portal, actor, wish).await?;
+    answer(attempt).map(IntoResponse::into_response)
+}
+
+/// 200 only for what is proven.
+pub(super) fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
     match attempt.outcome {
         AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
         _ => Err(ApiError::NotApplied(Box::new(attempt))),
     }
 }
 
-fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
+fn accepted(attempt: Attempt) -> Response {
+    let location = format!("/applies/{}", attempt.id);
+    let headers = [
+        (LOCATION, location.as_str()),
+        (PREFERENCE_APPLIED, RESPOND_ASYNC),
+    ];
+    (
+        StatusCode::ACCEPTED,
+        headers,
+        Json(ApplyBody::from(attempt)),
+    )
+        .into_response()
+}
+
+pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
     let on_reload_failure = fields.or_default("on_reload_failure", |value| {
         serde_json::from_value(value)
             .map(Some)
@@ -318,6 +383,7 @@ fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
             on_reload_failure,
             expected_digest,
             force,
+            restore: None,
         },
     );
     fields.finish(wish)
@@ -364,6 +430,12 @@ fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<F
             message: "must be the id of an apply",
         })
     });
+    let limit = limit(&mut fields);
+    fields.finish(before.zip(limit))
+}
+
+/// How many rows a page of the query holds.
+pub(super) fn limit(fields: &mut Fields) -> Option<u16> {
     let limit = fields.or_default("limit", |value| {
         let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
         let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
@@ -372,8 +444,7 @@ fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<F
             message: "must be a number from 1 to 200",
         })
     });
-    let page = before.zip(limit);
-    fields.finish(page.map(|(before, limit)| (before, limit.unwrap_or(LIMIT_DEFAULT))))
+    limit.map(|limit| limit.unwrap_or(LIMIT_DEFAULT))
 }
 
 /// Show one attempt to apply

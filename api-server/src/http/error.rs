@@ -1,6 +1,7 @@
 //! Errors as RFC 9457 problem details: one match from each error to its status, code and words.
 
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,6 +15,9 @@ use crate::services::Error;
 
 /// The media type of problem details.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// When to try again what was too much.
+const RETRY_SECONDS: &str = "2";
 
 /// An error as RFC 9457 says it. `code` is stable; the texts are not.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,7 +45,7 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) errors: Option<Vec<FieldError>>,
-    /// The attempt, with problems of `POST /apply`.
+    /// The attempt, with problems of `POST /apply` and of a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) apply: Option<Box<ApplyBody>>,
@@ -132,6 +136,10 @@ impl IntoResponse for ApiError {
         };
         let pending = Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(problem))));
         let mut response = status.into_response();
+        if code == "overloaded" {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        }
         response.extensions_mut().insert(pending);
         response
     }
@@ -146,13 +154,20 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         ) => (None, Some(Box::new(ApplyBody::from(*attempt)))),
         ApiError::Service(
             Error::DatabaseUnavailable(_)
+            | Error::Overloaded(_)
+            | Error::AgentUnreachable(_)
+            | Error::AgentRefused(_)
+            | Error::ApplyRuns(_)
+            | Error::NothingApplied
             | Error::Database(_)
             | Error::Sealing(_)
             | Error::Task(_)
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
-            | Error::ApplyNotFound,
+            | Error::ApplyNotFound
+            | Error::NothingToRestore
+            | Error::NeverProven { .. },
         )
         | ApiError::MalformedJson(_)
         | ApiError::NotAnObject
@@ -270,6 +285,53 @@ fn describe_service(error: &Error) -> Description {
              Try again; GET /health/ready tells when it is back.",
         ),
         Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
+        Error::Overloaded(_) => Description(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "Too much to do",
+            format!("Nothing was changed: {error}. Try again after the time that Retry-After says."),
+        ),
+        Error::AgentUnreachable(_) => Description(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "agent_unreachable",
+            "PBX agent unreachable",
+            format!(
+                "Nothing was asked or changed on the PBX: {error}. See that the agent on the PBX \
+                 host runs and can be reached."
+            ),
+        ),
+        Error::AgentRefused(reason) if reason.is_too_old() => plain(
+            StatusCode::BAD_GATEWAY,
+            "agent_too_old",
+            "PBX agent too old",
+            "The agent on the PBX host does not know how to do this yet: upgrade it.",
+        ),
+        Error::AgentRefused(_) => Description(
+            StatusCode::BAD_GATEWAY,
+            "agent_refused",
+            "PBX agent refused",
+            format!("Nothing was changed: {error}."),
+        ),
+        Error::ApplyRuns(running) => Description(
+            StatusCode::CONFLICT,
+            "apply_busy",
+            "An apply runs",
+            running.map_or_else(
+                || "Nothing was compared: the PBX is busy with an apply. Try again later.".to_owned(),
+                |id| {
+                    format!(
+                        "Nothing was compared: apply {id} runs. GET /applies/{id}/events tells when \
+                         it has ended."
+                    )
+                },
+            ),
+        ),
+        Error::NothingApplied => plain(
+            StatusCode::CONFLICT,
+            "nothing_applied",
+            "Nothing applied",
+            "Nothing was ever applied on this PBX, so there is nothing to compare.",
+        ),
         Error::UserNotFound => plain(
             StatusCode::NOT_FOUND,
             "user_not_found",
@@ -294,6 +356,8 @@ fn describe_service(error: &Error) -> Description {
             "Apply not found",
             "There is no apply with this id.",
         ),
+        Error::NothingToRestore => nothing_to_restore(),
+        Error::NeverProven { outcome } => never_proven(outcome),
         Error::ApplyOutcomeUnknown { attempt, reason } => Description(
             StatusCode::SERVICE_UNAVAILABLE,
             "apply_outcome_unknown",
@@ -316,6 +380,28 @@ fn describe_service(error: &Error) -> Description {
             ),
         ),
     }
+}
+
+fn nothing_to_restore() -> Description {
+    plain(
+        StatusCode::CONFLICT,
+        "nothing_to_restore",
+        "Nothing to restore",
+        "This apply has no bundle: it ended before there was one, or it is so old that its bundle \
+         is no longer kept. GET /revisions shows which revisions can be restored.",
+    )
+}
+
+fn never_proven(outcome: &str) -> Description {
+    Description(
+        StatusCode::CONFLICT,
+        "revision_never_proven",
+        "Never proven",
+        format!(
+            "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
+             brought back. GET /revisions shows which revisions can be restored."
+        ),
+    )
 }
 
 fn plain(
@@ -361,6 +447,14 @@ mod tests {
         };
         assert_eq!(table(exhausted), (409, "extension_pool_exhausted"));
         assert_eq!(table(Error::ApplyNotFound), (404, "apply_not_found"));
+        assert_eq!(table(Error::from(DbError::Busy)), (503, "overloaded"));
+        assert_eq!(table(Error::ApplyRuns(None)), (409, "apply_busy"));
+        assert_eq!(table(Error::NothingApplied), (409, "nothing_applied"));
+        let silent = Error::AgentUnreachable(crate::agent::LinkFault::Silent);
+        assert_eq!(table(silent), (503, "agent_unreachable"));
+        assert_eq!(table(Error::NothingToRestore), (409, "nothing_to_restore"));
+        let never = Error::NeverProven { outcome: "busy" };
+        assert_eq!(table(never), (409, "revision_never_proven"));
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(super) struct ReadyBody {
     agent: CheckBody,
     /// Asterisk, as the agent sees it.
     asterisk: CheckBody,
-    /// What portal and agent want an administrator to look at.
+    /// What portal and agent want an administrator to look at, and that an earlier revision was
+    /// brought back and the database says something else.
     warnings: Vec<String>,
 }
 

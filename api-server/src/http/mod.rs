@@ -2,14 +2,23 @@
 //! answer; bodies (`…Body`) live here and nowhere else.
 
 mod applies;
+mod changes;
 mod envelope;
 mod error;
+mod events;
 mod extract;
 mod fields;
+mod follow;
 mod health;
 mod openapi;
 mod outcome;
+mod prefer;
+mod preview;
+mod restore;
+mod revisions;
+mod status;
 mod users;
+mod verify;
 
 use std::sync::Arc;
 
@@ -34,11 +43,19 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(users::get, users::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
+        .routes(routes!(follow::events))
+        .routes(routes!(status::show))
+        .routes(routes!(events::list))
+        .routes(routes!(preview::show))
+        .routes(routes!(revisions::list))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .layer(middleware::from_fn(envelope::deadline));
     // An apply has deadlines of its own, and goes on when its client does not.
-    let slow = OpenApiRouter::new().routes(routes!(applies::run));
+    let slow = OpenApiRouter::new()
+        .routes(routes!(applies::run))
+        .routes(routes!(restore::run))
+        .routes(routes!(verify::run));
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)
         .merge(slow)

@@ -19,10 +19,11 @@ use super::error::{PROBLEM_JSON, Problem};
             problem details with a stable `code`; every answer carries `X-Request-Id`, which a \
             request may also set."
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, super::follow::StateBody)),
     tags(
         (name = "users", description = "People and their extensions"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
+        (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),
         (name = "documentation", description = "This document"),
     )
@@ -56,9 +57,17 @@ fn problems(described: &[(&str, &str)]) -> Responses {
 
 const TIMEOUT: (&str, &str) = ("408", "`request_timeout`");
 const INTERNAL: (&str, &str) = ("500", "`internal_error`");
-const DATABASE: (&str, &str) = ("503", "`database_unavailable`");
+const DATABASE: (&str, &str) = (
+    "503",
+    "`database_unavailable`, `overloaded` with `Retry-After`",
+);
 const TOO_LARGE: (&str, &str) = ("413", "`body_too_large`: over 64 KiB");
 const MEDIA_TYPE: (&str, &str) = ("415", "`unsupported_media_type`: not JSON");
+const AGENT: (&str, &str) = (
+    "503",
+    "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, \
+     `database_unavailable`, `overloaded` with `Retry-After`",
+);
 const BODY: (&str, &str) = (
     "400",
     "`validation_failed` with every invalid field, `malformed_json`, `not_an_object`, \
@@ -93,6 +102,16 @@ impl IntoResponses for IdProblems {
     }
 }
 
+/// Likewise, with headers that are read.
+pub(super) struct HeaderProblems;
+
+impl IntoResponses for HeaderProblems {
+    fn responses() -> Responses {
+        let header = ("400", "`invalid_header`");
+        problems(&[header, TIMEOUT, INTERNAL, DATABASE])
+    }
+}
+
 /// Likewise, with a body.
 pub(super) struct BodyProblems;
 
@@ -108,11 +127,20 @@ pub(super) struct ApplyProblems;
 impl IntoResponses for ApplyProblems {
     fn responses() -> Responses {
         let internal = ("500", "`internal_error`, `render_failed`");
-        let unavailable = (
-            "503",
-            "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, \
-             `database_unavailable`",
+        problems(&[BODY, TIMEOUT, TOO_LARGE, MEDIA_TYPE, internal, AGENT])
+    }
+}
+
+/// What a restore may end as, likewise.
+pub(super) struct RestoreProblems;
+
+impl IntoResponses for RestoreProblems {
+    fn responses() -> Responses {
+        let body = (
+            "400",
+            "`malformed_id`, `validation_failed` with every invalid field, `malformed_json`, \
+             `not_an_object`, `body_incomplete`, `invalid_header`",
         );
-        problems(&[BODY, TIMEOUT, TOO_LARGE, MEDIA_TYPE, internal, unavailable])
+        problems(&[body, TIMEOUT, TOO_LARGE, MEDIA_TYPE, INTERNAL, AGENT])
     }
 }

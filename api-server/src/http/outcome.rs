@@ -25,6 +25,19 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             "Nothing was sent; the PBX runs what it ran before. Correct or delete the user that \
              is named, and apply again.",
         ),
+        AttemptOutcome::PreviewOutdated => (
+            StatusCode::PRECONDITION_FAILED,
+            "preview_outdated",
+            "Not what the preview showed",
+            "Nothing was sent; the PBX runs what it ran before. See GET /apply/preview again.",
+        ),
+        AttemptOutcome::RestoreFailed => (
+            StatusCode::CONFLICT,
+            "restore_failed",
+            "Stored bundle cannot be used",
+            "Nothing was sent; the PBX runs what it ran before. Restore another revision, or apply \
+             what the database says.",
+        ),
         AttemptOutcome::AgentUnreachable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "agent_unreachable",
@@ -36,7 +49,9 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             StatusCode::BAD_GATEWAY,
             "agent_refused",
             "PBX agent refused",
-            "Nothing was changed; the PBX runs what it ran before.",
+            "Nothing was changed; the PBX runs what it ran before. An agent in safe mode, whose \
+             state directory is damaged, touches nothing until an apply with {\"force\": true} lets \
+             it set aside what is damaged; GET /apply/status says whether it is.",
         ),
         AttemptOutcome::NeverStarted => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -44,13 +59,18 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             "Never started",
             "Nothing was changed; the PBX runs what it ran before. Apply again.",
         ),
-        AttemptOutcome::Started => (
+        AttemptOutcome::Queued | AttemptOutcome::Started => (
             StatusCode::SERVICE_UNAVAILABLE,
             "apply_outcome_unknown",
             "Outcome unknown",
             "The apply may be in force or not; GET /applies shows the outcome once it is known.",
         ),
     };
+    Description(status, code, title, detail(attempt, advice))
+}
+
+/// Why, what to do, and what is live now.
+fn detail(attempt: &Attempt, advice: &str) -> String {
     let reason = attempt
         .failure
         .as_ref()
@@ -68,7 +88,7 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
     if let Some(revision) = live {
         write!(detail, " The files of revision {revision} are live now.").ok();
     }
-    Description(status, code, title, detail)
+    detail
 }
 
 const fn describe_outcome(

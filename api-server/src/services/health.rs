@@ -1,7 +1,8 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
-use super::Portal;
-use crate::db::State;
+use super::status::foreign;
+use super::{Portal, restore};
+use crate::db::{DbError, State};
 
 /// One thing that the portal needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +52,12 @@ impl Readiness {
 /// Asks each of them, all at once.
 pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
+    let restored = restored(portal, &database).await;
     let early = portal.settings.cert_warning;
     let (_, mut warnings) = portal.agent.certificates(portal.clock.now(), early);
-    match agent {
+    let mut readiness = match agent {
         Ok(status) => {
+            warnings.extend(foreign(&status.foreign_files));
             warnings.extend(status.warnings);
             let revision = status.active.map_or_else(
                 || "no revision proven yet".to_owned(),
@@ -76,7 +79,18 @@ pub async fn readiness(portal: &Portal) -> Readiness {
             asterisk: Check::bad("not known, because the agent does not say"),
             warnings,
         },
+    };
+    readiness.warnings.extend(restored);
+    readiness
+}
+
+/// That an earlier bundle is in force, if it is.
+async fn restored(portal: &Portal, database: &Check) -> Vec<String> {
+    // What is known to be down is not waited for.
+    if !database.ok {
+        return Vec::new();
     }
+    restore::warnings(portal).await.unwrap_or_default()
 }
 
 async fn database(portal: &Portal) -> Check {
@@ -86,6 +100,7 @@ async fn database(portal: &Portal) -> Check {
     }
     match portal.database.acquire().await {
         Ok(_) => Check::good("answers, schema up to date"),
+        Err(DbError::Busy) => Check::good("answers, but every connection is in use"),
         Err(_) => Check::bad(match portal.database.state() {
             State::Down(reason) => reason,
             State::Ready => "cannot be reached",

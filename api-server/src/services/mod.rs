@@ -2,16 +2,28 @@
 
 pub mod applies;
 pub mod apply;
+mod compare;
+pub mod counters;
+pub mod events;
+pub mod follow;
 pub mod health;
+pub mod live;
+pub mod monitor;
+pub mod preview;
 pub mod reconcile;
+pub mod restore;
+pub mod revisions;
+pub mod status;
 pub mod users;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::bundle::ApplyId;
 use shared::record::OnReloadFailure;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::domain::apply::Attempt;
@@ -30,8 +42,16 @@ pub struct Portal {
     pub agent: Agent,
     /// What the environment says.
     pub settings: Settings,
-    /// The applies of this process.
+    /// The applies of this process, one after another.
     pub queue: apply::Queue,
+    /// Where each of them stands.
+    pub live: live::Live,
+    /// Between those who learn of the agent's state and those who need it.
+    pub signals: monitor::Signals,
+    /// What was counted.
+    pub counters: counters::Counters,
+    /// Who may render for a question: one at a time.
+    pub rendering: tokio::sync::Semaphore,
 }
 
 /// What the environment says about the work of the services.
@@ -49,15 +69,22 @@ pub struct Settings {
     pub apply_lock_wait: Duration,
     /// How long the agent may take to bring a bundle into force.
     pub apply_deadline: Duration,
+    /// How often the agent is asked how it is.
+    pub monitor_period: Duration,
     /// How long before the end of a certificate of the link to warn.
     pub cert_warning: time::Duration,
+    /// How many bundles of proven revisions are kept, at least 1.
+    pub bundles_kept: u32,
 }
 
 /// Why a service could not do what was asked. Free of transport: `http::error` maps each to its
 /// status.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database is down or too busy: the same may work later.
+    /// The portal has too much to do: the same will work later.
+    #[error("{0}")]
+    Overloaded(&'static str),
+    /// The database is down: the same may work later.
     #[error("the database is unavailable")]
     DatabaseUnavailable(#[source] DbError),
     /// The database holds or says what it should not: a bug.
@@ -83,9 +110,30 @@ pub enum Error {
         /// The highest.
         last: i32,
     },
+    /// The agent cannot be reached.
+    #[error("the agent: {0}")]
+    AgentUnreachable(LinkFault),
+    /// The agent does not do what it is asked for.
+    #[error("the agent: {0}")]
+    AgentRefused(#[source] AgentError),
+    /// The agent is busy with an apply.
+    #[error("an apply runs")]
+    ApplyRuns(Option<ApplyId>),
+    /// Nothing was ever applied on that PBX.
+    #[error("nothing was ever applied")]
+    NothingApplied,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,
+    /// The attempt never had a bundle, or it is no longer kept.
+    #[error("the apply has no bundle")]
+    NothingToRestore,
+    /// The attempt's bundle was never proven to be in force.
+    #[error("the revision was never proven")]
+    NeverProven {
+        /// How the attempt ended.
+        outcome: &'static str,
+    },
     /// The agent has the order, but its answer was lost; the reconciler will close the row.
     #[error("the outcome of the apply is not known: {reason}")]
     ApplyOutcomeUnknown {
@@ -109,6 +157,7 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unavailable(_) => Self::DatabaseUnavailable(error),
+            DbError::Busy => Self::Overloaded("every connection to the database is in use"),
             DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Query(_) => {
                 Self::Database(error)
             }

@@ -1,6 +1,9 @@
 //! Whole applies on real files, with a stand-in for Asterisk that reads them when it is reloaded
 //! and can be made to fail in every way in which a real one does.
 
+mod damage;
+mod watching;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +31,8 @@ enum Fault {
     ReloadHangs,
     /// Says that it reloaded, and keeps its endpoints.
     KeepsEndpoints,
+    /// As above, and somebody puts a pipe in the place of the endpoints' file.
+    BlocksFile,
     /// `dialplan reload` is not permitted.
     DialplanRefused,
 }
@@ -80,7 +85,11 @@ impl Asterisk for Pbx {
             }
             (Command::PjsipReload, _) => {
                 let read = self.read_files();
-                if fault != Fault::KeepsEndpoints {
+                if fault == Fault::BlocksFile {
+                    let path = self.config_dir.join(Slot::PjsipEndpoints.relative_path());
+                    std::fs::remove_file(&path).unwrap();
+                    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+                } else if fault != Fault::KeepsEndpoints {
                     held.endpoints = read.endpoints;
                 }
                 (held.auths, held.aors) = (read.auths, read.aors);
@@ -124,6 +133,7 @@ impl Host {
             "STATE_DIR" => Some(state.path().display().to_string()),
             "ASTERISK_CONFIG_DIR" => Some(configs.path().display().to_string()),
             "RELOAD_DEADLINE_MS" => Some("300".to_owned()),
+            "PREFLIGHT" => Some("off".to_owned()),
             name => name.starts_with("TLS_").then(|| "/nowhere".to_owned()),
         };
         let config = Config::read(&lookup).unwrap();
@@ -239,6 +249,109 @@ async fn an_apply_is_proven_and_the_same_content_again_is_unchanged() {
     host.pbx.held.lock().unwrap().endpoints.clear();
     let record = host.apply(&[1000, 1001]).await;
     assert_eq!(outcome(&record), Outcome::Applied, "{record:?}");
+}
+
+/// A bundle whose PJSIP file is that of `bundle(&[1000])`, and whose dialplan is another each time.
+fn ringing(seconds: u32) -> Bundle {
+    let mut bundle = bundle(&[1000]);
+    let dialplan = bundle.files.remove(&Slot::DialplanRouting).unwrap();
+    let dialplan = String::from_utf8(dialplan).unwrap();
+    let dialplan = dialplan.replace(",25)", &format!(",{seconds})"));
+    bundle
+        .files
+        .insert(Slot::DialplanRouting, dialplan.into_bytes());
+    bundle
+}
+
+/// Only what the markers of all three types confirm need not be read again.
+#[tokio::test]
+async fn a_pjsip_file_that_asterisk_holds_is_not_read_again() {
+    let host = Host::new().await;
+    let policy = OnReloadFailure::RollBack;
+    assert_eq!(
+        outcome(&host.apply_with(&ringing(25), policy).await),
+        Outcome::Applied
+    );
+    let before = host.pbx.reloads();
+    let record = host.apply_with(&ringing(26), policy).await;
+    assert_eq!(outcome(&record), Outcome::Applied, "{record:?}");
+    assert_eq!(host.pbx.reloads(), before);
+    let says_so = |record: &ApplyRecord| {
+        let mut steps = record.steps.iter();
+        steps.any(|step| step.action == "asterisk -rx 'pjsip reload' not needed")
+    };
+    assert!(says_so(&record), "{record:?}");
+    let spoil: [fn(&mut Model); 3] = [
+        |held| {
+            let marker = held.auths.get_mut("synergy-generation").unwrap();
+            assert!(!marker.insert("username", "g-0"));
+        },
+        |held| drop(held.aors.remove("synergy-generation")),
+        |held| held.endpoints.clear(),
+    ];
+    for (spoil, seconds) in spoil.into_iter().zip(27..) {
+        spoil(&mut host.pbx.held.lock().unwrap());
+        let before = host.pbx.reloads();
+        let record = host.apply_with(&ringing(seconds), policy).await;
+        assert_eq!(outcome(&record), Outcome::Applied, "{record:?}");
+        assert_eq!(host.pbx.reloads(), before + 1);
+        assert!(!says_so(&record), "{record:?}");
+    }
+    // The markers are right, a name is gone: the sets are read back after a reload that was left out.
+    host.pbx.held.lock().unwrap().aors.remove("1000");
+    let record = host.apply_with(&ringing(30), policy).await;
+    assert_eq!(outcome(&record), Outcome::RolledBack, "{record:?}");
+    assert!(says_so(&record), "{record:?}");
+}
+
+/// An apply under way, drift, a failed apply: each makes both reloads necessary.
+#[tokio::test]
+async fn whatever_casts_doubt_makes_the_reload_necessary() {
+    let host = Host::new().await;
+    let policy = OnReloadFailure::KeepNewFiles;
+    assert_eq!(
+        outcome(&host.apply_with(&ringing(25), policy).await),
+        Outcome::Applied
+    );
+    host.fault(Fault::DialplanRefused);
+    let record = host.apply_with(&ringing(26), policy).await;
+    assert_eq!(
+        outcome(&record),
+        Outcome::ReloadFailedFilesKept,
+        "{record:?}"
+    );
+    host.fault(Fault::None);
+    let before = host.pbx.reloads();
+    let record = host.apply_with(&ringing(27), policy).await;
+    assert_eq!(outcome(&record), Outcome::Applied, "{record:?}");
+    assert_eq!(host.pbx.reloads(), before + 1);
+}
+
+#[tokio::test]
+async fn a_question_waits_for_nobody_and_refuses_while_an_apply_runs() {
+    let host = Host::new().await;
+    assert!(
+        host.agent
+            .ask(crate::inspect::verify)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    host.apply(&[1000]).await;
+    let report = host
+        .agent
+        .ask(crate::inspect::verify)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(report.in_force, "{report:?}");
+    let request = host.stage(&bundle(&[1001])).await;
+    let closed = host.pbx.gate.lock().unwrap();
+    let attached = host.agent.apply(request).unwrap();
+    let refusal = host.agent.would_ask().unwrap_err();
+    assert!(matches!(refusal, Refusal::Busy(id) if id == request.apply_id));
+    drop(closed);
+    assert_eq!(outcome(&ended(attached).await), Outcome::Applied);
 }
 
 #[tokio::test]
@@ -617,26 +730,4 @@ async fn an_intent_whose_apply_has_ended_is_over() {
     // The record is found although its own file was never written.
     assert_eq!(host.agent.record(request.apply_id).unwrap(), Some(record));
     assert!(state().read("intent", 100).unwrap().unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn with_a_damaged_journal_nothing_is_touched() {
-    for name in ["intent", "active"] {
-        let mut host = Host::new().await;
-        host.apply(&[1000]).await;
-        let request = killed(&host, IntentPhase::Prepared, Direction::Forward, 1).await;
-        let live = host.live();
-        let state = Dir::open(&host.config.state_dir).unwrap();
-        let mut bytes = state.read(name, 1_000_000).unwrap().unwrap();
-        bytes[100] ^= 1;
-        state.replace(name, &bytes).unwrap();
-        host.agent = start(&host.config, &host.pbx).await;
-        assert!(host.live() == live);
-        let refused = host.agent.apply(request).err().unwrap().to_string();
-        assert!(
-            refused.contains("SAFE_MODE") && refused.contains(name),
-            "{refused}"
-        );
-        assert!(host.agent.standing().safe_mode.is_some());
-    }
 }

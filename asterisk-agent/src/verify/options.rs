@@ -8,16 +8,10 @@ use shared::model::Options;
 const VALUE_BYTES_MAX: usize = 80;
 
 /// The names of the options that Asterisk shows otherwise.
-pub(super) fn differing<'a>(
-    options: &'a Options,
-    shown: &BTreeMap<String, String>,
-) -> Vec<&'a str> {
-    let differs = |(option, value): &(&String, &String)| {
-        let shown = shown.get(*option);
-        !same(option, value, shown)
-    };
+pub(super) fn differing(options: &Options, shown: &BTreeMap<String, String>) -> Vec<&'static str> {
+    let differs = |(option, value): &(&str, &str)| !same(option, value, shown.get(*option));
     let differing = options.iter().filter(differs);
-    differing.map(|(option, _)| option.as_str()).collect()
+    differing.map(|(option, _)| option).collect()
 }
 
 /// Whether `shown` is what Asterisk shows of an option that was written as `value`.

@@ -1,16 +1,17 @@
 //! The comparison, and what the tests of other modules share: sample bundles, a stand-in that
 //! answers from a script, and one that behaves like an Asterisk that took a given bundle.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use shared::bundle::{Bundle, Digest, Revision};
+use shared::bundle::{Bundle, Digest, GENERATION_MARKER, Revision};
 use shared::model::Options;
 
 use super::options::same_caller_id;
 use super::*;
-use crate::validate;
+use crate::asterisk::Class;
+use crate::validate::objects;
 
 /// A bundle as the portal renders it, with these extensions.
 pub(crate) fn bundle(numbers: &[u32]) -> Bundle {
@@ -157,7 +158,7 @@ fn shown(model: &Model, kind: PjsipType, name: &Name) -> String {
     let Some(options) = objects(model, kind).get(name.as_str()) else {
         return format!("Unable to find object {}.\n\n", name.as_str());
     };
-    let line = |(option, value): (&String, &String)| match (option.as_str(), value.as_str()) {
+    let line = |(option, value): (&str, &str)| match (option, value) {
         ("allow", value) => format!(" allow : ({})\n", value.replace(',', "|")),
         (_, "yes") => format!(" {option} : true\n"),
         (_, "no") => format!(" {option} : false\n"),
@@ -249,7 +250,7 @@ fn a_mixture_is_noticed_by_the_marker_of_its_type() {
     held.endpoints
         .get_mut(GENERATION_MARKER)
         .unwrap()
-        .insert("accountcode".into(), "g-0".into());
+        .insert("accountcode", "g-0");
     let found = found(held, &sent, &[], Depth::Markers);
     let expected = "marker synergy-generation Different endpoint: accountcode (g-0 instead of ";
     assert!(
@@ -278,7 +279,7 @@ fn a_changed_object_is_compared_option_by_option_and_no_secret_is_shown() {
         objects
             .get_mut("1000")
             .unwrap()
-            .insert(option.into(), "MD5:5ecre7".into());
+            .insert(option, "MD5:5ecre7");
         let found = found(held, &sent, &[&model(&[])], Depth::Changed);
         let word = kind.word();
         let expected = format!("{word} 1000 Different {word}: {option}");
@@ -295,10 +296,10 @@ fn a_changed_object_is_compared_option_by_option_and_no_secret_is_shown() {
 fn names_of_an_earlier_revision_and_reserved_numbers_are_extra_and_trunks_are_not() {
     let mut held = model(&[1000]);
     for name in ["trunk", "1999", "t1-1000-a"] {
-        held.aors.insert(name.into(), Options::new());
+        held.aors.insert(name.into(), Options::default());
     }
     let mut before = model(&[]);
-    before.aors.insert("t1-1000-a".into(), Options::new());
+    before.aors.insert("t1-1000-a".into(), Options::default());
     let found = found(held, &model(&[1000]), &[&before], Depth::Changed);
     assert_eq!(
         found,
@@ -318,7 +319,7 @@ fn every_changed_object_is_compared_and_what_is_kept_is_told() {
     let mut new = old.clone();
     for number in &numbers[..300] {
         let options = new.aors.get_mut(&number.to_string()).unwrap();
-        options.insert("max_contacts".into(), "2".into());
+        options.insert("max_contacts", "2");
     }
     let mut held = new.clone();
     for number in ["1299", "1300"] {
@@ -331,7 +332,7 @@ fn every_changed_object_is_compared_and_what_is_kept_is_told() {
     // In the last revision but one, 1300 was another.
     let mut older = new.clone();
     let options = older.aors.get_mut("1300").unwrap();
-    options.insert("max_contacts".into(), "3".into());
+    options.insert("max_contacts", "3");
     held.aors.insert("1300".into(), older.aors["1300"].clone());
     let found = found(held, &new, &[&old, &older], Depth::Changed);
     assert!(

@@ -28,6 +28,10 @@ fn database_calls(user: &str) -> Vec<(Method, String)> {
         (Method::POST, "/apply".to_owned()),
         (Method::GET, "/applies".to_owned()),
         (Method::GET, format!("/applies/{}", Uuid::nil())),
+        (Method::GET, format!("/applies/{}/events", Uuid::nil())),
+        (Method::GET, "/apply/status".to_owned()),
+        (Method::POST, "/apply/verify".to_owned()),
+        (Method::GET, "/events".to_owned()),
     ]
 }
 

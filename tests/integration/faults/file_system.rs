@@ -47,7 +47,9 @@ pub(super) async fn fails_at_each_call(row: u8, error: &str, calls: &[&str]) -> 
             *ends.entry(end).or_default() += 1;
         }
     }
-    said(&format!("row {row}: {error} at {failed} calls, no lie: {ends:?}"));
+    said(&format!(
+        "row {row}: {error} at {failed} calls, no lie: {ends:?}"
+    ));
     let record = pbx.apply(&bundles[1 - in_force]).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     assert_eq!(
@@ -76,7 +78,11 @@ fn touched_by(pbx: &Pbx, call: &str) -> Vec<PathBuf> {
     };
     let journal = ["intent", ".active.tmp"].map(|name| pbx.agent.state_dir().join(name));
     let journal = journal.into_iter().filter(|_| call == "write");
-    Slot::ALL.into_iter().filter_map(path).chain(journal).collect()
+    Slot::ALL
+        .into_iter()
+        .filter_map(path)
+        .chain(journal)
+        .collect()
 }
 
 /// Fails unless what was answered is true. Returns which of the bundles is in force now.

@@ -23,7 +23,15 @@ const PAGE: u64 = 4096;
 
 #[tokio::test]
 async fn enospc_at_any_call_leaves_no_lie() -> anyhow::Result<()> {
-    let calls = ["mkdirat", "openat", "write", "fsync", "fdatasync", "renameat", "linkat"];
+    let calls = [
+        "mkdirat",
+        "openat",
+        "write",
+        "fsync",
+        "fdatasync",
+        "renameat",
+        "linkat",
+    ];
     file_system::fails_at_each_call(1, "ENOSPC", &calls).await?;
     file_system::fails_at_each_call(1, "EDQUOT", &["write"]).await
 }
@@ -59,7 +67,10 @@ impl Small {
         let stat = nix::sys::statvfs::statvfs(self.mount.dir())?;
         let free = stat.blocks_available() * stat.fragment_size();
         let fill = free.saturating_sub(pages * PAGE);
-        let mut file = File::options().write(true).create_new(true).open(&self.filler)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&self.filler)?;
         let bytes = vec![0; usize::try_from(fill)?];
         std::io::Write::write_all(&mut file, &bytes)?;
         Ok(())
@@ -85,7 +96,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn own(path: &Path, like: &std::fs::Metadata) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     chown(path, Some(like.uid()), Some(like.gid()))?;
-    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(like.mode() & 0o7777))?)
+    Ok(std::fs::set_permissions(
+        path,
+        std::fs::Permissions::from_mode(like.mode() & 0o7777),
+    )?)
 }
 
 /// The outcome; `None` when the upload was refused for want of room.
@@ -94,7 +108,10 @@ fn outcome(applied: &anyhow::Result<ApplyRecord>) -> anyhow::Result<Option<Outco
         Ok(record) => Ok(record.outcome),
         Err(error) => match error.downcast_ref() {
             Some(AgentError::Refused { code, message }) => {
-                ensure!(*code == tonic::Code::ResourceExhausted, "{code:?} {message}");
+                ensure!(
+                    *code == tonic::Code::ResourceExhausted,
+                    "{code:?} {message}"
+                );
                 Ok(None)
             }
             _ => anyhow::bail!("{error:#}"),
@@ -115,16 +132,25 @@ async fn until_there_is_room(pbx: &Pbx, small: &Small, next: &Bundle) -> anyhow:
         if outcome == Some(Outcome::Applied) {
             return Ok(pages);
         }
-        ensure!(matches!(outcome, None | Some(Outcome::WriteFailed)), "{}", at());
+        ensure!(
+            matches!(outcome, None | Some(Outcome::WriteFailed)),
+            "{}",
+            at()
+        );
         if let Ok(record) = &applied {
             ensure!(record.failure.contains("No space left"), "{}", at());
-            let reloaded = record.steps.iter().any(|step| step.phase == Phase::Reloading);
+            let reloaded = record
+                .steps
+                .iter()
+                .any(|step| step.phase == Phase::Reloading);
             ensure!(!reloaded, "{}", at());
         }
         let mut after = managed_files(&pbx.asterisk)?;
         after.retain(|name, _| !name.ends_with("/filler"));
         ensure!(after == before, "{}", at());
-        assert_exactly(&pbx.asterisk, [1000]).await.with_context(at)?;
+        assert_exactly(&pbx.asterisk, [1000])
+            .await
+            .with_context(at)?;
     }
     Ok(0)
 }
@@ -147,7 +173,10 @@ async fn a_real_full_disk(dir: impl FnOnce(&Pbx) -> PathBuf) -> anyhow::Result<(
     pbx.agent.resume().await?;
     let (numbers, next) = large();
     let full = until_there_is_room(&pbx, &small, &next).await?;
-    said(&format!("row 1: {} was full {full} times, no lie", dir.display()));
+    said(&format!(
+        "row 1: {} was full {full} times, no lie",
+        dir.display()
+    ));
     ensure!(full > 0, "it never was full: {}", dir.display());
     let wanted = Slot::ALL.map(|slot| text(&next, slot));
     ensure!(live_files(&pbx.asterisk)? == wanted);

@@ -12,8 +12,8 @@ use shared::bundle::Slot;
 use shared::record::{ApplyRecord, Outcome, Phase};
 use tests::process::Program;
 
-use crate::audit::{applied, audited};
 use super::file_system;
+use crate::audit::{applied, audited};
 use crate::held::{File, assert_exactly, managed_files};
 use crate::pbx::{Pbx, bundle};
 use crate::stand_in;
@@ -128,7 +128,10 @@ fn assert_untouched(
     };
     let after = managed_files(&pbx.asterisk)?;
     ensure!(seen(&after) == seen(before), "{after:#?}");
-    let reloaded = record.steps.iter().any(|step| step.phase == Phase::Reloading);
+    let reloaded = record
+        .steps
+        .iter()
+        .any(|step| step.phase == Phase::Reloading);
     ensure!(!reloaded, "{record:#?}");
     Ok(())
 }
@@ -150,7 +153,10 @@ async fn directories_without_permission_leave_everything_as_it_was() -> anyhow::
             std::fs::set_permissions(dir, Permissions::from_mode(mode))?;
             let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
             std::fs::set_permissions(dir, Permissions::from_mode(0o2750))?;
-            ensure!(record.outcome == Some(Outcome::WriteFailed), "{mode:o} {record:#?}");
+            ensure!(
+                record.outcome == Some(Outcome::WriteFailed),
+                "{mode:o} {record:#?}"
+            );
             let place = dir.display().to_string();
             let told = record.failure.contains(&place) && record.failure.contains("denied");
             ensure!(told, "{mode:o}: {}", record.failure);

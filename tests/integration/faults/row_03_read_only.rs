@@ -52,9 +52,16 @@ async fn a_read_only_directory(dir: impl FnOnce(&Pbx) -> PathBuf) -> anyhow::Res
     ensure!(told, "the status does not say it: {warnings}");
     let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
     ensure!(record.outcome == Some(Outcome::WriteFailed), "{record:#?}");
-    let reloaded = record.steps.iter().any(|step| step.phase == Phase::Reloading);
+    let reloaded = record
+        .steps
+        .iter()
+        .any(|step| step.phase == Phase::Reloading);
     ensure!(!reloaded, "{record:#?}");
-    ensure!(record.failure.contains("Read-only file system"), "{}", record.failure);
+    ensure!(
+        record.failure.contains("Read-only file system"),
+        "{}",
+        record.failure
+    );
     ensure!(managed_files(&pbx.asterisk)? == files);
     assert_exactly(&pbx.asterisk, [1000]).await?;
 

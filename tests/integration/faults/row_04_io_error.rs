@@ -54,7 +54,9 @@ async fn a_descriptor_that_failed_is_never_written_or_synced_again() -> anyhow::
             ensure!(used.is_empty(), "{fault}: {used:#?}");
         }
     }
-    said(&format!("row 4: {failed} descriptors failed, none was used again"));
+    said(&format!(
+        "row 4: {failed} descriptors failed, none was used again"
+    ));
     ensure!(failed > 5, "{failed} only");
     Ok(())
 }

@@ -60,4 +60,3 @@ async fn asterisk_comes_back_with_what_was_applied_while_it_was_down() -> anyhow
     }
     Ok(())
 }
-

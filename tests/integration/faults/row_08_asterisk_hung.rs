@@ -1,9 +1,9 @@
 //! Row 8: Asterisk hangs. The agent has a deadline of its own, calls the result unknown, and stays
 //! responsive; nothing that it started is left running.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -78,7 +78,6 @@ async fn create_users_named(lab: &Lab, name: &str) -> anyhow::Result<()> {
         .map(|_| ())
 }
 
-
 /// What a control socket may do that is not Asterisk's, or belongs to one that hangs.
 const ANSWERS: [(&str, &[u8]); 4] = [
     ("nothing", b""),
@@ -139,7 +138,10 @@ async fn a_control_socket_that_says_nothing_is_given_up() -> anyhow::Result<()> 
         let (record, meanwhile) = tokio::join!(execute, meanwhile);
         meanwhile?;
         let record = record?;
-        ensure!(record.outcome == Some(Outcome::ReloadUnknown), "{what}: {record:#?}");
+        ensure!(
+            record.outcome == Some(Outcome::ReloadUnknown),
+            "{what}: {record:#?}"
+        );
         // Nothing is taken back under a reload that may still run.
         let wanted = shared::bundle::Slot::ALL.map(|slot| text(&next, slot));
         ensure!(live_files(&pbx.asterisk)? == wanted, "{what}");
@@ -150,7 +152,10 @@ async fn a_control_socket_that_says_nothing_is_given_up() -> anyhow::Result<()> 
         std::fs::remove_file(pbx.asterisk.control_socket())?;
         pbx.asterisk.resume().await?;
         let record = pbx.apply(&next).await?;
-        ensure!(record.outcome.is_some_and(Outcome::is_proven), "{what}: {record:#?}");
+        ensure!(
+            record.outcome.is_some_and(Outcome::is_proven),
+            "{what}: {record:#?}"
+        );
         assert_exactly(&pbx.asterisk, [1000, 1001]).await?;
     }
     Ok(())

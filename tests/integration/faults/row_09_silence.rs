@@ -106,4 +106,3 @@ async fn no_answer_of_the_command_line_counts_as_success_by_itself() -> anyhow::
     }
     Ok(())
 }
-

@@ -125,4 +125,3 @@ async fn a_reload_in_progress_is_waited_for() -> anyhow::Result<()> {
     assert_eq!(record.outcome, Some(Outcome::Applied), "{record:#?}");
     assert_exactly(&pbx.asterisk, [1000]).await
 }
-

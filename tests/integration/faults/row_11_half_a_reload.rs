@@ -54,10 +54,20 @@ async fn a_dialplan_that_cannot_be_read_takes_pjsip_back_by_policy() -> anyhow::
     let record = pbx.apply_with(&next, keep).await?;
     let kept = Some(Outcome::ReloadFailedFilesKept);
     ensure!(record.outcome == kept, "{record:#?}");
-    ensure!(told(&record, Phase::Reloading, "pjsip reload"), "{record:#?}");
-    ensure!(told(&record, Phase::Reloading, "dialplan reload"), "{record:#?}");
+    ensure!(
+        told(&record, Phase::Reloading, "pjsip reload"),
+        "{record:#?}"
+    );
+    ensure!(
+        told(&record, Phase::Reloading, "dialplan reload"),
+        "{record:#?}"
+    );
     // What is missing is in the dialplan, and only there.
-    let objects: Vec<_> = record.mismatches.iter().map(|found| &found.object).collect();
+    let objects: Vec<_> = record
+        .mismatches
+        .iter()
+        .map(|found| &found.object)
+        .collect();
     ensure!(!objects.is_empty(), "{record:#?}");
     let held = Held::read(&pbx.asterisk).await?;
     let (new, old_held) = (Held::exactly([1000, 1001]), Held::exactly([1000]));

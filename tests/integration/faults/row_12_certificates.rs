@@ -104,7 +104,9 @@ async fn the_portal_sends_nothing_to_an_agent_with_such_a_certificate() -> anyho
     };
     let day = time::Duration::days(1);
     let old = now() - day * i32::from(LEAF_DAYS) * 2;
-    let expired = lab.pki.issue_at(&agent(), old, LEAF_DAYS, &dir.join("old"), account)?;
+    let expired = lab
+        .pki
+        .issue_at(&agent(), old, LEAF_DAYS, &dir.join("old"), account)?;
     let early = Forged {
         from: now() + day,
         to: now() + day * 2,

@@ -43,7 +43,9 @@ fn strangers(pki: &Pki, dir: &Path) -> anyhow::Result<Vec<Stranger>> {
     let agent = Role::Agent {
         pbx: "default".to_owned(),
     };
-    add("the agent itself".to_owned(), &|to| pki.issue(&agent, to, None))?;
+    add("the agent itself".to_owned(), &|to| {
+        pki.issue(&agent, to, None)
+    })?;
     for uris in NAMES {
         let forged = Forged {
             uris,

@@ -103,11 +103,17 @@ async fn sleeps(held: Held) -> anyhow::Result<()> {
     sleeper.signal(Signal::SIGCONT)?;
     let reply = asleep.await??;
     ensure!(reply.status != 200, "{held:?}: {reply}");
-    ensure!(managed_files(&lab.asterisk)? == files, "{held:?}: overwritten");
+    ensure!(
+        managed_files(&lab.asterisk)? == files,
+        "{held:?}: overwritten"
+    );
     assert_exactly(&lab.asterisk, [1000, 1001, 1002]).await?;
     // Its row tells what became of it: refused, or settled by the other one as never started.
     let rows = trail(&lab.client).await?;
-    let row = rows.iter().find(|row| row["revision"] == 2).context("no row")?;
+    let row = rows
+        .iter()
+        .find(|row| row["revision"] == 2)
+        .context("no row")?;
     let (outcome, code) = (&row["outcome"], &row["failure"]["code"]);
     let refused = outcome == "agent_refused" && code == "stale_revision";
     ensure!(refused || outcome == "never_started", "{held:?}: {row}");

@@ -85,7 +85,6 @@ async fn the_same_order_again_attaches_to_the_same_apply() -> anyhow::Result<()>
     assert_exactly(&pbx.asterisk, [1000, 1001]).await
 }
 
-
 /// A portal whose way to the agent is a proxy; the other portal is gone.
 async fn behind_a_proxy() -> anyhow::Result<(Lab, StandIn, Proxy, Portal)> {
     let (mut lab, stand_in) = stand_in::lab().await?;
@@ -114,8 +113,13 @@ async fn a_reply_that_is_lost_is_asked_for_again() -> anyhow::Result<()> {
         let attempt = applied(&lab.client, reply?).await?;
         ensure!(attempt["revision"] == 2, "{attempt}");
         let commands = stand_in.commands().split_off(before);
-        ensure!(commands == ["pjsip reload", "dialplan reload"], "{commands:?}");
-        let switches = steps(&attempt).iter().filter(|step| step["phase"] == "switched");
+        ensure!(
+            commands == ["pjsip reload", "dialplan reload"],
+            "{commands:?}"
+        );
+        let switches = steps(&attempt)
+            .iter()
+            .filter(|step| step["phase"] == "switched");
         ensure!(switches.count() == 2, "{attempt}");
         assert_exactly(&lab.asterisk, [1000, 1001]).await?;
     }
@@ -169,7 +173,9 @@ async fn a_connection_cut_after_any_byte_brings_nothing_twice() -> anyhow::Resul
 }
 
 async fn another(lab: &Lab, number: usize) -> anyhow::Result<u64> {
-    let user = lab.create_user("More", &format!("more{number}@example.org")).await?;
+    let user = lab
+        .create_user("More", &format!("more{number}@example.org"))
+        .await?;
     Ok(user.extension)
 }
 

@@ -74,7 +74,6 @@ async fn the_database_stops_while_an_apply_runs() -> anyhow::Result<()> {
     Ok(())
 }
 
-
 /// How the database goes away.
 #[derive(Clone, Copy, Debug)]
 enum Going {
@@ -113,7 +112,10 @@ async fn a_database_gone_between_steps_is_reconciled_by_itself() -> anyhow::Resu
         let (reply, gone) = tokio::join!(lab.apply(), go);
         gone?;
         let reply = reply?;
-        ensure!(reply.problem(503)? == "apply_not_recorded", "{going:?}: {reply}");
+        ensure!(
+            reply.problem(503)? == "apply_not_recorded",
+            "{going:?}: {reply}"
+        );
         let told = reply.json()?["apply"].clone();
         let id = told["id"].as_str().context("no id")?.to_owned();
         assert_exactly(&lab.asterisk, [1000, 1001]).await?;

@@ -188,7 +188,8 @@ async fn a_portal_killed_at_any_message_closes_every_row() -> anyhow::Result<()>
             wait_until("every row is closed", RECOVERY_DEADLINE, closed).await?;
             let newest = newest_closed(&lab.client).await?;
             let next = lab.apply().await?.expect(200)?.json()?;
-            let in_force = ["applied", "unchanged"].contains(&next["outcome"].as_str().unwrap_or(""));
+            let in_force =
+                ["applied", "unchanged"].contains(&next["outcome"].as_str().unwrap_or(""));
             anyhow::ensure!(in_force, "{fault}: {next}");
             assert_exactly(&lab.asterisk, numbers.iter().copied()).await?;
             if !struck {
@@ -199,7 +200,9 @@ async fn a_portal_killed_at_any_message_closes_every_row() -> anyhow::Result<()>
             *ends.entry(outcome).or_default() += 1;
         }
     }
-    said(&format!("row 21: the portal was killed at {points} points, every row closed: {ends:?}"));
+    said(&format!(
+        "row 21: the portal was killed at {points} points, every row closed: {ends:?}"
+    ));
     assert!(points > 5, "{points} points only");
     Ok(())
 }

@@ -225,7 +225,10 @@ async fn restarts_under_load_leave_no_lie() -> anyhow::Result<()> {
             let count = || applies.read_dir().map_or(0, Iterator::count);
             // Something has been done since the last one.
             let before = count();
-            wait_until("an apply has ended", RECOVERY_DEADLINE, async || count() > before).await?;
+            wait_until("an apply has ended", RECOVERY_DEADLINE, async || {
+                count() > before
+            })
+            .await?;
             if round % 2 == 0 {
                 agent.stop().await?;
             } else {
@@ -252,7 +255,9 @@ async fn restarts_under_load_leave_no_lie() -> anyhow::Result<()> {
         let outcome = row["outcome"].as_str().unwrap_or_default().to_owned();
         *outcomes.entry(outcome).or_default() += 1;
     }
-    said(&format!("row 22: {RESTARTS} restarts under load: {outcomes:?}"));
+    said(&format!(
+        "row 22: {RESTARTS} restarts under load: {outcomes:?}"
+    ));
     let numbers = (0..=users as u64).map(|number| 1000 + number);
     assert_exactly(&lab.asterisk, numbers).await
 }

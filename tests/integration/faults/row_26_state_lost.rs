@@ -31,16 +31,12 @@ fn damage(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Fails unless the agent touches nothing and says what to do, and is well after that was done.
-async fn assert_safe_mode(lab: &mut Lab) -> anyhow::Result<()> {
+async fn assert_safe_mode(lab: &mut Lab, damaged: &str) -> anyhow::Result<()> {
     let files = managed_files(&lab.asterisk)?;
     lab.agent.resume().await?;
     let ready = lab.client.get("/health/ready").await?.json()?;
     let warnings = ready["warnings"].to_string();
-    for words in [
-        "damaged",
-        "Nothing is touched",
-        "force",
-    ] {
+    for words in ["damaged", "Nothing is touched", "intent", "force"] {
         ensure!(warnings.contains(words), "{words}: {warnings}");
     }
     let reply = lab.apply().await?;
@@ -61,9 +57,23 @@ async fn assert_safe_mode(lab: &mut Lab) -> anyhow::Result<()> {
     lab.agent.resume().await?;
     let reply = lab.apply().await?;
     ensure!(reply.problem(502)? == "agent_refused", "{reply}");
-    let forced = lab.client.post("/apply", &json!({ "force": true })).await?;
-    applied(&lab.client, forced).await?;
-    assert_exactly(&lab.asterisk, [1000, 1001]).await
+    // One explicit forced apply sets it aside and goes on; another one needs no force.
+    let bytes = std::fs::read(lab.agent.state_dir().join(damaged))?;
+    let reply = lab.client.post("/apply", &json!({ "force": true })).await?;
+    applied(&lab.client, reply).await?;
+    assert_exactly(&lab.asterisk, [1000, 1001]).await?;
+    let aside = std::fs::read_dir(lab.agent.state_dir().join("damaged"))?;
+    let aside: Vec<_> = aside.collect::<Result<_, _>>()?;
+    ensure!(aside.len() == 1, "{aside:?}");
+    ensure!(std::fs::read(aside[0].path().join(damaged))? == bytes);
+    let warnings = lab.client.get("/health/ready").await?.json()?["warnings"].to_string();
+    ensure!(!warnings.contains("damaged"), "{warnings}");
+    let log = lab.agent.log();
+    ensure!(
+        log.contains("safe_mode_entered") && log.contains("safe_mode_left"),
+        "{log}"
+    );
+    lab.apply().await?.expect(200).map(drop)
 }
 
 #[tokio::test]
@@ -71,7 +81,7 @@ async fn with_a_damaged_ledger_nothing_is_touched() -> anyhow::Result<()> {
     let (mut lab, _stand_in) = stand_in::lab().await?;
     lab.agent.stop().await?;
     damage(&lab.agent.state_dir().join("active"))?;
-    assert_safe_mode(&mut lab).await
+    assert_safe_mode(&mut lab, "active").await
 }
 
 #[tokio::test]
@@ -90,5 +100,12 @@ async fn with_a_damaged_intent_nothing_is_touched() -> anyhow::Result<()> {
     let (_, killed) = tokio::join!(client.post_nothing("/apply"), kill);
     killed?;
     lab.portal.resume().await?;
-    assert_safe_mode(&mut lab).await
+    assert_safe_mode(&mut lab, "intent").await?;
+    // Whether and how far the killed one came nobody knows any more: nobody says that it never was.
+    let attempts = lab.client.get("/applies").await?.json()?;
+    let outcomes: Vec<_> = attempts.as_array().context("no array")?.iter().collect();
+    let outcomes: Vec<_> = outcomes.iter().map(|attempt| &attempt["outcome"]).collect();
+    ensure!(outcomes.contains(&&json!("interrupted")), "{outcomes:?}");
+    ensure!(!outcomes.contains(&&json!("never_started")), "{outcomes:?}");
+    Ok(())
 }

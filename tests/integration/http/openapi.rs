@@ -15,10 +15,17 @@ use super::problems::assert_problem;
 const PROMISED: &[(&str, &[&str])] = &[
     ("/applies", &["GET"]),
     ("/applies/{id}", &["GET"]),
+    ("/applies/{id}/events", &["GET"]),
+    ("/applies/{id}/restore", &["POST"]),
     ("/apply", &["POST"]),
+    ("/apply/preview", &["GET"]),
+    ("/apply/status", &["GET"]),
+    ("/apply/verify", &["POST"]),
+    ("/events", &["GET"]),
     ("/health/live", &["GET"]),
     ("/health/ready", &["GET"]),
     ("/openapi.json", &["GET"]),
+    ("/revisions", &["GET"]),
     ("/users", &["GET", "POST"]),
     ("/users/{id}", &["DELETE", "GET"]),
 ];

@@ -1,31 +1,29 @@
-//! Bringing what the database says into force. [`run`] reads as the whole story.
+//! Bringing what the database says, or an earlier bundle, into force. [`run`] reads as the whole story.
 
+mod background;
+mod prepare;
 mod queue;
 mod send;
-mod stored;
+pub(super) mod stored;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use shared::bundle::{ApplyId, Bundle, Digest, Revision};
+use shared::bundle::{ApplyId, Revision};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
+use self::prepare::Prepared;
 use self::send::Sent;
-use super::{Error, Portal, reconcile};
+use super::live::State;
+use super::{Error, Portal, reconcile, restore};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
-use crate::db::{self, DbError};
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, Wish};
-use crate::domain::snapshot::Snapshot;
+use crate::db;
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
 use crate::domain::{Actor, uuid_v7};
-use crate::render;
-use crate::vault::{Place, Vault};
 
+pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue};
-
-/// Most findings that a failure quotes.
-const FINDINGS_MAX: usize = 20;
 
 /// Applies, and answers the attempt as the audit trail keeps it, however it ended.
 ///
@@ -33,18 +31,59 @@ const FINDINGS_MAX: usize = 20;
 ///
 /// # Errors
 /// [`Error::ApplyOutcomeUnknown`] and [`Error::ApplyNotRecorded`] carry the attempt; every other
-/// error means that nothing was sent.
+/// error means that nothing was sent. Of a restore, those of [`restore::source`] come before there
+/// is an attempt.
 pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
     let mut attempt = new_attempt(portal, actor, wish);
+    if let Some(id) = wish.restore {
+        attempt.restored_from = Some(restore::source(portal, id).await?);
+    }
+    run_attempt(portal, actor, wish, &mut attempt).await?;
+    Ok(attempt)
+}
+
+/// Tells whoever follows how it stands and how it ended.
+async fn run_attempt(
+    portal: &Portal,
+    actor: &Actor,
+    wish: &Wish,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
+    let live = portal.live.begin(attempt.id);
+    let result = run_in_turn(portal, actor, wish, attempt).await;
+    if attempt.outcome.has_ended() {
+        portal.counters.count_ended(attempt.outcome);
+        live.end(attempt);
+    } else {
+        drop(live);
+    }
+    if result.is_err() {
+        portal.signals.settle();
+    }
+    portal.signals.look();
+    result
+}
+
+async fn run_in_turn(
+    portal: &Portal,
+    actor: &Actor,
+    wish: &Wish,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
+    tell(portal, attempt, State::Waiting);
     let Some(turn) = portal.queue.wait(portal).await? else {
         return end_busy(portal, attempt).await;
     };
     let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
-    let result = run_alone(portal, actor, wish, &mut attempt)
+    let result = run_alone(portal, actor, wish, attempt)
         .instrument(span)
         .await;
     turn.end().await;
-    result.map(|()| attempt)
+    result
+}
+
+fn tell(portal: &Portal, attempt: &Attempt, state: State) {
+    portal.live.tell(attempt.id, state, portal.clock.now());
 }
 
 /// The part that holds the PBX's lock.
@@ -54,24 +93,21 @@ async fn run_alone(
     wish: &Wish,
     attempt: &mut Attempt,
 ) -> Result<(), Error> {
+    tell(portal, attempt, State::Rendering);
     reconcile::settle(portal).await?;
-    let snapshot = match db::snapshot::read(&portal.database, attempt.pbx_id, &portal.vault).await {
-        Ok(snapshot) => snapshot,
-        Err(error @ DbError::Inconsistent { .. }) => {
-            let failure = Failure::new("snapshot_unreadable", error.to_string());
-            return end_unsent(portal, attempt, AttemptOutcome::RenderFailed, failure).await;
-        }
-        Err(error) => return Err(error.into()),
-    };
-    attempt.users = included(&snapshot);
-    attempt.user_count = attempt.users.len();
-    let prepared = match prepare(&portal.vault, attempt.id, snapshot).await? {
+    let prepared = match prepare::prepare(portal, attempt, wish).await? {
         Ok(prepared) => prepared,
-        Err(failure) => {
-            return end_unsent(portal, attempt, AttemptOutcome::RenderFailed, failure).await;
-        }
+        Err((outcome, failure)) => return end_unsent(portal, attempt, outcome, failure).await,
     };
-    let revision = open(portal, attempt, &prepared).await?;
+    let Some(revision) = open(portal, attempt, &prepared).await? else {
+        attempt.fail(
+            AttemptOutcome::NeverStarted,
+            reconcile::abandoned(),
+            portal.clock.now(),
+        );
+        return Ok(());
+    };
+    tell(portal, attempt, State::Sending);
     let order = Order {
         id: attempt.id,
         revision,
@@ -105,77 +141,42 @@ fn new_attempt(portal: &Portal, actor: &Actor, wish: &Wish) -> Attempt {
         record: None,
         user_count: 0,
         users: Vec::new(),
+        changes: None,
+        restored_from: None,
+        notes: Vec::new(),
+        bundle_kept: false,
     }
 }
 
-fn included(snapshot: &Snapshot) -> Vec<IncludedUser> {
-    let user = |user: &crate::domain::snapshot::SnapshotUser| IncludedUser {
-        id: user.user_id,
-        name: user.name.as_str().to_owned(),
-        extension: user.extension.get(),
-    };
-    snapshot.users.iter().map(user).collect()
-}
-
-/// A bundle that may be sent.
-struct Prepared {
-    bundle: Bundle,
-    digest: Digest,
-    encrypted: Vec<u8>,
-}
-
-/// Renders, checks and encrypts, apart from the threads that serve requests: thousands of users
-/// are seconds of work.
-async fn prepare(
-    vault: &Vault,
-    id: ApplyId,
-    snapshot: Snapshot,
-) -> Result<Result<Prepared, Failure>, Error> {
-    let vault = vault.clone();
-    let work = move || {
-        let bundle = match checked(&snapshot) {
-            Ok(bundle) => bundle,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let text = match stored::encode(&bundle) {
-            Ok(text) => text,
-            Err(error) => return Ok(Err(Failure::new("render_failed", error.to_string()))),
-        };
-        let encrypted = vault.seal(Place::Bundle(id), &text, &mut os_rng())?;
-        let digest = bundle.manifest().digest();
-        Ok(Ok(Prepared {
-            bundle,
-            digest,
-            encrypted,
-        }))
-    };
-    tokio::task::spawn_blocking(work).await?
-}
-
-fn checked(snapshot: &Snapshot) -> Result<Bundle, Failure> {
-    let bundle = render::render(snapshot)
-        .map_err(|error| Failure::new("render_failed", error.to_string()))?;
-    shared::model::read(&bundle).map_err(|findings| {
-        let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        lines.truncate(FINDINGS_MAX);
-        Failure::new("render_failed", lines.join("; "))
-    })?;
-    Ok(bundle)
-}
-
-/// Commits the attempt as `started`, with its bundle and the next revision.
+/// Commits the attempt as `started`, with its bundle and the next revision; `None` when it stood in
+/// line for so long without a sign of life that it was ended there.
 async fn open(
     portal: &Portal,
     attempt: &mut Attempt,
     prepared: &Prepared,
-) -> Result<Revision, Error> {
-    let mut connection = portal.database.acquire().await?;
+) -> Result<Option<Revision>, Error> {
+    let mut transaction = portal.database.begin().await?;
+    if !leaves_the_line(&mut transaction, attempt).await? {
+        return Ok(None);
+    }
     let (digest, encrypted) = (prepared.digest, &prepared.encrypted);
-    let revision = db::applies::open(&mut connection, attempt, digest, encrypted).await?;
+    let revision = db::applies::open(&mut transaction, attempt, digest, encrypted).await?;
+    db::commit(transaction).await?;
+    attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);
     tracing::Span::current().record("revision", revision.0);
     attempt.digest = Some(digest);
-    Ok(revision)
+    attempt.bundle_kept = true;
+    Ok(Some(revision))
+}
+
+/// Whether an attempt may become a row of `apply`: one that stood in line must still be there.
+async fn leaves_the_line(
+    connection: &mut sqlx::PgConnection,
+    attempt: &Attempt,
+) -> Result<bool, db::DbError> {
+    Ok(attempt.outcome != AttemptOutcome::Queued
+        || db::queued::take(connection, attempt.id).await?)
 }
 
 /// Writes what became of it.
@@ -237,13 +238,18 @@ async fn end_unsent(
     outcome: AttemptOutcome,
     failure: Failure,
 ) -> Result<(), Error> {
+    let mut transaction = portal.database.begin().await?;
+    let there = leaves_the_line(&mut transaction, attempt).await?;
     attempt.fail(outcome, failure, portal.clock.now());
     report(attempt);
-    let mut connection = portal.database.acquire().await?;
-    Ok(db::applies::insert_ended(&mut connection, attempt).await?)
+    if there {
+        db::applies::insert_ended(&mut transaction, attempt).await?;
+        db::commit(transaction).await?;
+    }
+    Ok(())
 }
 
-async fn end_busy(portal: &Portal, mut attempt: Attempt) -> Result<Attempt, Error> {
+async fn end_busy(portal: &Portal, attempt: &mut Attempt) -> Result<(), Error> {
     let mut connection = portal.database.acquire().await?;
     let running = db::applies::unsettled(&mut connection, attempt.pbx_id).await?;
     drop(connection);
@@ -257,8 +263,7 @@ async fn end_busy(portal: &Portal, mut attempt: Attempt) -> Result<Attempt, Erro
         },
     );
     let failure = Failure::new("apply_busy", message);
-    end_unsent(portal, &mut attempt, AttemptOutcome::Busy, failure).await?;
-    Ok(attempt)
+    end_unsent(portal, attempt, AttemptOutcome::Busy, failure).await
 }
 
 /// One line in the log for each ended attempt.
@@ -270,23 +275,4 @@ fn report(attempt: &Attempt) {
         Some(failure) => tracing::warn!(%apply, revision, outcome, reason = failure.message,
             "apply ended"),
     }
-}
-
-/// Starts an apply that nothing but its own end ends, and waits for it.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_to_the_end(
-    portal: Arc<Portal>,
-    actor: Actor,
-    wish: Wish,
-) -> Result<Attempt, Error> {
-    let running = portal.queue.running();
-    let span = tracing::Span::current();
-    let task = async move {
-        let result = run(&portal, &actor, &wish).await;
-        drop(running);
-        result
-    };
-    tokio::spawn(task.instrument(span)).await?
 }

@@ -3,18 +3,24 @@
 //! Only the first in line waits on the database, so that 50 waiting requests cost one connection.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::super::{Error, Portal};
 use crate::db::apply_lock::ApplyLock;
 
+/// Applies in line at a time that nobody waits for. Those that somebody waits for are bounded by
+/// the connections of their callers.
+const ACCEPTED_MAX: usize = 100;
+
 /// The applies of this process on one PBX. tokio's mutex is fair: first come, first served.
 pub struct Queue {
     line: Mutex<()>,
     running: mpsc::Sender<Infallible>,
+    places: Arc<Semaphore>,
 }
 
 /// Resolves when no apply runs any more.
@@ -49,8 +55,17 @@ impl Queue {
     /// An empty queue, and what tells when it has run dry after it was dropped.
     pub fn new() -> (Self, AllEnded) {
         let (running, ended) = mpsc::channel(1);
-        let line = Mutex::new(());
-        (Self { line, running }, AllEnded(ended))
+        let queue = Self {
+            line: Mutex::new(()),
+            running,
+            places: Arc::new(Semaphore::new(ACCEPTED_MAX)),
+        };
+        (queue, AllEnded(ended))
+    }
+
+    /// A place for an apply that nobody waits for; `None` when there are too many.
+    pub fn take_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// Says that an apply runs.

@@ -10,6 +10,7 @@ use crate::agent::{AgentError, LinkFault, Order};
 use crate::domain::RequestId;
 use crate::domain::apply::{AttemptOutcome, Failure};
 use crate::services::Portal;
+use crate::services::live::State;
 
 /// How long a lost agent is looked for, in seconds: it restarts within that time.
 const REATTACH_SECONDS: u64 = 20;
@@ -58,6 +59,9 @@ pub(super) async fn send(
 async fn execute(portal: &Portal, order: &Order, request_id: &RequestId) -> Sent {
     let deadline = Instant::now() + portal.settings.apply_deadline;
     let mut lost_since: Option<Instant> = None;
+    portal
+        .live
+        .tell(order.id, State::Running, portal.clock.now());
     loop {
         let called = Instant::now();
         let limit = deadline.saturating_duration_since(called);
@@ -77,6 +81,9 @@ async fn execute(portal: &Portal, order: &Order, request_id: &RequestId) -> Sent
             return Sent::Unknown(fault);
         }
         tracing::warn!(apply = %order.id, %fault, "the agent's answer was lost; asking again");
+        portal
+            .live
+            .tell(order.id, State::AgentLost, portal.clock.now());
         tokio::time::sleep(Duration::from_millis(REATTACH_PAUSE_MS)).await;
     }
 }

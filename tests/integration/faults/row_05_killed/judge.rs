@@ -56,7 +56,10 @@ pub(super) async fn judge(case: &Case<'_>) -> anyhow::Result<(usize, Option<Outc
     let names: Vec<String> = managed_files(&pbx.asterisk)?.into_keys().collect();
     ensure!(names.len() == 2, "left over: {names:?}");
     let left = leftovers(pbx.agent.state_dir())?;
-    ensure!(left.is_empty(), "left over in the state directory: {left:?}");
+    ensure!(
+        left.is_empty(),
+        "left over in the state directory: {left:?}"
+    );
     assert_exactly(&pbx.asterisk, NUMBERS[now].iter().copied()).await?;
     let status = pbx.link.status().await?;
     ensure!(status.warnings.is_empty(), "{:?}", status.warnings);
@@ -81,14 +84,18 @@ async fn closed(pbx: &Pbx, id: ApplyId) -> anyhow::Result<Option<ApplyRecord>> {
         let state = pbx.agent.state_dir();
         let kept = state.join(format!("applies/{id}.json"));
         let intent = state.join("intent");
-        let tidy = async || {
-            kept.exists() && intent.metadata().is_ok_and(|intent| intent.len() == 0)
-        };
+        let tidy =
+            async || kept.exists() && intent.metadata().is_ok_and(|intent| intent.len() == 0);
         wait_until("the record is kept", RECOVERY_DEADLINE, tidy).await?;
         let kept: ApplyRecord = serde_json::from_str(&std::fs::read_to_string(&kept)?)?;
         let said = |record: &ApplyRecord| {
             let steps = record.steps.len();
-            (record.outcome, record.failure.clone(), steps, record.live_revision)
+            (
+                record.outcome,
+                record.failure.clone(),
+                steps,
+                record.live_revision,
+            )
         };
         ensure!(said(&kept) == said(record), "{kept:#?}\n{record:#?}");
     }

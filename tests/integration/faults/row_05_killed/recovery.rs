@@ -12,12 +12,21 @@ use crate::strace;
 /// Kills of an apply after which recovery finds different things. The renames are: the upload, one
 /// per live file, the ledger, the record.
 const FIRST: [(&str, &str); 9] = [
-    ("copies lie beside the files", "linkat:signal=SIGKILL:when=2"),
+    (
+        "copies lie beside the files",
+        "linkat:signal=SIGKILL:when=2",
+    ),
     ("the intent is noted", "fdatasync:signal=SIGKILL:when=1"),
     ("one file is switched", "renameat:signal=SIGKILL:when=3"),
     ("both files are switched", "fdatasync:signal=SIGKILL:when=2"),
-    ("Asterisk is told of the first", "pipe2:signal=SIGKILL:when=1"),
-    ("Asterisk is told of the second", "pipe2:signal=SIGKILL:when=2"),
+    (
+        "Asterisk is told of the first",
+        "pipe2:signal=SIGKILL:when=1",
+    ),
+    (
+        "Asterisk is told of the second",
+        "pipe2:signal=SIGKILL:when=2",
+    ),
     ("Asterisk holds it", "renameat:signal=SIGKILL:when=4"),
     ("the ledger tells the end", "renameat:signal=SIGKILL:when=5"),
     ("the record is kept", "ftruncate:signal=SIGKILL:when=1"),
@@ -26,8 +35,18 @@ const FIRST: [(&str, &str); 9] = [
 /// Calls of the recovery that change something. Only the engine's thread makes them, or makes them
 /// on these files.
 const CALLS: [&str; 12] = [
-    "fsync", "fdatasync", "renameat", "linkat", "unlinkat", "ftruncate", "fchmod", "fchown",
-    "utimensat", "mkdirat", "openat", "write",
+    "fsync",
+    "fdatasync",
+    "renameat",
+    "linkat",
+    "unlinkat",
+    "ftruncate",
+    "fchmod",
+    "fchown",
+    "utimensat",
+    "mkdirat",
+    "openat",
+    "write",
 ];
 
 /// Calls of the recovery by which it reaches Asterisk.

@@ -40,7 +40,11 @@ impl Killed {
         let outcome = self.outcome.map_or("never started".to_owned(), |outcome| {
             format!("{outcome:?}").to_lowercase()
         });
-        let told = if self.told.is_ok() { ", told before" } else { "" };
+        let told = if self.told.is_ok() {
+            ", told before"
+        } else {
+            ""
+        };
         format!("{outcome}{told}")
     }
 }
@@ -120,7 +124,9 @@ impl Victim {
         let log = dir.join("log");
         std::fs::remove_file(&log).ok();
         let attach = Attach::process(0).inject(second).paths(paths);
-        self.pbx.agent.start_through("strace", attach.from_the_start(&log))?;
+        self.pbx
+            .agent
+            .start_through("strace", attach.from_the_start(&log))?;
         let (agent, link) = (&mut self.pbx.agent, &self.pbx.link);
         let over = async || {
             if !agent.is_running() {
@@ -204,7 +210,9 @@ fn waits_for_a_job(agent: u32) -> bool {
     const FUTEX: &str = "202 ";
     let engine = engine_thread(agent);
     let call = engine.and_then(|engine| {
-        Ok(std::fs::read_to_string(format!("/proc/{agent}/task/{engine}/syscall"))?)
+        Ok(std::fs::read_to_string(format!(
+            "/proc/{agent}/task/{engine}/syscall"
+        ))?)
     });
     call.is_ok_and(|call| call.starts_with(FUTEX))
 }

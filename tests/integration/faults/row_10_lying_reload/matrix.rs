@@ -188,6 +188,24 @@ async fn an_unreadable_or_missing_live_file_is_found_by_reading_back() -> anyhow
     Ok(())
 }
 
+/// Faults in the file that includes ours make Asterisk keep all it had.
+#[tokio::test]
+async fn a_main_file_that_cannot_be_read_is_found_by_reading_back() -> anyhow::Result<()> {
+    let (pbx, _stand_in) = stand_in::pbx(&before(), &[]).await?;
+    let main = pbx.asterisk.etc().join("pjsip.conf");
+    let sound = std::fs::read_to_string(&main)?;
+    for broken in ["[trunk\n", "#include nowhere.conf\n"] {
+        tests::scratch::write(&main, 0o644, &format!("{broken}{sound}"))?;
+        let record = pbx.apply(&after()).await?;
+        assert_named(&record, Outcome::RolledBack, "1002 is missing").with_context(|| broken)?;
+        assert_exactly(&pbx.asterisk, [1000, 1001]).await?;
+    }
+    tests::scratch::write(&main, 0o644, &sound)?;
+    let record = pbx.apply(&after()).await?;
+    assert_eq!(record.outcome, Some(Outcome::Applied), "{record:#?}");
+    Ok(())
+}
+
 /// Somebody has put a file in the place of the live one that the agent may not even read: it is told,
 /// and nothing is replaced whose content could not be kept.
 #[tokio::test]

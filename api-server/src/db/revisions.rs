@@ -1,0 +1,135 @@
+//! Table `apply` as the history of a PBX: which revision is in force, which bundles are kept.
+
+use shared::bundle::{ApplyId, Digest, Revision};
+use sqlx::PgConnection;
+
+use super::DbError;
+use super::applies::{ApplyRow, restored, to_revision, users};
+use crate::domain::PbxId;
+use crate::domain::apply::{Attempt, IncludedUser};
+use crate::domain::revision::InForce;
+
+/// The stored content of a revision.
+#[derive(Clone, Debug)]
+pub struct StoredContent {
+    /// The bundle, encrypted; `None` when it is no longer kept.
+    pub bundle_encrypted: Option<Vec<u8>>,
+    /// Who was in it.
+    pub users: Vec<IncludedUser>,
+}
+
+/// The revision of a PBX that was proven last; `None` before the first.
+pub async fn in_force(
+    connection: &mut PgConnection,
+    pbx: PbxId,
+) -> Result<Option<InForce>, DbError> {
+    let row = sqlx::query!(
+        r#"select apply_id, revision as "revision!", digest as "digest!", requested_by,
+            ended_at as "ended_at!", restored_from, notes,
+            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision,
+            not exists (
+                select from apply later
+                where later.pbx_id = $1 and later.revision > a.revision and later.outcome in (
+                    'started', 'reload_failed_files_kept', 'rollback_failed', 'reload_unknown',
+                    'interrupted'
+                )
+            ) as "certain!"
+         from apply a
+         where pbx_id = $1 and outcome in ('applied', 'unchanged')
+         order by revision desc
+         limit 1"#,
+        pbx.0,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let id = ApplyId(row.apply_id);
+    let digest = Digest::try_from(row.digest.as_slice())
+        .map_err(|reason| DbError::inconsistent("apply", "digest", &id, &reason))?;
+    let restored_from = row.restored_from.zip(row.restored_revision);
+    Ok(Some(InForce {
+        apply_id: id,
+        revision: to_revision(id, row.revision)?,
+        digest,
+        requested_by: row.requested_by,
+        proven_at: row.ended_at,
+        restored_from: restored_from
+            .map(|(source, revision)| restored(ApplyId(source), revision))
+            .transpose()?,
+        notes: serde_json::from_value(row.notes)
+            .map_err(|reason| DbError::inconsistent("apply", "notes", &id, &reason))?,
+        certain: row.certain,
+    }))
+}
+
+/// What an attempt consisted of; `None` when there is no such attempt.
+pub async fn content(
+    connection: &mut PgConnection,
+    id: ApplyId,
+) -> Result<Option<StoredContent>, DbError> {
+    let row = sqlx::query!(
+        "select bundle_encrypted, users from apply where apply_id = $1",
+        id.0,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(StoredContent {
+            bundle_encrypted: row.bundle_encrypted,
+            users: users(id, row.users)?,
+        })
+    })
+    .transpose()
+}
+
+/// The attempts of a PBX that had a bundle, the highest revision first, below `before`. Without the
+/// agent's records; the users they included are only counted.
+pub async fn list(
+    connection: &mut PgConnection,
+    pbx: PbxId,
+    before: Option<Revision>,
+    limit: u16,
+) -> Result<Vec<Attempt>, DbError> {
+    let before = before.map(|revision| i64::try_from(revision.0).unwrap_or(i64::MAX));
+    sqlx::query_as!(
+        ApplyRow,
+        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+            request_id, source_address, started_at, ended_at, failure_code, failure_message,
+            null::jsonb as record, user_count, '[]'::jsonb as "users!", changes, restored_from,
+            notes, bundle_encrypted is not null as "bundle_kept!",
+            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
+         from apply a
+         where pbx_id = $1 and revision is not null and ($2::bigint is null or revision < $2)
+         order by revision desc
+         limit $3"#,
+        pbx.0,
+        before,
+        i64::from(limit),
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Attempt::try_from)
+    .collect()
+}
+
+/// Drops the bundles of old revisions: of those that were proven all but the newest `kept`, of the
+/// others likewise. The one in force is the newest of the proven ones, so it stays.
+pub async fn prune(connection: &mut PgConnection, pbx: PbxId, kept: u32) -> Result<u64, DbError> {
+    let pruned = sqlx::query!(
+        "with ranked as (
+            select apply_id, row_number() over (
+                partition by outcome in ('applied', 'unchanged') order by revision desc
+            ) as place
+            from apply
+            where pbx_id = $1 and bundle_encrypted is not null and outcome <> 'started'
+        )
+        update apply set bundle_encrypted = null
+        where apply_id in (select apply_id from ranked where place > $2)",
+        pbx.0,
+        i64::from(kept),
+    )
+    .execute(connection)
+    .await?;
+    Ok(pruned.rows_affected())
+}

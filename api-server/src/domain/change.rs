@@ -1,0 +1,389 @@
+//! What one bundle changes against another: object by object, user by user. Pure.
+//!
+//! Objects are read from the files as Asterisk would read them, not by today's vocabulary: what was
+//! stored by an earlier version can be compared as well.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use shared::bundle::{Bundle, GENERATION_MARKER, Revision, Slot};
+use shared::conf::{self, ReadError, Section};
+
+use super::UserId;
+use super::apply::IncludedUser;
+
+/// Options whose values may be shown. Whatever is not named here counts as a secret, so that an
+/// option that somebody adds later is hidden until somebody decides.
+const SHOWN: [&str; 22] = [
+    "accountcode",
+    "allow",
+    "aors",
+    "auth",
+    "auth_type",
+    "callerid",
+    "context",
+    "direct_media",
+    "disallow",
+    "exten",
+    "force_rport",
+    "max_contacts",
+    "maximum_expiration",
+    "qualify_frequency",
+    "realm",
+    "remove_existing",
+    "rewrite_contact",
+    "rtp_symmetric",
+    "type",
+    "username",
+    "voicemail_extension",
+    // Of a dialplan entry: see `extensions`.
+    STEPS,
+];
+
+/// The field of a dialplan entry that holds what it does.
+const STEPS: &str = "steps";
+
+/// Whether the value of an option must never be shown.
+pub fn is_secret(option: &str) -> bool {
+    !SHOWN.contains(&option)
+}
+
+/// What happens to something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// It is new.
+    Added,
+    /// It was there and becomes different.
+    Changed,
+    /// It goes.
+    Removed,
+}
+
+impl Action {
+    const ALL: [Self; 3] = [Self::Added, Self::Changed, Self::Removed];
+
+    /// The word that the database and the API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// The action of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}
+
+/// How many of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New ones.
+    pub added: usize,
+    /// Different ones.
+    pub changed: usize,
+    /// Ones that go.
+    pub removed: usize,
+}
+
+impl Counts {
+    fn of(actions: impl Iterator<Item = Action>) -> Self {
+        let mut counts = Self::default();
+        for action in actions {
+            match action {
+                Action::Added => counts.added += 1,
+                Action::Changed => counts.changed += 1,
+                Action::Removed => counts.removed += 1,
+            }
+        }
+        counts
+    }
+
+    /// All of them.
+    pub const fn total(&self) -> usize {
+        self.added + self.changed + self.removed
+    }
+}
+
+/// An object of Asterisk, by type and name.
+///
+/// The order puts the objects of an extension together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Its name; of a dialplan entry, `extension@context`.
+    pub name: String,
+    /// `endpoint`, `auth`, `aor`, `extension`.
+    pub kind: String,
+}
+
+/// What is to be shown of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// There is none.
+    Absent,
+    /// The value.
+    Value(String),
+    /// There is one, and it is nobody's business.
+    Secret,
+}
+
+/// An option that becomes another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The option.
+    pub field: String,
+    /// What it was.
+    pub old: Shown,
+    /// What it becomes.
+    pub new: Shown,
+}
+
+/// An object that differs between two bundles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectChange {
+    /// Which object.
+    pub object: ObjectName,
+    /// What happens to it.
+    pub action: Action,
+    /// What differs; empty unless it is changed.
+    pub fields: Vec<FieldChange>,
+}
+
+impl ObjectChange {
+    /// The extension that the object belongs to, if it belongs to one.
+    fn extension(&self) -> Option<u32> {
+        let (extension, _) = self
+            .object
+            .name
+            .split_once('@')
+            .unwrap_or((&self.object.name, ""));
+        extension.parse().ok()
+    }
+}
+
+/// A user that a change concerns, as the newer of the two bundles knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserChange {
+    /// What happens to the user on the PBX.
+    pub action: Action,
+    /// Who.
+    pub user: IncludedUser,
+}
+
+/// Everything that one bundle changes against another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Every object that differs, sorted by name; the generation markers, which differ whenever
+    /// anything does, are left out.
+    pub objects: Vec<ObjectChange>,
+    /// Every user that differs, by extension.
+    pub users: Vec<UserChange>,
+}
+
+impl Changes {
+    /// Compares two bundles with the users that they were made of.
+    ///
+    /// # Errors
+    /// One of the files cannot be read as Asterisk's configuration.
+    pub fn between(old: Side<'_>, new: Side<'_>) -> Result<Self, ReadError> {
+        if old.bundle.map(|bundle| &bundle.files) == new.bundle.map(|bundle| &bundle.files) {
+            return Ok(Self::default());
+        }
+        let objects = compare(&read(old.bundle)?, &read(new.bundle)?);
+        let users = compare_users(old.users, new.users, &objects);
+        Ok(Self { objects, users })
+    }
+
+    /// How many objects.
+    pub fn object_counts(&self) -> Counts {
+        Counts::of(self.objects.iter().map(|change| change.action))
+    }
+
+    /// How many users.
+    pub fn user_counts(&self) -> Counts {
+        Counts::of(self.users.iter().map(|change| change.action))
+    }
+
+    /// The AORs at which a phone may be registered that notices the change.
+    pub fn touched_aors(&self) -> Vec<String> {
+        let known = |change: &&ObjectChange| {
+            change.action != Action::Added && change.object.kind != "extension"
+        };
+        let touched: BTreeSet<&str> = self
+            .objects
+            .iter()
+            .filter(known)
+            .map(|change| change.object.name.as_str())
+            .collect();
+        touched.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What the audit trail keeps of it.
+    pub fn summary(&self, against: Option<Revision>) -> Summary {
+        let objects = self.objects.iter().take(NAMES_KEPT);
+        let object = |change: &ObjectChange| (change.action, change.object.clone());
+        Summary {
+            against,
+            objects: self.object_counts(),
+            object_names: objects.map(object).collect(),
+            users: self.user_counts(),
+            user_names: self.users.iter().take(NAMES_KEPT).cloned().collect(),
+        }
+    }
+}
+
+/// One of two bundles, with the users that it was made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// `None`: nothing was ever in force.
+    pub bundle: Option<&'a Bundle>,
+    /// Who they were.
+    pub users: &'a [IncludedUser],
+}
+
+/// How many names of objects, and of users, the audit trail keeps of a change.
+pub const NAMES_KEPT: usize = 50;
+
+/// What the audit trail keeps of a change: how much it was, and the first names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The revision that it was compared with; `None`: nothing was proven before.
+    pub against: Option<Revision>,
+    /// How many objects.
+    pub objects: Counts,
+    /// The first [`NAMES_KEPT`] of them.
+    pub object_names: Vec<(Action, ObjectName)>,
+    /// How many users.
+    pub users: Counts,
+    /// The first [`NAMES_KEPT`] of them.
+    pub user_names: Vec<UserChange>,
+}
+
+type Options = BTreeMap<String, String>;
+type Objects = BTreeMap<ObjectName, Options>;
+
+fn read(bundle: Option<&Bundle>) -> Result<Objects, ReadError> {
+    let mut objects = Objects::new();
+    let files = bundle.into_iter().flat_map(|bundle| &bundle.files);
+    for (slot, bytes) in files {
+        for section in conf::read(bytes)? {
+            if section.name == GENERATION_MARKER {
+                continue;
+            }
+            match slot {
+                Slot::PjsipEndpoints => pjsip_object(&mut objects, section),
+                Slot::DialplanRouting => extensions(&mut objects, &section),
+            }
+        }
+    }
+    Ok(objects)
+}
+
+fn pjsip_object(objects: &mut Objects, section: Section) {
+    let kind = section.value("type").unwrap_or("object").to_owned();
+    let name = section.name;
+    let options = objects.entry(ObjectName { name, kind }).or_default();
+    for entry in section.entries {
+        add(options, entry.key, &entry.value);
+    }
+}
+
+/// A context's lines, by extension; what is no `exten` belongs to the context as a whole.
+fn extensions(objects: &mut Objects, section: &Section) {
+    for entry in &section.entries {
+        let step = entry.value.split_once(',');
+        let (name, kind, field, value) = match step.filter(|_| entry.key == "exten") {
+            Some((extension, step)) => {
+                let name = format!("{extension}@{}", section.name);
+                (name, "extension", STEPS, step)
+            }
+            None => (
+                section.name.clone(),
+                "context",
+                entry.key.as_str(),
+                entry.value.as_str(),
+            ),
+        };
+        let kind = kind.to_owned();
+        let options = objects.entry(ObjectName { name, kind }).or_default();
+        add(options, field.to_owned(), value);
+    }
+}
+
+/// An option that stands several times is one field with several lines.
+fn add(options: &mut Options, key: String, value: &str) {
+    options
+        .entry(key)
+        .and_modify(|lines| {
+            lines.push('\n');
+            lines.push_str(value);
+        })
+        .or_insert_with(|| value.to_owned());
+}
+
+fn compare(old: &Objects, new: &Objects) -> Vec<ObjectChange> {
+    let names: BTreeSet<&ObjectName> = old.keys().chain(new.keys()).collect();
+    let change = |name: &ObjectName| {
+        let (action, fields) = match (old.get(name), new.get(name)) {
+            (Some(old), Some(new)) if old == new => return None,
+            (Some(old), Some(new)) => (Action::Changed, compare_fields(old, new)),
+            (None, _) => (Action::Added, Vec::new()),
+            (_, None) => (Action::Removed, Vec::new()),
+        };
+        Some(ObjectChange {
+            object: name.clone(),
+            action,
+            fields,
+        })
+    };
+    names.into_iter().filter_map(change).collect()
+}
+
+fn compare_fields(old: &Options, new: &Options) -> Vec<FieldChange> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let shown = |options: &Options, name: &str| match options.get(name) {
+        None => Shown::Absent,
+        Some(_) if is_secret(name) => Shown::Secret,
+        Some(value) => Shown::Value(value.clone()),
+    };
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| FieldChange {
+            field: name.clone(),
+            old: shown(old, name),
+            new: shown(new, name),
+        })
+        .collect()
+}
+
+fn compare_users(
+    old: &[IncludedUser],
+    new: &[IncludedUser],
+    objects: &[ObjectChange],
+) -> Vec<UserChange> {
+    let touched: HashSet<u32> = objects.iter().filter_map(ObjectChange::extension).collect();
+    let before: HashMap<UserId, &IncludedUser> = old.iter().map(|user| (user.id, user)).collect();
+    let living: HashSet<UserId> = new.iter().map(|user| user.id).collect();
+    let action = |user: &IncludedUser| match before.get(&user.id) {
+        None => Some(Action::Added),
+        Some(known) if *known != user || touched.contains(&user.extension) => Some(Action::Changed),
+        Some(_) => None,
+    };
+    let change = |action, user: &IncludedUser| UserChange {
+        action,
+        user: user.clone(),
+    };
+    let gone = old.iter().filter(|user| !living.contains(&user.id));
+    let mut changes: Vec<UserChange> = new
+        .iter()
+        .filter_map(|user| action(user).map(|action| change(action, user)))
+        .chain(gone.map(|user| change(Action::Removed, user)))
+        .collect();
+    changes.sort_by_key(|change| (change.user.extension, change.action));
+    changes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! `/events`: what happened to the PBX apart from applies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, Problem};
+use super::fields::{FieldError, Fields};
+use super::openapi::ReadProblems;
+use crate::domain::Invalid;
+use crate::domain::event::{PbxEvent, PbxEventKind};
+use crate::services::{Portal, events};
+
+/// How many events a list holds unless told otherwise.
+const LIMIT_DEFAULT: u16 = 50;
+
+/// How many at most.
+const LIMIT_MAX: u16 = 200;
+
+/// Something that happened to a PBX apart from an apply.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventBody {
+    /// Rises in the order of recording.
+    #[schema(example = 42)]
+    id: i64,
+    pbx_id: Uuid,
+    #[schema(value_type = EventKindBody)]
+    kind: &'static str,
+    /// In words.
+    detail: String,
+    /// When it was noticed.
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    /// When a portal wrote it down.
+    #[serde(with = "time::serde::rfc3339")]
+    recorded_at: OffsetDateTime,
+    /// Who asked for it; null when it happened by itself.
+    requested_by: Option<String>,
+    /// The request that asked for it.
+    request_id: Option<String>,
+}
+
+/// What happened.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the document shows it; the domain has the names")]
+enum EventKindBody {
+    DriftFound,
+    DriftEnded,
+    DriftOverwritten,
+    ForeignFileFound,
+    ForeignFileGone,
+    SafeModeEntered,
+    SafeModeLeft,
+    CertificateExpiring,
+    PeerRefused,
+    AgentUnreachable,
+    AgentBack,
+    VerifyRequested,
+}
+
+impl From<PbxEvent> for EventBody {
+    fn from(event: PbxEvent) -> Self {
+        Self {
+            id: event.id,
+            pbx_id: event.pbx_id.0,
+            kind: event.kind.name(),
+            detail: event.detail,
+            at: event.at,
+            recorded_at: event.recorded_at,
+            requested_by: event.requested_by,
+            request_id: event.request_id,
+        }
+    }
+}
+
+/// List what happened to the PBX apart from applies
+///
+/// The newest first: hand edits, foreign files, safe mode, certificates that end, refused peers, an
+/// agent that went away and came back, and comparisons that somebody asked for. Each stands here
+/// once, however many portals watch. The newest 10,000 of each kind are kept.
+#[utoipa::path(
+    get, path = "/events", tag = "status", operation_id = "list_events",
+    params(
+        ("kind" = Option<EventKindBody>, Query, description = "Only events of this kind"),
+        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
+            minimum = 1, maximum = 200),
+        ("before" = Option<i64>, Query, description = "Only events recorded before this one"),
+    ),
+    responses(
+        (status = 200, description = "The events", body = [EventBody]),
+        (status = 400, description = "`validation_failed`",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(super) async fn list(
+    State(portal): State<Arc<Portal>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+) -> Result<Json<Vec<EventBody>>, ApiError> {
+    let given = query.map(|Query(given)| given).unwrap_or_default();
+    let page = page(given).map_err(ApiError::InvalidFields)?;
+    let events = events::list(&portal, page.kind, page.before, page.limit).await?;
+    Ok(Json(events.into_iter().map(EventBody::from).collect()))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    kind: Option<PbxEventKind>,
+    before: Option<i64>,
+    limit: u16,
+}
+
+fn page(given: BTreeMap<String, String>) -> Result<Page, Vec<FieldError>> {
+    let given: Map<String, Value> = given
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    let mut fields = Fields::new(given);
+    let kind = fields.or_default("kind", |value| {
+        let kind = value.as_str().and_then(PbxEventKind::from_name);
+        kind.map(Some).ok_or(Invalid {
+            code: "malformed",
+            message: "must be a kind of event",
+        })
+    });
+    let before = fields.or_default("before", |value| {
+        let id = value.as_str().and_then(|text| text.parse::<i64>().ok());
+        id.map(Some).ok_or(Invalid {
+            code: "malformed",
+            message: "must be the id of an event",
+        })
+    });
+    let limit = fields.or_default("limit", |value| {
+        let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
+        let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        limit.map(Some).ok_or(Invalid {
+            code: "out_of_range",
+            message: "must be a number from 1 to 200",
+        })
+    });
+    let page = kind
+        .zip(before)
+        .zip(limit)
+        .map(|((kind, before), limit)| Page {
+            kind,
+            before,
+            limit: limit.unwrap_or(LIMIT_DEFAULT),
+        });
+    fields.finish(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+
+    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn pages() {
+        let all = page(given(&[
+            ("kind", "agent_back"),
+            ("before", "7"),
+            ("limit", "3"),
+        ]));
+        let expected = Page {
+            kind: Some(PbxEventKind::AgentBack),
+            before: Some(7),
+            limit: 3,
+        };
+        assert_eq!(all.unwrap(), expected);
+        assert_eq!(page(given(&[])).unwrap().limit, LIMIT_DEFAULT);
+        for bad in [("kind", "x"), ("before", "x"), ("limit", "0"), ("y", "1")] {
+            assert_eq!(page(given(&[bad])).unwrap_err()[0].field, bad.0);
+        }
+    }
+
+    #[test]
+    fn the_document_names_every_kind() {
+        let schema = serde_json::to_value(EventKindBody::schema()).unwrap();
+        let names: Vec<&str> = PbxEventKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(schema["enum"], serde_json::json!(names));
+    }
+}

@@ -1,0 +1,353 @@
+//! `/apply/preview`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::status::RegisteredPhone;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::changes::{CountsBody, ObjectChangeBody, RestoredFromBody, UserChangeBody};
+use super::error::ApiError;
+use super::extract::By;
+use super::openapi::HeaderProblems;
+use crate::domain::revision::InForce;
+use crate::domain::tenant::Tenant;
+use crate::services::Portal;
+use crate::services::preview::{self, Difference, FileDifference, Finding, Preview};
+
+/// Longest list of an answer: objects, users, phones, findings. Counts are of all.
+const LIST_MAX: usize = 500;
+
+/// What an apply would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PreviewBody {
+    /// Whether nothing that was looked at would keep an apply from succeeding. `check` says what
+    /// was looked at.
+    would_apply: bool,
+    /// Whether what the database says is in force already.
+    changes_nothing: bool,
+    /// SHA-256 of the bundle: an apply with this as its `expected_digest` does what is shown here,
+    /// or nothing. Null when what the database says can be no bundle.
+    digest: Option<String>,
+    /// How many users it holds.
+    user_count: Option<usize>,
+    /// What it was compared with; null when nothing was ever proven.
+    compared_with: Option<ComparedWithBody>,
+    /// What would change; null when there is no bundle, or the two cannot be compared.
+    changes: Option<DifferenceBody>,
+    /// Why the two cannot be compared.
+    changes_unknown: Option<String>,
+    /// What would keep the bundle from coming into force; the first 500.
+    findings: Vec<FindingBody>,
+    /// How many findings there are.
+    finding_count: usize,
+    /// What the agent looked at.
+    check: AgentCheckBody,
+    /// What an administrator should know besides.
+    notes: Vec<String>,
+}
+
+/// The revision that was proven last.
+#[derive(Debug, Serialize, ToSchema)]
+struct ComparedWithBody {
+    apply_id: Uuid,
+    #[schema(example = 7)]
+    revision: u64,
+    digest: String,
+    requested_by: String,
+    #[serde(with = "time::serde::rfc3339")]
+    proven_at: OffsetDateTime,
+    /// False when a later apply ended in a way that leaves open what is in force.
+    certain: bool,
+    /// Whose bundle it is, when it was brought back.
+    restored_from: Option<RestoredFromBody>,
+}
+
+/// Something that would keep the bundle from coming into force.
+#[derive(Debug, Serialize, ToSchema)]
+struct FindingBody {
+    /// `data`: what the database holds. `text`: what was rendered. `surroundings`: what lies beside
+    /// the files on the PBX host. `preflight`: a throw-away Asterisk.
+    #[schema(value_type = String, example = "text")]
+    source: &'static str,
+    /// The file, if it concerns one.
+    #[schema(value_type = Option<String>, example = "pjsip_endpoints")]
+    slot: Option<&'static str>,
+    /// From 1; 0 where it concerns the whole.
+    line: u32,
+    message: String,
+}
+
+/// What the agent looked at.
+#[derive(Debug, Serialize, ToSchema)]
+struct AgentCheckBody {
+    /// Whether the agent checked the bundle.
+    by_agent: bool,
+    /// Whether a throw-away Asterisk read it.
+    preflight_ran: bool,
+    /// What happened, or why it did not.
+    detail: String,
+}
+
+/// What would change.
+#[derive(Debug, Serialize, ToSchema)]
+struct DifferenceBody {
+    /// The generation markers, which change with everything, are left out.
+    objects: ObjectChangesBody,
+    users: UserChangesBody,
+    /// Whose users these are.
+    tenants: Vec<TenantBody>,
+    files: Vec<FileDifferenceBody>,
+    /// The phones that are registered at an object that changes or goes; null when that is not
+    /// known.
+    phones: Option<PhonesBody>,
+    /// Why it is not known.
+    phones_unknown: Option<String>,
+}
+
+/// Endpoints, auths, AORs and dialplan extensions that differ.
+#[derive(Debug, Serialize, ToSchema)]
+struct ObjectChangesBody {
+    counts: CountsBody,
+    /// By name; the first 500.
+    list: Vec<ObjectChangeBody>,
+    /// Whether some were left off the list.
+    truncated: bool,
+}
+
+/// Users that differ.
+#[derive(Debug, Serialize, ToSchema)]
+struct UserChangesBody {
+    counts: CountsBody,
+    /// By extension; the first 500.
+    list: Vec<UserChangeBody>,
+    /// Whether some were left off the list.
+    truncated: bool,
+}
+
+/// A tenant.
+#[derive(Debug, Serialize, ToSchema)]
+struct TenantBody {
+    id: Uuid,
+    #[schema(example = "default")]
+    name: String,
+}
+
+/// What would change in a file.
+#[derive(Debug, Serialize, ToSchema)]
+struct FileDifferenceBody {
+    #[schema(value_type = String, example = "pjsip_endpoints")]
+    slot: &'static str,
+    /// Below Asterisk's configuration directory.
+    #[schema(value_type = String, example = "pjsip.d/synergycall/generated_endpoints.conf")]
+    path: &'static str,
+    /// Null when there is none in force.
+    old_size: Option<u64>,
+    old_sha256: Option<String>,
+    new_size: Option<u64>,
+    new_sha256: Option<String>,
+    /// How many lines are new; all of them.
+    lines_added: usize,
+    /// How many lines go; all of them.
+    lines_removed: usize,
+    /// A unified diff of at most 64 KiB; empty when nothing changes. Secrets read `<secret>`, and
+    /// `<secret, changed>` when they change. `synergy-generation` is the mark of the bundle, which
+    /// changes with everything.
+    diff: String,
+    /// Whether lines were left off the end of the diff.
+    truncated: bool,
+}
+
+/// Registered phones.
+#[derive(Debug, Serialize, ToSchema)]
+struct PhonesBody {
+    count: usize,
+    /// The first 500.
+    list: Vec<PhoneBody>,
+    /// Whether some were left off the list.
+    truncated: bool,
+}
+
+/// A registered phone.
+#[derive(Debug, Serialize, ToSchema)]
+struct PhoneBody {
+    /// Where it is registered.
+    #[schema(example = "1000")]
+    aor: String,
+    /// Its contact address.
+    uri: String,
+    /// What it calls itself; empty when it did not say.
+    user_agent: String,
+}
+
+/// The head of a list, each item as its body, and whether more was there.
+fn head<T, B: From<T>>(items: Vec<T>) -> (Vec<B>, bool) {
+    let truncated = items.len() > LIST_MAX;
+    let head = items.into_iter().take(LIST_MAX).map(B::from);
+    (head.collect(), truncated)
+}
+
+impl From<Preview> for PreviewBody {
+    fn from(preview: Preview) -> Self {
+        let (would_apply, changes_nothing) = (preview.would_apply(), preview.changes_nothing());
+        let (changes, changes_unknown) = match preview.difference {
+            None => (None, None),
+            Some(Ok(difference)) => (Some(difference.into()), None),
+            Some(Err(reason)) => (None, Some(reason)),
+        };
+        let check = match preview.checked {
+            Ok(checked) => AgentCheckBody {
+                by_agent: true,
+                preflight_ran: checked.preflight_ran,
+                detail: checked.preflight,
+            },
+            Err(detail) => AgentCheckBody {
+                by_agent: false,
+                preflight_ran: false,
+                detail,
+            },
+        };
+        let finding_count = preview.findings.len();
+        Self {
+            would_apply,
+            changes_nothing,
+            digest: preview.wanted.map(|wanted| wanted.digest.to_string()),
+            user_count: preview.wanted.map(|wanted| wanted.user_count),
+            compared_with: preview.in_force.map(ComparedWithBody::from),
+            changes,
+            changes_unknown,
+            findings: head(preview.findings).0,
+            finding_count,
+            check,
+            notes: preview.notes,
+        }
+    }
+}
+
+impl From<InForce> for ComparedWithBody {
+    fn from(in_force: InForce) -> Self {
+        Self {
+            apply_id: in_force.apply_id.0,
+            revision: in_force.revision.0,
+            digest: in_force.digest.to_string(),
+            requested_by: in_force.requested_by,
+            proven_at: in_force.proven_at,
+            certain: in_force.certain,
+            restored_from: in_force.restored_from.map(RestoredFromBody::from),
+        }
+    }
+}
+
+impl From<Finding> for FindingBody {
+    fn from(finding: Finding) -> Self {
+        Self {
+            source: finding.source,
+            slot: finding.slot.map(shared::bundle::Slot::name),
+            line: finding.line,
+            message: finding.message,
+        }
+    }
+}
+
+impl From<Difference> for DifferenceBody {
+    fn from(difference: Difference) -> Self {
+        let object_counts = difference.changes.object_counts().into();
+        let user_counts = difference.changes.user_counts().into();
+        let (objects, objects_truncated) = head(difference.changes.objects);
+        let (users, users_truncated) = head(difference.changes.users);
+        let (phones, phones_unknown) = match difference.phones {
+            Ok(phones) => (Some(PhonesBody::from(phones)), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        Self {
+            objects: ObjectChangesBody {
+                counts: object_counts,
+                list: objects,
+                truncated: objects_truncated,
+            },
+            users: UserChangesBody {
+                counts: user_counts,
+                list: users,
+                truncated: users_truncated,
+            },
+            tenants: head(difference.tenants).0,
+            files: head(difference.files).0,
+            phones,
+            phones_unknown,
+        }
+    }
+}
+
+impl From<Tenant> for TenantBody {
+    fn from(tenant: Tenant) -> Self {
+        Self {
+            id: tenant.id.0,
+            name: tenant.name,
+        }
+    }
+}
+
+impl From<FileDifference> for FileDifferenceBody {
+    fn from(file: FileDifference) -> Self {
+        Self {
+            slot: file.slot.name(),
+            path: file.slot.relative_path(),
+            old_size: file.old.map(|old| old.size),
+            old_sha256: file.old.map(|old| old.sha256.to_string()),
+            new_size: file.new.map(|new| new.size),
+            new_sha256: file.new.map(|new| new.sha256.to_string()),
+            lines_added: file.diff.added,
+            lines_removed: file.diff.removed,
+            diff: file.diff.text,
+            truncated: file.diff.truncated,
+        }
+    }
+}
+
+impl From<Vec<RegisteredPhone>> for PhonesBody {
+    fn from(phones: Vec<RegisteredPhone>) -> Self {
+        let count = phones.len();
+        let (list, truncated) = head(phones);
+        Self {
+            count,
+            list,
+            truncated,
+        }
+    }
+}
+
+impl From<RegisteredPhone> for PhoneBody {
+    fn from(phone: RegisteredPhone) -> Self {
+        Self {
+            aor: phone.aor,
+            uri: phone.uri,
+            user_agent: phone.user_agent,
+        }
+    }
+}
+
+/// Show what an apply would do
+///
+/// Renders what the database says and compares it with what is in force. Nothing is written and no
+/// apply is held up. What the agent does not say within 10 s is answered as not known. Counts are
+/// always of all, lists and diffs have an end.
+#[utoipa::path(
+    get, path = "/apply/preview", tag = "applies", operation_id = "preview_apply",
+    responses(
+        (status = 200, description = "What an apply would do; also when it could not be done",
+            body = PreviewBody),
+        HeaderProblems,
+    )
+)]
+pub(super) async fn show(
+    State(portal): State<Arc<Portal>>,
+    By(actor): By,
+) -> Result<Json<PreviewBody>, ApiError> {
+    // Several questions at once make a large future.
+    let preview = Box::pin(preview::preview(&portal, &actor.request_id)).await?;
+    Ok(Json(preview.into()))
+}

@@ -1,0 +1,153 @@
+//! `/revisions`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use shared::bundle::Revision;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::applies::limit;
+use super::changes::{RestoredFromBody, SummaryBody};
+use super::error::{ApiError, Problem};
+use super::fields::{FieldError, Fields};
+use super::openapi::ReadProblems;
+use crate::domain::Invalid;
+use crate::domain::apply::Attempt;
+use crate::services::Portal;
+use crate::services::revisions::{self, History};
+
+/// A bundle that was given a number on its PBX.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RevisionBody {
+    #[schema(example = 7)]
+    revision: u64,
+    /// The apply that made it: `GET /applies/{id}` tells each step.
+    apply_id: Uuid,
+    /// SHA-256 of the bundle; equal bundles have equal digests.
+    digest: String,
+    /// Who asked for it.
+    requested_by: String,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    ended_at: Option<OffsetDateTime>,
+    /// As of the apply.
+    #[schema(value_type = String, example = "applied")]
+    outcome: &'static str,
+    /// Whether it was proven to be in force.
+    proven: bool,
+    /// Whether it is in force now; null when a later apply ended in a way that leaves that open.
+    in_force: Option<bool>,
+    /// What it changed against the revision that was proven before it.
+    changes: Option<SummaryBody>,
+    /// Whose bundle it brought back; null when it rendered what the database said.
+    restored_from: Option<RestoredFromBody>,
+    /// Whether `POST /applies/{apply_id}/restore` can bring it back.
+    restorable: bool,
+    /// How many users it holds.
+    user_count: usize,
+}
+
+impl RevisionBody {
+    fn read(attempt: Attempt, history: Option<(shared::bundle::ApplyId, bool)>) -> Option<Self> {
+        let in_force = match history {
+            Some((id, certain)) if id == attempt.id => certain.then_some(true),
+            // Whatever came after the one that was proven last may be in force as well.
+            Some((_, false)) => None,
+            Some((_, true)) | None => Some(false),
+        };
+        Some(Self {
+            revision: attempt.revision?.0,
+            apply_id: attempt.id.0,
+            digest: attempt.digest?.to_string(),
+            started_at: attempt.started_at,
+            ended_at: attempt.ended_at,
+            outcome: attempt.outcome.name(),
+            proven: attempt.outcome.is_proven(),
+            in_force,
+            restorable: attempt.is_restorable(),
+            requested_by: attempt.requested_by,
+            changes: attempt.changes.map(SummaryBody::from),
+            restored_from: attempt.restored_from.map(RestoredFromBody::from),
+            user_count: attempt.user_count,
+        })
+    }
+}
+
+/// List the revisions of the PBX
+///
+/// Its history, the highest number first: every bundle that was sent or about to be sent, by whom,
+/// when, with which outcome, and what it changed.
+#[utoipa::path(
+    get, path = "/revisions", tag = "applies", operation_id = "list_revisions",
+    params(
+        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
+            minimum = 1, maximum = 200),
+        ("before" = Option<u64>, Query, description = "Only revisions below this number"),
+    ),
+    responses(
+        (status = 200, description = "The revisions", body = [RevisionBody]),
+        (status = 400, description = "`validation_failed`",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(super) async fn list(
+    State(portal): State<Arc<Portal>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+) -> Result<Json<Vec<RevisionBody>>, ApiError> {
+    let given = query.map(|Query(given)| given).unwrap_or_default();
+    let (before, limit) = page(given).map_err(ApiError::InvalidFields)?;
+    let History {
+        revisions,
+        proven_last,
+    } = revisions::list(&portal, before, limit).await?;
+    let revisions = revisions.into_iter();
+    let bodies = revisions.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
+    Ok(Json(bodies.collect()))
+}
+
+fn page(given: BTreeMap<String, String>) -> Result<(Option<Revision>, u16), Vec<FieldError>> {
+    let given: Map<String, Value> = given
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    let mut fields = Fields::new(given);
+    let before = fields.or_default("before", |value| {
+        let number = value.as_str().and_then(|text| text.parse().ok());
+        number.map(|number| Some(Revision(number))).ok_or(Invalid {
+            code: "malformed",
+            message: "must be the number of a revision",
+        })
+    });
+    let limit = limit(&mut fields);
+    fields.finish(before.zip(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages() {
+        let given = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert_eq!(page(BTreeMap::new()).unwrap(), (None, 50));
+        let (before, _) = page(given("before", "7")).unwrap();
+        assert_eq!(before, Some(Revision(7)));
+        for (name, value) in [
+            ("before", "x"),
+            ("before", "-1"),
+            ("limit", "0"),
+            ("x", "1"),
+        ] {
+            assert_eq!(page(given(name, value)).unwrap_err()[0].field, name);
+        }
+    }
+}

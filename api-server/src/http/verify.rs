@@ -1,0 +1,81 @@
+//! `/apply/verify`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::status::VerifyReport;
+use utoipa::ToSchema;
+
+use super::applies::MismatchBody;
+use super::error::{ApiError, Problem};
+use super::extract::By;
+use super::openapi::ReadProblems;
+use crate::services::{Portal, verify};
+
+/// What is in force against what should be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VerifyBody {
+    /// Whether Asterisk and the live files hold exactly what the live revision says.
+    in_force: bool,
+    /// The live revision.
+    #[schema(example = 7)]
+    revision: u64,
+    /// Its digest.
+    digest: String,
+    /// How many objects and extensions were compared in every part.
+    compared: u64,
+    /// Each that differs.
+    mismatches: Vec<MismatchBody>,
+    /// Why it could not be compared to the end; null when it was.
+    failure: Option<String>,
+    /// How long it took.
+    duration_ms: f64,
+}
+
+impl From<VerifyReport> for VerifyBody {
+    fn from(report: VerifyReport) -> Self {
+        Self {
+            in_force: report.in_force,
+            revision: report.revision.0,
+            digest: report.digest.to_string(),
+            compared: report.compared,
+            mismatches: report
+                .mismatches
+                .into_iter()
+                .map(MismatchBody::from)
+                .collect(),
+            failure: Some(report.failure).filter(|failure| !failure.is_empty()),
+            duration_ms: report.duration.as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+/// Compare what is in force in full
+///
+/// Everything that the live revision says of every endpoint, auth, AOR and dialplan entry with what
+/// Asterisk holds now. Changes nothing. That it was asked for is an event.
+#[utoipa::path(
+    post, path = "/apply/verify", tag = "status", operation_id = "verify",
+    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    responses(
+        (status = 200, description = "The comparison, whatever it found", body = VerifyBody),
+        (status = 400, description = "`invalid_header`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 502, description = "`agent_refused`, `agent_too_old`",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+        (status = 503, description = "`agent_unreachable`, `database_unavailable`, `overloaded`",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn run(
+    State(portal): State<Arc<Portal>>,
+    By(actor): By,
+) -> Result<Json<VerifyBody>, ApiError> {
+    let report = verify::run_to_the_end(portal, actor).await?;
+    Ok(Json(report.into()))
+}

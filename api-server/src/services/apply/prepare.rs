@@ -1,0 +1,133 @@
+//! From what is wanted, the database's word or a stored bundle, to a bundle that may be sent.
+
+use shared::bundle::{ApplyId, Bundle, Digest};
+
+use super::stored;
+use crate::clock::os_rng;
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom, Wish};
+use crate::domain::change::Summary;
+use crate::services::compare::{Content, Instant, Unrenderable};
+use crate::services::restore::{self, Stored};
+use crate::services::{Error, Portal};
+use crate::vault::{Place, Vault};
+
+/// A bundle that may be sent.
+pub(super) struct Prepared {
+    pub(super) bundle: Bundle,
+    pub(super) digest: Digest,
+    pub(super) encrypted: Vec<u8>,
+    changes: Option<Summary>,
+    notes: Vec<String>,
+}
+
+/// Why an attempt ends before there is one.
+pub(super) type Refusal = (AttemptOutcome, Failure);
+
+/// Reads what is wanted, renders or decrypts it, checks, compares with what is in force, and
+/// encrypts; tells the attempt what it will do.
+pub(super) async fn prepare(
+    portal: &Portal,
+    attempt: &mut Attempt,
+    wish: &Wish,
+) -> Result<Result<Prepared, Refusal>, Error> {
+    let instant = Instant::read(portal).await?;
+    if let Ok(snapshot) = &instant.snapshot
+        && attempt.restored_from.is_none()
+    {
+        // Whoever cannot be rendered is in the audit trail all the same.
+        include(attempt, crate::services::compare::included(snapshot));
+    }
+    let stored = match attempt.restored_from {
+        Some(source) => Some((source, Stored::read(portal, source.id).await?)),
+        None => None,
+    };
+    let (vault, id, expected) = (portal.vault.clone(), attempt.id, wish.expected_digest);
+    // Apart from the threads that serve requests: thousands of users are seconds of work.
+    let work = move || match stored {
+        None => rendered(&vault, id, expected, &instant),
+        Some((source, stored)) => restored(&vault, id, expected, &instant, source, stored),
+    };
+    Ok(match tokio::task::spawn_blocking(work).await?? {
+        Ok((prepared, users)) => {
+            include(attempt, users);
+            attempt.changes.clone_from(&prepared.changes);
+            attempt.notes.clone_from(&prepared.notes);
+            Ok(prepared)
+        }
+        Err(refusal) => Err(refusal),
+    })
+}
+
+fn include(attempt: &mut Attempt, users: Vec<IncludedUser>) {
+    attempt.user_count = users.len();
+    attempt.users = users;
+}
+
+type Outcome = Result<Result<(Prepared, Vec<IncludedUser>), Refusal>, Error>;
+
+fn rendered(vault: &Vault, id: ApplyId, expected: Option<Digest>, instant: &Instant) -> Outcome {
+    let content = match instant.render() {
+        Ok(content) => content,
+        Err(unrenderable) => {
+            let code = match (&unrenderable, &instant.snapshot) {
+                (Unrenderable::Data(_), Err(_)) => "snapshot_unreadable",
+                (Unrenderable::Data(_) | Unrenderable::Text(_), _) => "render_failed",
+            };
+            let failure = Failure::new(code, unrenderable.to_string());
+            return Ok(Err((AttemptOutcome::RenderFailed, failure)));
+        }
+    };
+    seal(vault, id, expected, instant, content, Vec::new())
+}
+
+fn restored(
+    vault: &Vault,
+    id: ApplyId,
+    expected: Option<Digest>,
+    instant: &Instant,
+    source: RestoredFrom,
+    stored: Option<Stored>,
+) -> Outcome {
+    let dropped = || Failure::new("restore_failed", "the bundle is no longer kept");
+    let content = stored
+        .ok_or_else(dropped)
+        .and_then(|stored| stored.open(vault));
+    match content {
+        Ok(content) => {
+            let notes = restore::notes(source, &content, &instant.render());
+            seal(vault, id, expected, instant, content, notes)
+        }
+        Err(failure) => Ok(Err((AttemptOutcome::RestoreFailed, failure))),
+    }
+}
+
+fn seal(
+    vault: &Vault,
+    id: ApplyId,
+    expected: Option<Digest>,
+    instant: &Instant,
+    content: Content,
+    notes: Vec<String>,
+) -> Outcome {
+    let digest = content.digest();
+    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+        let message = format!("expected was the digest {expected}, but now it is {digest}");
+        let failure = Failure::new("preview_outdated", message);
+        return Ok(Err((AttemptOutcome::PreviewOutdated, failure)));
+    }
+    let text = match stored::encode(&content.bundle) {
+        Ok(text) => text,
+        Err(error) => {
+            let failure = Failure::new("render_failed", error.to_string());
+            return Ok(Err((AttemptOutcome::RenderFailed, failure)));
+        }
+    };
+    let prepared = Prepared {
+        encrypted: vault.seal(Place::Bundle(id), &text, &mut os_rng())?,
+        changes: instant.baseline.summary(vault, &content),
+        bundle: content.bundle,
+        digest,
+        notes,
+    };
+    Ok(Ok((prepared, content.users)))
+}

@@ -1,0 +1,361 @@
+//! What an apply would do, without doing any of it: nothing is written, locked or taken.
+
+mod pending;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use shared::bundle::{ApplyId, Bundle, Digest, FileManifest, Revision, Slot};
+use shared::status::{AgentStatus, CheckReport, FindingSource, RegisteredPhone};
+
+use super::compare::{Content, Instant, Unrenderable};
+use super::{Error, Portal};
+use crate::agent::{AgentError, Order};
+use crate::clock::{os_rng, unix_ms};
+use crate::db;
+use crate::domain::apply::RestoredFrom;
+use crate::domain::change::Changes;
+use crate::domain::diff::{Diff, unified};
+use crate::domain::revision::InForce;
+use crate::domain::tenant::Tenant;
+use crate::domain::{RequestId, UserId, uuid_v7};
+use crate::vault::Vault;
+
+pub use pending::{Pending, Wanted, pending};
+
+/// How long the agent may take to check a bundle and to name phones, in seconds: a preview answers
+/// without what it does not say in time.
+const AGENT_SECONDS: u64 = 10;
+
+/// Largest diff of a file, in bytes.
+const DIFF_BYTES_MAX: usize = 64 * 1024;
+
+/// What an apply would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// What it was compared with; `None`: nothing was ever in force.
+    pub in_force: Option<InForce>,
+    /// What would be applied; `None` when what the database says can be no bundle.
+    pub wanted: Option<WantedBundle>,
+    /// What would change; `None` when there is no bundle, or the reason why the two cannot be
+    /// compared.
+    pub difference: Option<Result<Difference, String>>,
+    /// Everything that would keep the bundle from coming into force, as far as it was looked for.
+    pub findings: Vec<Finding>,
+    /// The agent's part of that; the error is why there is none.
+    pub checked: Result<Checked, String>,
+    /// What an administrator should know besides.
+    pub notes: Vec<String>,
+}
+
+/// What would be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedBundle {
+    /// What `expected_digest` of an apply names.
+    pub digest: Digest,
+    /// How many users it holds.
+    pub user_count: usize,
+}
+
+/// What would change.
+#[derive(Debug)]
+pub struct Difference {
+    /// Objects and users.
+    pub changes: Changes,
+    /// Each file, in the order in which they are switched.
+    pub files: Vec<FileDifference>,
+    /// Whose users change.
+    pub tenants: Vec<Tenant>,
+    /// The phones that are registered at an object that changes or goes; the error is why that is
+    /// not known.
+    pub phones: Result<Vec<RegisteredPhone>, String>,
+}
+
+/// What would change in a file.
+#[derive(Debug)]
+pub struct FileDifference {
+    /// Which file.
+    pub slot: Slot,
+    /// What is in force; `None` when nothing is.
+    pub old: Option<FileManifest>,
+    /// What would be.
+    pub new: Option<FileManifest>,
+    /// Line by line, without secrets.
+    pub diff: Diff,
+}
+
+/// Something that would keep the bundle from coming into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Who found it: `data`, `text`, `surroundings` or `preflight`.
+    pub source: &'static str,
+    /// In which file, if in one.
+    pub slot: Option<Slot>,
+    /// From 1; 0 where it concerns the file, or the bundle, as a whole.
+    pub line: u32,
+    /// What is wrong; never a secret.
+    pub message: String,
+}
+
+/// What the agent looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether a throw-away Asterisk read the files.
+    pub preflight_ran: bool,
+    /// What it did, or why there was none.
+    pub preflight: String,
+}
+
+impl Preview {
+    /// Whether nothing that was looked at would keep an apply from succeeding.
+    pub fn would_apply(&self) -> bool {
+        self.wanted.is_some() && self.findings.is_empty()
+    }
+
+    /// Whether it is in force already.
+    pub fn changes_nothing(&self) -> bool {
+        let wanted = self.wanted.map(|wanted| wanted.digest);
+        let in_force = self.in_force.as_ref().map(|in_force| in_force.digest);
+        wanted.is_some() && wanted == in_force
+    }
+}
+
+/// What an apply would do now.
+///
+/// # Errors
+/// The database cannot be asked. An agent that cannot be asked is no error, nor is data that can be
+/// no configuration.
+pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview, Error> {
+    let instant = Instant::read(portal).await?;
+    let vault = portal.vault.clone();
+    let look = move || Look::at(instant, &vault);
+    let mut look = tokio::task::spawn_blocking(look).await?;
+    let Some(content) = look.content.take() else {
+        let reason = "there is no bundle to check".to_owned();
+        return Ok(look.preview(Err(reason)));
+    };
+    let aors = match &look.difference {
+        Some(Ok(difference)) => difference.changes.touched_aors(),
+        Some(Err(_)) | None => Vec::new(),
+    };
+    let (checked, phones, status, tenants) = tokio::join!(
+        in_time(check(portal, &look, content.bundle, request_id)),
+        in_time(phones(portal, aors)),
+        in_time(portal.agent.status()),
+        tenants(portal, &look),
+    );
+    if let Some(Ok(difference)) = &mut look.difference {
+        difference.phones = phones;
+        difference.tenants = tenants?;
+    }
+    if let Ok(status) = &status {
+        look.compare_with_agent(status);
+    }
+    Ok(look.preview(checked))
+}
+
+/// Everything that needs no question to anybody.
+struct Look {
+    in_force: Option<InForce>,
+    content: Option<Content>,
+    wanted: Option<WantedBundle>,
+    difference: Option<Result<Difference, String>>,
+    findings: Vec<Finding>,
+    notes: Vec<String>,
+}
+
+impl Look {
+    fn at(instant: Instant, vault: &Vault) -> Self {
+        let (content, findings) = match instant.render() {
+            Ok(content) => (Some(content), Vec::new()),
+            Err(unrenderable) => (None, findings(unrenderable)),
+        };
+        let baseline = &instant.baseline;
+        let wanted = content.as_ref().map(|content| WantedBundle {
+            digest: content.digest(),
+            user_count: content.users.len(),
+        });
+        let difference = content.as_ref().map(|content| {
+            let known = baseline.open(vault)?;
+            difference(known.as_ref(), content)
+        });
+        let in_force = instant.baseline.in_force;
+        Self {
+            notes: in_force.as_ref().map_or_else(Vec::new, standing_notes),
+            in_force,
+            content,
+            wanted,
+            difference,
+            findings,
+        }
+    }
+
+    fn compare_with_agent(&mut self, status: &AgentStatus) {
+        let proven = status.active.map(|active| active.digest);
+        let known = self.in_force.as_ref().map(|in_force| in_force.digest);
+        if proven != known {
+            let proven = status.active.map_or_else(
+                || "nothing".to_owned(),
+                |active| format!("revision {}", active.revision),
+            );
+            self.notes.push(format!(
+                "The agent says that {proven} was proven last on the PBX. That is not what this was \
+                 compared with: another database may have been applied, or this one restored from \
+                 a backup."
+            ));
+        }
+    }
+
+    fn preview(mut self, checked: Result<CheckReport, String>) -> Preview {
+        let checked = checked.map(|report| {
+            let found = report.findings.into_iter().map(|finding| Finding {
+                source: finding.source.name(),
+                slot: finding.slot,
+                line: finding.line,
+                message: finding.message,
+            });
+            self.findings.extend(found);
+            Checked {
+                preflight_ran: report.preflight_ran,
+                preflight: report.preflight,
+            }
+        });
+        Preview {
+            in_force: self.in_force,
+            wanted: self.wanted,
+            difference: self.difference,
+            findings: self.findings,
+            checked,
+            notes: self.notes,
+        }
+    }
+}
+
+fn findings(unrenderable: Unrenderable) -> Vec<Finding> {
+    match unrenderable {
+        Unrenderable::Data(message) => vec![Finding {
+            source: "data",
+            slot: None,
+            line: 0,
+            message,
+        }],
+        Unrenderable::Text(findings) => findings
+            .into_iter()
+            .map(|finding| Finding {
+                source: FindingSource::Text.name(),
+                slot: Some(finding.slot),
+                line: u32::try_from(finding.line).unwrap_or(u32::MAX),
+                message: finding.message,
+            })
+            .collect(),
+    }
+}
+
+fn difference(old: Option<&Content>, new: &Content) -> Result<Difference, String> {
+    let manifest = |content: &Content| content.bundle.manifest().files;
+    let (before, after) = (old.map_or_else(Vec::new, manifest), manifest(new));
+    let file = |slot| {
+        let found = |files: &[FileManifest]| files.iter().find(|file| file.slot == slot).copied();
+        let old = old.map_or(Cow::Borrowed(""), |old| text(&old.bundle, slot));
+        FileDifference {
+            slot,
+            old: found(&before),
+            new: found(&after),
+            diff: unified(
+                slot.relative_path(),
+                &old,
+                &text(&new.bundle, slot),
+                DIFF_BYTES_MAX,
+            ),
+        }
+    };
+    Ok(Difference {
+        changes: super::compare::changes(old, new)?,
+        files: Slot::ALL.map(file).into(),
+        tenants: Vec::new(),
+        phones: Err("nobody was asked".to_owned()),
+    })
+}
+
+fn text(bundle: &Bundle, slot: Slot) -> Cow<'_, str> {
+    let bytes = bundle.files.get(&slot).map_or(&[][..], Vec::as_slice);
+    String::from_utf8_lossy(bytes)
+}
+
+fn standing_notes(in_force: &InForce) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !in_force.certain {
+        notes.push(format!(
+            "Revision {} was proven last, but a later apply ended in a way that leaves open what \
+             Asterisk holds now: GET /applies shows it.",
+            in_force.revision
+        ));
+    }
+    if let Some(source) = in_force.restored_from {
+        notes.push(restored_note(in_force, source));
+    }
+    notes
+}
+
+/// That what is in force is an earlier bundle.
+pub(super) fn restored_note(in_force: &InForce, source: RestoredFrom) -> String {
+    format!(
+        "The PBX runs revision {} again: {} brought it back as revision {}.",
+        source.revision, in_force.requested_by, in_force.revision
+    )
+}
+
+/// What the agent does not say in time is not known.
+async fn in_time<T>(answer: impl Future<Output = Result<T, AgentError>>) -> Result<T, String> {
+    match tokio::time::timeout(Duration::from_secs(AGENT_SECONDS), answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(format!("the agent: {error}")),
+        Err(_) => Err(format!("the agent did not answer within {AGENT_SECONDS} s")),
+    }
+}
+
+async fn check(
+    portal: &Portal,
+    look: &Look,
+    bundle: Bundle,
+    request_id: &RequestId,
+) -> Result<CheckReport, AgentError> {
+    let latest = look
+        .in_force
+        .as_ref()
+        .map_or(0, |in_force| in_force.revision.0);
+    let now = unix_ms(portal.clock.now());
+    // Nothing of it is kept: of the order only the digest matters.
+    let order = Order {
+        id: ApplyId(uuid_v7(now, &mut os_rng())),
+        revision: Revision(latest + 1),
+        digest: bundle.manifest().digest(),
+        on_reload_failure: portal.settings.on_reload_failure,
+        force: false,
+    };
+    portal.agent.check(&order, bundle, request_id).await
+}
+
+async fn phones(portal: &Portal, aors: Vec<String>) -> Result<Vec<RegisteredPhone>, AgentError> {
+    // To the agent, none would mean any.
+    if aors.is_empty() {
+        return Ok(Vec::new());
+    }
+    portal.agent.registered(aors).await
+}
+
+async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<Tenant>, Error> {
+    let Some(Ok(difference)) = &look.difference else {
+        return Ok(Vec::new());
+    };
+    let users = difference.changes.users.iter();
+    let users: Vec<UserId> = users.map(|change| change.user.id).collect();
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut connection = portal.database.acquire().await?;
+    Ok(db::users::tenants(&mut connection, &users).await?)
+}
+
+#[cfg(test)]
+mod tests;

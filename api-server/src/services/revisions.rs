@@ -1,0 +1,47 @@
+//! The history of a PBX: every bundle that was given a revision.
+
+use shared::bundle::{ApplyId, Revision};
+
+use super::{Error, Portal};
+use crate::causes::causes;
+use crate::db;
+use crate::domain::apply::Attempt;
+
+/// A page of the history.
+#[derive(Debug)]
+pub struct History {
+    /// The attempts that had a bundle, the highest revision first, without the agent's records.
+    pub revisions: Vec<Attempt>,
+    /// The one that was proven last, and whether nothing happened since that may have put something
+    /// else in force; `None`: nothing was ever proven.
+    pub proven_last: Option<(ApplyId, bool)>,
+}
+
+/// Revisions below `before`.
+pub async fn list(portal: &Portal, before: Option<Revision>, limit: u16) -> Result<History, Error> {
+    let pbx = portal.settings.pbx;
+    let mut transaction = db::snapshot::begin(&portal.database).await?;
+    let revisions = db::revisions::list(&mut transaction, pbx, before, limit).await?;
+    let in_force = db::revisions::in_force(&mut transaction, pbx).await?;
+    db::commit(transaction).await?;
+    Ok(History {
+        revisions,
+        proven_last: in_force.map(|in_force| (in_force.apply_id, in_force.certain)),
+    })
+}
+
+/// Drops the bundles of old revisions. What cannot be dropped now is dropped after the next apply.
+pub(super) async fn prune(portal: &Portal) {
+    let kept = portal.settings.bundles_kept;
+    let pruned = async {
+        let mut connection = portal.database.acquire().await?;
+        db::revisions::prune(&mut connection, portal.settings.pbx, kept).await
+    };
+    match pruned.await {
+        Ok(0) => {}
+        Ok(bundles) => tracing::info!(bundles, kept, "bundles of old revisions were dropped"),
+        Err(error) => {
+            tracing::warn!(error = causes(&error), "old bundles could not be dropped");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! What is wanted, applied, on disk and loaded on each PBX, and what that means in words.
+
+use std::collections::BTreeMap;
+
+use shared::bundle::{Bundle, Revision, Slot};
+use shared::status::{AgentStatus, FileStatus};
+use time::Duration;
+
+use super::counters::FOLLOWERS;
+use super::preview::{self, Pending};
+use super::{Error, Portal};
+use crate::db::{self, DbError};
+use crate::domain::apply::{Attempt, AttemptOutcome};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::status::{
+    AgentView, AttemptBrief, Content, Drift, FileState, LastApplied, LinkCertificate, Loaded,
+    PbxState, Verdict, Wanted, WantedFile,
+};
+use crate::render;
+
+/// Most findings that an explanation quotes.
+const FINDINGS_MAX: usize = 5;
+
+/// Most attempts in line that are counted.
+const QUEUED_MAX: u16 = 1000;
+
+/// What is known of a PBX, and what the database wants beyond what is in force.
+pub type Status = (PbxState, Pending);
+
+/// Every PBX. An agent that cannot be reached is no error: what the database knows is answered.
+///
+/// # Errors
+/// The database cannot be asked.
+pub async fn read(portal: &Portal) -> Result<Vec<Status>, Error> {
+    // Rendering everything for each of many callers at once would starve the applies.
+    let _turn = portal.rendering.acquire().await;
+    let pending = preview::pending(portal).await?;
+    let (agent, wanted, known) = tokio::join!(portal.agent.status(), wanted(portal), known(portal));
+    let (agent, wanted, mut known) = (agent.map_err(|e| e.to_string()), wanted?, known?);
+    let applied = applied(portal, agent.as_ref().ok(), &known).await?;
+    let tells = agent.as_ref().is_ok_and(|status| !status.files.is_empty());
+    let running = agent.as_ref().is_ok_and(|status| status.running.is_some());
+    let files: Vec<(FileState, Verdict)> = Slot::ALL
+        .into_iter()
+        .map(|slot| {
+            let file = file(slot, agent.as_ref().ok(), wanted.as_ref().ok(), &applied);
+            let verdict = file.verdict(tells).while_running(running);
+            (file, verdict)
+        })
+        .collect();
+    let certificates = certificates(portal, agent.as_ref().ok());
+    let counters = counters(portal, agent.as_ref().ok());
+    let state = PbxState {
+        id: portal.settings.pbx,
+        name: std::mem::take(&mut known.name),
+        agent: agent.map(view),
+        wanted,
+        files,
+        last_attempt: known.newest,
+        last_proven: known.proven,
+        open: known.open,
+        queued: known.queued,
+        certificates,
+        counters,
+        reasons: Vec::new(),
+        warnings: Vec::new(),
+    };
+    Ok(vec![(judged(portal, state), pending)])
+}
+
+/// What the database knows without rendering anything.
+struct Known {
+    name: String,
+    newest: Option<AttemptBrief>,
+    proven: Option<AttemptBrief>,
+    open: Vec<AttemptBrief>,
+    queued: usize,
+}
+
+async fn known(portal: &Portal) -> Result<Known, DbError> {
+    let pbx = portal.settings.pbx;
+    let mut connection = portal.database.acquire().await?;
+    let open = db::applies::unsettled(&mut connection, pbx).await?;
+    Ok(Known {
+        name: db::status::name(&mut connection, pbx).await?,
+        newest: db::status::newest(&mut connection, pbx).await?,
+        proven: db::status::newest_proven(&mut connection, pbx).await?,
+        open: open.into_iter().map(brief).collect(),
+        queued: db::queued::list(&mut connection, None, QUEUED_MAX)
+            .await?
+            .len(),
+    })
+}
+
+fn brief(attempt: Attempt) -> AttemptBrief {
+    AttemptBrief {
+        id: attempt.id,
+        revision: attempt.revision,
+        outcome: attempt.outcome,
+        requested_by: attempt.requested_by,
+        started_at: attempt.started_at,
+        ended_at: attempt.ended_at,
+        failure: attempt.failure,
+        files: Vec::new(),
+    }
+}
+
+/// What the database would have now, or in words why it cannot be rendered.
+async fn wanted(portal: &Portal) -> Result<Result<Wanted, String>, Error> {
+    let pbx = portal.settings.pbx;
+    let snapshot = match db::snapshot::read(&portal.database, pbx, &portal.vault).await {
+        Ok(snapshot) => snapshot,
+        Err(error @ DbError::Inconsistent { .. }) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(tokio::task::spawn_blocking(move || rendered(&snapshot)).await?)
+}
+
+fn rendered(snapshot: &Snapshot) -> Result<Wanted, String> {
+    let bundle = render::render(snapshot).map_err(|error| error.to_string())?;
+    let manifest = bundle.manifest();
+    let files = manifest.files.iter().map(|file| {
+        let content = Content {
+            sha256: file.sha256,
+            size: file.size,
+        };
+        (file.slot, content)
+    });
+    let files: BTreeMap<Slot, Content> = files.collect();
+    let generations = generations(&bundle)?;
+    let file = |(slot, content): (Slot, Content)| {
+        let generation = generations.get(&slot).cloned().unwrap_or_default();
+        (
+            slot,
+            WantedFile {
+                content,
+                generation,
+            },
+        )
+    };
+    Ok(Wanted {
+        digest: manifest.digest(),
+        files: files.into_iter().map(file).collect(),
+    })
+}
+
+fn generations(bundle: &Bundle) -> Result<BTreeMap<Slot, String>, String> {
+    let model = shared::model::read(bundle).map_err(|findings| {
+        let lines = findings.iter().take(FINDINGS_MAX).map(ToString::to_string);
+        lines.collect::<Vec<_>>().join("; ")
+    })?;
+    let of = |slot| (slot, model.generation(slot).to_owned());
+    Ok(Slot::ALL.into_iter().map(of).collect())
+}
+
+/// Who brought the revisions that the agent names.
+async fn applied(
+    portal: &Portal,
+    agent: Option<&AgentStatus>,
+    known: &Known,
+) -> Result<BTreeMap<Slot, LastApplied>, Error> {
+    let Some(agent) = agent.filter(|agent| !agent.files.is_empty()) else {
+        return Ok(as_proven(known.proven.as_ref()));
+    };
+    let named: Vec<Revision> = agent
+        .files
+        .iter()
+        .filter_map(|file| file.applied_revision)
+        .collect();
+    let mut connection = portal.database.acquire().await?;
+    let attempts = db::status::of_revisions(&mut connection, portal.settings.pbx, &named).await?;
+    let last = |file: &FileStatus| {
+        let (revision, manifest) = file.applied_revision.zip(file.applied.as_ref())?;
+        let attempt = attempts.iter().find(|a| a.revision == Some(revision));
+        let last = LastApplied {
+            revision,
+            content: Content {
+                sha256: manifest.sha256,
+                size: manifest.size,
+            },
+            attempt: attempt.cloned(),
+        };
+        Some((file.slot, last))
+    };
+    Ok(agent.files.iter().filter_map(last).collect())
+}
+
+/// What was proven last, as far as the database knows.
+fn as_proven(proven: Option<&AttemptBrief>) -> BTreeMap<Slot, LastApplied> {
+    let files = proven.iter().flat_map(|proven| {
+        let revision = proven.revision;
+        proven.files.iter().filter_map(move |file| {
+            let last = LastApplied {
+                revision: revision?,
+                content: Content {
+                    sha256: file.sha256,
+                    size: file.size,
+                },
+                attempt: Some((*proven).clone()),
+            };
+            Some((file.slot, last))
+        })
+    });
+    files.collect()
+}
+
+fn file(
+    slot: Slot,
+    agent: Option<&AgentStatus>,
+    wanted: Option<&Wanted>,
+    applied: &BTreeMap<Slot, LastApplied>,
+) -> FileState {
+    let told = agent.and_then(|agent| agent.files.iter().find(|file| file.slot == slot));
+    let on_disk = told.and_then(|told| told.on_disk.as_ref());
+    FileState {
+        slot,
+        path: told.map(|told| told.path.clone()),
+        wanted: wanted.and_then(|wanted| wanted.files.get(&slot).cloned()),
+        last_applied: applied.get(&slot).cloned(),
+        on_disk: on_disk.map(|file| Content {
+            sha256: file.sha256,
+            size: file.size,
+        }),
+        problem: told
+            .map(|told| told.problem.clone())
+            .filter(|problem| !problem.is_empty()),
+        loaded: told.and_then(|told| {
+            let generation = told.loaded_generation.clone()?;
+            let revision = told.loaded_revision;
+            Some(Loaded {
+                generation,
+                revision,
+            })
+        }),
+    }
+}
+
+fn view(status: AgentStatus) -> AgentView {
+    let drift = status.drift;
+    AgentView {
+        version: status.version,
+        asterisk_answering: status.asterisk_answering,
+        asterisk_detail: status.asterisk_detail,
+        active: status.active,
+        running: status.running,
+        // An agent without a period is too old to watch.
+        drift: (!drift.period.is_zero()).then_some(Drift {
+            period: drift.period,
+            checked_at: drift.checked_at,
+            since: drift.since,
+        }),
+        foreign_files: status.foreign_files,
+        safe_mode: status.safe_mode,
+        warnings: status.warnings,
+    }
+}
+
+fn certificates(portal: &Portal, agent: Option<&AgentStatus>) -> Vec<LinkCertificate> {
+    // What cannot be read or used is told by readiness.
+    let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
+    let (own, _) = portal.agent.certificates(now, early);
+    let of_agent = agent.map(|agent| agent.certificates.clone());
+    let certificate = |of_portal| move |status| LinkCertificate { of_portal, status };
+    own.into_iter()
+        .map(certificate(true))
+        .chain(
+            of_agent
+                .unwrap_or_default()
+                .into_iter()
+                .map(certificate(false)),
+        )
+        .collect()
+}
+
+fn counters(portal: &Portal, agent: Option<&AgentStatus>) -> BTreeMap<String, u64> {
+    let mut counters = portal.counters.read();
+    let followers = u64::try_from(portal.live.followers()).unwrap_or_default();
+    counters.insert(FOLLOWERS.to_owned(), followers);
+    counters.extend(agent.into_iter().flat_map(|agent| agent.counters.clone()));
+    counters
+}
+
+/// Says in words why a PBX is degraded, and what else is worth a look.
+fn judged(portal: &Portal, mut state: PbxState) -> PbxState {
+    let now = portal.clock.now();
+    let mut reasons = Vec::new();
+    match &state.agent {
+        Err(error) => reasons.push(format!("the agent: {error}")),
+        Ok(agent) => {
+            if let Some(reason) = &agent.safe_mode {
+                reasons.push(format!("the agent is in safe mode: {reason}"));
+            }
+            if !agent.asterisk_answering {
+                reasons.push(format!(
+                    "Asterisk does not answer: {}",
+                    agent.asterisk_detail
+                ));
+            }
+            reasons.extend(unproven(agent, &state.files));
+        }
+    }
+    if let Err(reason) = &state.wanted {
+        reasons.push(format!(
+            "what the database holds cannot be rendered: {reason}"
+        ));
+    }
+    reasons.extend(state.files.iter().filter_map(reason_of_file));
+    if let Some(last) = &state.last_attempt
+        && let Some(reason) = reason_of_attempt(last)
+    {
+        reasons.push(reason);
+    }
+    let ended = state
+        .certificates
+        .iter()
+        .filter(|found| found.status.not_after < now);
+    reasons.extend(ended.filter_map(|found| found.status.warning(now, Duration::ZERO)));
+    let (_, own) = portal.agent.certificates(now, portal.settings.cert_warning);
+    state.warnings.extend(own);
+    if let Ok(agent) = &state.agent {
+        state.warnings.extend(foreign(&agent.foreign_files));
+        state.warnings.extend(agent.warnings.iter().cloned());
+    }
+    state.reasons = reasons;
+    state
+}
+
+/// What to say of files that are not managed, but that Asterisk includes.
+pub(super) fn foreign(files: &[String]) -> impl Iterator<Item = String> {
+    let words = |file| format!("{file} is not managed, but Asterisk includes it");
+    files.iter().map(words)
+}
+
+/// That what is live was not proven.
+fn unproven(agent: &AgentView, files: &[(FileState, Verdict)]) -> Option<String> {
+    let (file, _) = files.first()?;
+    let live = file.last_applied.as_ref()?.revision;
+    let proven = agent.active.map(|active| active.revision);
+    (proven != Some(live) && agent.running.is_none())
+        .then(|| format!("revision {live} is live but was not proven to be in force"))
+}
+
+fn reason_of_file((file, verdict): &(FileState, Verdict)) -> Option<String> {
+    let name = file
+        .path
+        .clone()
+        .unwrap_or_else(|| file.slot.relative_path().to_owned());
+    match (verdict, &file.problem) {
+        (_, Some(problem)) => Some(format!("{name} cannot be read: {problem}")),
+        (Verdict::Drifted, None) if file.on_disk.is_none() => {
+            Some(format!("{name} is gone; the next apply puts it back"))
+        }
+        (Verdict::Drifted, None) => Some(format!(
+            "{name} is not what was applied; the next apply keeps a copy and replaces it"
+        )),
+        (Verdict::NotLoaded, None) => Some(format!(
+            "Asterisk does not hold what {name} says; apply again"
+        )),
+        (Verdict::InSync | Verdict::PendingChanges | Verdict::Unknown, None) => None,
+    }
+}
+
+fn reason_of_attempt(last: &AttemptBrief) -> Option<String> {
+    let proven_or_harmless = match last.outcome {
+        AttemptOutcome::OnPbx(outcome) => outcome.is_proven(),
+        AttemptOutcome::Started
+        | AttemptOutcome::Queued
+        | AttemptOutcome::Busy
+        | AttemptOutcome::PreviewOutdated => true,
+        AttemptOutcome::RenderFailed
+        | AttemptOutcome::AgentUnreachable
+        | AttemptOutcome::AgentRefused
+        | AttemptOutcome::RestoreFailed
+        | AttemptOutcome::NeverStarted => false,
+    };
+    (!proven_or_harmless).then(|| {
+        let reason = last.failure.as_ref().map(|failure| failure.message.trim());
+        format!(
+            "the last apply ({}) ended as '{}': {}",
+            last.id,
+            last.outcome.name(),
+            reason.unwrap_or("no reason known")
+        )
+    })
+}

@@ -1,0 +1,82 @@
+//! A comparison in full of what is in force with what Asterisk holds, on demand.
+
+use std::sync::Arc;
+
+use shared::status::VerifyReport;
+
+use super::counters::VERIFICATIONS;
+use super::{Error, Portal, events};
+use crate::agent::AgentError;
+use crate::db;
+use crate::domain::Actor;
+use crate::domain::event::{NewEvent, PbxEventKind};
+
+/// Compares, and answers what differs. Nothing is changed. That it was asked for, by whom and what
+/// came of it, is in the events, also when the caller does not wait for the answer.
+pub async fn run_to_the_end(portal: Arc<Portal>, actor: Actor) -> Result<VerifyReport, Error> {
+    let running = portal.queue.running();
+    let task = async move {
+        let result = run(&portal, actor).await;
+        drop(running);
+        result
+    };
+    let span = tracing::Span::current();
+    tokio::spawn(tracing::Instrument::instrument(task, span)).await?
+}
+
+async fn run(portal: &Portal, actor: Actor) -> Result<VerifyReport, Error> {
+    let request_id = actor.request_id.clone();
+    let event = NewEvent {
+        kind: PbxEventKind::VerifyRequested,
+        detail: "asked for; no answer yet".to_owned(),
+        at: portal.clock.now(),
+        numbered: None,
+        actor: Some(actor),
+    };
+    // First, so that nothing is done that nobody could look up.
+    let id = events::record(portal, &event).await?;
+    portal.counters.count(VERIFICATIONS);
+    let limit = portal.settings.apply_deadline;
+    let result = portal.agent.verify(limit, &request_id).await;
+    if let Some(id) = id {
+        note(portal, id, &words(&result)).await;
+    }
+    // What it found may be drift.
+    portal.signals.look();
+    result.map_err(|error| match error {
+        AgentError::Link(fault) => Error::AgentUnreachable(fault),
+        AgentError::Busy(running) => Error::ApplyRuns(running),
+        error if error.is_nothing_applied() => Error::NothingApplied,
+        error => Error::AgentRefused(error),
+    })
+}
+
+fn words(result: &Result<VerifyReport, AgentError>) -> String {
+    match result {
+        Ok(report) => {
+            let (revision, compared) = (report.revision, report.compared);
+            let differ = report.mismatches.len();
+            match (report.in_force, report.failure.as_str()) {
+                (true, _) => format!("revision {revision} is in force; compared: {compared}"),
+                (false, "") => format!(
+                    "revision {revision} is not in force; compared: {compared}, different: {differ}"
+                ),
+                (false, failure) => format!(
+                    "revision {revision} is not proven to be in force: {failure}; compared: \
+                     {compared}, different: {differ}"
+                ),
+            }
+        }
+        Err(error) => format!("no result: the agent: {error}"),
+    }
+}
+
+async fn note(portal: &Portal, id: i64, words: &str) {
+    let noted = async {
+        let mut connection = portal.database.acquire().await?;
+        db::events::set_detail(&mut connection, id, words).await
+    };
+    if let Err(error) = noted.await {
+        tracing::warn!(event = id, %error, words, "what came of a verification was not recorded");
+    }
+}

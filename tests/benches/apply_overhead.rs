@@ -1,0 +1,255 @@
+//! What an apply costs beyond the two reloads that it cannot do without, at 1,000 and at 10,000
+//! endpoints, on a real Asterisk and the agent without a portal:
+//!
+//! ```sh
+//! cargo build --release --bins && cargo bench -p tests --bench apply_overhead
+//! ```
+//!
+//! * upload, apply and record of a bundle in which one user has changed, against the bare pair
+//!   `asterisk -rx 'pjsip reload'`, `asterisk -rx 'dialplan reload'` on the same Asterisk, in turn;
+//! * where that time goes, by the steps of the records;
+//! * an apply that changes nothing;
+//! * the pre-flight by itself, and a comparison of everything;
+//! * the peak of the agent's memory with the largest bundles, without Asterisk.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a benchmark reports to whoever runs it"
+)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use api_server::agent::{Agent as Link, Order};
+use api_server::domain::snapshot::{Snapshot, SnapshotUser};
+use api_server::domain::{RequestId, SipPassword, UserId};
+use api_server::pki::Role;
+use secrecy::SecretString;
+use shared::bundle::{ApplyId, BUNDLE_BYTES_MAX, Bundle, Revision};
+use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase};
+use tests::agent::Agent;
+use tests::asterisk::{Asterisk, Settings};
+use tests::pki::Pki;
+use tests::scratch::Scratch;
+use uuid::Uuid;
+
+/// Pairs of measured and bare runs; the medians are reported.
+const PAIRS: [(u32, usize); 2] = [(1_000, 15), (10_000, 7)];
+
+const LIMIT: Duration = Duration::from_mins(5);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // `cargo test --benches` only wants to know that it builds.
+    if std::env::args().any(|arg| arg == "--test") {
+        return Ok(());
+    }
+    for (users, pairs) in PAIRS {
+        overhead(users, pairs).await?;
+    }
+    memory().await
+}
+
+/// A host with Asterisk and agent, and the portal's end of the link.
+struct Pbx {
+    asterisk: Asterisk,
+    agent: Agent,
+    link: Link,
+    last: u64,
+    _keys: (Pki, Scratch),
+}
+
+impl Pbx {
+    async fn start(preflight: &str) -> anyhow::Result<Self> {
+        let env = [("PREFLIGHT", preflight), ("LOG", "warn")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (pki, scratch) = (Pki::temporary()?, Scratch::new("link")?);
+        let asterisk = Asterisk::start(Settings::default()).await?;
+        let agent = Agent::start(&asterisk, &pki, &env).await?;
+        let tls = pki.issue(&Role::Portal, &scratch.path().join("portal"), None)?;
+        let identity = "spiffe://pbx.internal/agent/default".parse()?;
+        let link = Link::new(agent.address().to_string(), identity, tls);
+        let _keys = (pki, scratch);
+        Ok(Self {
+            asterisk,
+            agent,
+            link,
+            last: 0,
+            _keys,
+        })
+    }
+
+    /// Uploads and applies; how long both took, and how long only the apply.
+    async fn apply(&mut self, bundle: &Bundle) -> anyhow::Result<(ApplyRecord, [Duration; 2])> {
+        self.last += 1;
+        let order = Order {
+            id: ApplyId(Uuid::now_v7()),
+            revision: Revision(self.last),
+            digest: bundle.manifest().digest(),
+            on_reload_failure: OnReloadFailure::RollBack,
+            force: false,
+        };
+        let id = RequestId::from(Uuid::now_v7());
+        let copy = bundle.clone();
+        let began = Instant::now();
+        self.link.stage(&order, copy, &id).await?;
+        let staged = Instant::now();
+        let record = self.link.apply(&order, LIMIT, &id).await?;
+        Ok((record, [began.elapsed(), staged.elapsed()]))
+    }
+
+    /// As an administrator would: a program each.
+    fn bare_pair(&self) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        for command in ["pjsip reload", "dialplan reload"] {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the baseline is the bare command"
+            )]
+            let output = std::process::Command::new(self.asterisk.binary())
+                .arg("-C")
+                .arg(self.asterisk.conf())
+                .args(["-rx", command])
+                .output()?;
+            ensure!(output.status.success(), "{output:?}");
+        }
+        Ok(began.elapsed())
+    }
+}
+
+/// So many users, of whom the one in the middle has a name of that edition.
+fn bundle(users: u32, edition: usize) -> anyhow::Result<Bundle> {
+    let first = 100_000;
+    let user = |number: u32| {
+        let edition = if number == first + users / 2 {
+            edition
+        } else {
+            0
+        };
+        let password = SecretString::from(format!("abcdefghABCDEFGH{number:08}"));
+        Ok(SnapshotUser {
+            user_id: UserId(Uuid::from_u128(number.into())),
+            extension: number.try_into()?,
+            name: format!("User {number} {edition}").parse()?,
+            email: format!("user{number}@example.org").parse()?,
+            sip_password: SipPassword::try_from(password)?,
+        })
+    };
+    let snapshot = Snapshot {
+        realm: "synergycall".parse()?,
+        reserved_numbers: vec![first..=first + users],
+        users: (first..first + users)
+            .map(user)
+            .collect::<anyhow::Result<_>>()?,
+    };
+    Ok(api_server::render::render(&snapshot)?)
+}
+
+async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
+    let mut pbx = Pbx::start("off").await?;
+    let (record, _) = pbx.apply(&bundle(users, 0)?).await?;
+    ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
+    let (mut whole, mut applies, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    let mut steps: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
+    for pair in 0..pairs {
+        let bundle = bundle(users, pair + 1)?;
+        let (record, [both, apply]) = pbx.apply(&bundle).await?;
+        ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
+        whole.push(both);
+        applies.push(apply);
+        for step in &record.steps {
+            let action = step.action.split(" of ").next().unwrap_or_default();
+            let took = Duration::from_micros(step.duration_us);
+            steps.entry(action.to_owned()).or_default().push(took);
+        }
+        bare.push(pbx.bare_pair()?);
+    }
+    println!("{users} users, one changed, {pairs} pairs:");
+    ratio("upload and apply", &whole, &bare);
+    ratio("apply alone", &applies, &bare);
+    for (action, times) in steps {
+        println!("    {:>9}  {action}", ms(median(&times)));
+    }
+    let same = bundle(users, pairs)?;
+    let mut times = Vec::new();
+    for _ in 0..pairs {
+        let (record, [_, apply]) = pbx.apply(&same).await?;
+        ensure!(record.outcome == Some(Outcome::Unchanged), "{record:#?}");
+        times.push(apply);
+    }
+    println!("  an apply that changes nothing: {}", ms(median(&times)));
+    let id = RequestId::from(Uuid::now_v7());
+    let report = pbx.link.verify(LIMIT, &id).await?;
+    ensure!(report.in_force, "{report:#?}");
+    println!(
+        "  a comparison of all {} parts: {}",
+        report.compared,
+        ms(report.duration)
+    );
+    drop(pbx);
+    let mut pbx = Pbx::start("required").await?;
+    let (record, _) = pbx.apply(&same).await?;
+    let step = record
+        .steps
+        .iter()
+        .find(|step| step.phase == Phase::Preflight);
+    let step = step.context("no pre-flight")?;
+    let took = Duration::from_micros(step.duration_us);
+    println!("  pre-flight: {} ({})", ms(took), step.said);
+    Ok(())
+}
+
+fn ratio(what: &str, ours: &[Duration], bare: &[Duration]) {
+    let ratio = |(ours, bare): (&Duration, &Duration)| ours.as_secs_f64() / bare.as_secs_f64();
+    let mut ratios: Vec<f64> = ours.iter().zip(bare).map(ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "  {what}: median {} against {}, ratio {:.3} (pairs from {:.3} to {:.3})",
+        ms(median(ours)),
+        ms(median(bare)),
+        ratios[ratios.len() / 2],
+        ratios[0],
+        ratios[ratios.len() - 1],
+    );
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Two bundles of nearly the largest size, one after the other. Asterisk itself would take hours over
+/// them: it is stopped, so that all but the reading back is done.
+async fn memory() -> anyhow::Result<()> {
+    let per_user = bundle(1000, 0)?.files.values().map(Vec::len).sum::<usize>() / 1000 + 2;
+    let users = u32::try_from(usize::try_from(BUNDLE_BYTES_MAX)? / per_user)?;
+    let mut pbx = Pbx::start("off").await?;
+    pbx.asterisk.stop().await?;
+    for edition in 0..3 {
+        let bundle = bundle(users, edition)?;
+        let size: usize = bundle.files.values().map(Vec::len).sum();
+        let (record, [took, _]) = pbx.apply(&bundle).await?;
+        ensure!(
+            record.outcome == Some(Outcome::ReloadFailedFilesKept),
+            "{record:#?}"
+        );
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pbx.agent.pid()?))?;
+        let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let peak = peak
+            .and_then(|line| line.split_whitespace().nth(1))
+            .context("no VmHWM")?;
+        let peak_mib = peak.parse::<usize>()? / 1024;
+        let size_mib = size / (1024 * 1024);
+        println!(
+            "bundle {edition} of {users} users, {size_mib} MiB: peak of the agent {peak_mib} MiB, {}",
+            ms(took)
+        );
+    }
+    Ok(())
+}
