@@ -96,13 +96,22 @@ impl Generations {
         })
     }
 
-    /// Stores a bundle, durably, under a revision that is not there yet.
+    /// Stores a bundle, durably, under a revision that is not there yet, or holds the very same: an
+    /// upload whose caller was lost may be stored while it is being sent again.
     pub(crate) fn store(
         &mut self,
         apply_id: ApplyId,
         revision: Revision,
         bundle: &Bundle,
     ) -> Result<(), FileError> {
+        let same = Generation {
+            revision,
+            digest: bundle.manifest().digest(),
+            apply_id,
+        };
+        if self.known.get(&revision) == Some(&Some(same)) {
+            return Ok(());
+        }
         let temporary = format!("{revision}.tmp");
         let stored = self.fill(&temporary, apply_id, revision, bundle);
         if stored.is_err() {
@@ -236,6 +245,17 @@ mod tests {
             generations.load(Revision(3), digest),
             Err(GenerationError::Damaged(Revision(3)))
         ));
+    }
+
+    #[test]
+    fn the_same_upload_twice_is_stored_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = generations(&dir);
+        let (id, other) = (ApplyId(uuid::Uuid::nil()), ApplyId(uuid::Uuid::max()));
+        store.store(id, Revision(1), &bundle("x")).unwrap();
+        store.store(id, Revision(1), &bundle("x")).unwrap();
+        assert!(store.store(id, Revision(1), &bundle("y")).is_err());
+        assert!(store.store(other, Revision(1), &bundle("x")).is_err());
     }
 
     #[test]

@@ -31,6 +31,15 @@ missing_for_checks() {
     have systemd-analyze || echo systemd
 }
 
+# What injects faults: system calls that fail or kill, disks of one's own, clocks that jump.
+missing_for_faults() {
+    have strace || echo strace
+    have ps || echo procps
+    have chattr && have mkfs.ext4 || echo e2fsprogs
+    have mkfs.xfs && have xfs_io || echo xfsprogs
+    [ -e /usr/lib/"$(uname -m)"-linux-gnu/faketime/libfaketimeMT.so.1 ] || have faketime || echo faketime
+}
+
 postgres_server() {
     local initdb version
     for initdb in /usr/lib/postgresql/*/bin/initdb; do

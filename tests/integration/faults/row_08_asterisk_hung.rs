@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use shared::record::{OnReloadFailure, Outcome};
 use tests::lab::Lab;
 use tests::process::{Program, wait_until};

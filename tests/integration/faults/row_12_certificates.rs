@@ -162,7 +162,7 @@ async fn an_agent_whose_certificate_is_revoked_gets_nothing() -> anyhow::Result<
             let refused = matches!(
                 &status,
                 Err(AgentError::Link(LinkFault::TheirCertificateRefused(why)))
-                    if why.contains("revoked")
+                    if why.contains("evoked")
             );
             ensure!(refused, "{status:?}");
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::ensure;
 use proptest::prelude::Strategy;
@@ -13,6 +14,7 @@ use prost::Message as _;
 use shared::record::Outcome;
 use shared::wire::pb;
 use shared::wire::pb::stage_request::Part;
+use tests::process::wait_until;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -61,6 +63,19 @@ fn tree(dirs: &[&Path]) -> anyhow::Result<BTreeMap<PathBuf, (u64, u64, i64, i64)
     Ok(found)
 }
 
+/// Applies, and waits until the agent has written everything down.
+async fn applied(pbx: &Pbx) -> anyhow::Result<()> {
+    let record = pbx.apply(&bundle(&[1000], "one")).await?;
+    ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
+    let state = pbx.agent.state_dir();
+    let kept = state.join(format!("applies/{}.json", record.apply_id));
+    let tidy = async || {
+        let intent = state.join("intent").metadata();
+        kept.exists() && intent.is_ok_and(|intent| intent.len() == 0)
+    };
+    wait_until("the record is kept", Duration::from_secs(20), tidy).await
+}
+
 /// A sound message of each kind, to be altered.
 fn sound(id: &str) -> Vec<(&'static str, Vec<u8>)> {
     let header = pb::StageHeader {
@@ -94,7 +109,7 @@ fn sound(id: &str) -> Vec<(&'static str, Vec<u8>)> {
 #[tokio::test]
 async fn an_id_that_is_a_path_is_no_id() -> anyhow::Result<()> {
     let pbx = Pbx::start().await?;
-    ensure!(pbx.apply(&bundle(&[1000], "one")).await?.outcome == Some(Outcome::Applied));
+    applied(&pbx).await?;
     let (state, etc) = (pbx.agent.state_dir().to_owned(), pbx.asterisk.etc());
     let before = tree(&[&state, &etc])?;
     let channel = tests::wire::connect(pbx.agent.address(), &pbx.portal_tls()?).await?;
@@ -117,7 +132,7 @@ async fn an_id_that_is_a_path_is_no_id() -> anyhow::Result<()> {
 #[tokio::test]
 async fn no_bytes_change_a_file() -> anyhow::Result<()> {
     let pbx = Pbx::start().await?;
-    ensure!(pbx.apply(&bundle(&[1000], "one")).await?.outcome == Some(Outcome::Applied));
+    applied(&pbx).await?;
     let (state, etc) = (pbx.agent.state_dir().to_owned(), pbx.asterisk.etc());
     let before = tree(&[&state, &etc])?;
     let tls = pbx.portal_tls()?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, ensure};
-use nix::fcntl::{AtFlags, renameat};
+use nix::fcntl::renameat;
 use shared::bundle::Slot;
 use shared::record::Outcome;
 use tests::scratch::{self, Scratch};

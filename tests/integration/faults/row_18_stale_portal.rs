@@ -38,6 +38,9 @@ async fn a_stale_revision_is_refused() -> anyhow::Result<()> {
         if restart {
             pbx.agent.kill();
             pbx.agent.resume().await?;
+            // The connection that broke is noticed by the next call on it.
+            let back = async || pbx.link.status().await.is_ok();
+            wait_until("the link is there again", DEADLINE, back).await?;
         }
         let applied = pbx.link.apply(&staged, APPLY_LIMIT, &request_id()).await;
         assert!(matches!(applied, Err(AgentError::Stale(_))), "{applied:?}");

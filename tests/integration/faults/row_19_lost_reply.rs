@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::audit::{applied, audited, steps};
 use crate::held::assert_exactly;
-use crate::pbx::{Pbx, bundle, request_id};
+use crate::pbx::{bundle, request_id};
 use crate::stand_in::{self, Reload, StandIn};
 use crate::strace::said;
 

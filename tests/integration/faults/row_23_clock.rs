@@ -61,6 +61,8 @@ impl Clock {
             ("LD_PRELOAD", self.library.to_owned()),
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
+            // Its shared memory would belong to whoever it was before it became the agent's user.
+            ("FAKETIME_DISABLE_SHM", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ("DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]

@@ -41,7 +41,7 @@ async fn a_hand_edit_is_reported_and_a_copy_is_kept() -> anyhow::Result<()> {
         ensure!(notes.contains(slot.relative_path()), "not told: {notes}");
         ensure!(notes.contains("drift/"), "the copy is not named: {notes}");
         ensure!(copies(&pbx, slot)?.contains(&edited), "no copy was kept");
-        ensure!(!std::fs::read_to_string(&live)?.contains("by hand"));
+        ensure!(!std::fs::read_to_string(&live)?.contains("by hand: "));
         let warnings = pbx.link.status().await?.warnings;
         ensure!(warnings.is_empty(), "{warnings:?}");
         assert_exactly(&pbx.asterisk, [1000, 1001]).await?;

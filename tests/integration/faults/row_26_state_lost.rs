@@ -52,6 +52,11 @@ async fn assert_safe_mode(lab: &mut Lab, damaged: &str) -> anyhow::Result<()> {
         "something was touched"
     );
 
+    // A restart is not the explicit word that it waits for.
+    lab.agent.stop().await?;
+    lab.agent.resume().await?;
+    let reply = lab.apply().await?;
+    ensure!(reply.problem(502)? == "agent_refused", "{reply}");
     // One explicit forced apply sets it aside and goes on; another one needs no force.
     let bytes = std::fs::read(lab.agent.state_dir().join(damaged))?;
     let reply = lab.client.post("/apply", &json!({ "force": true })).await?;
