@@ -326,11 +326,14 @@ impl Agent {
             }
             Err(error) => return Err(state_error(&error)),
         };
-        if engine.ledger.torn
-            && let Err(error) = recover::mend(&mut engine)
-        {
-            self.enter_safe_mode(&chain(&error));
-            return Ok((None, None));
+        if engine.ledger.torn {
+            if let Err(error) = recover::mend(&mut engine) {
+                self.enter_safe_mode(&chain(&error));
+                return Ok((None, None));
+            }
+            let detail =
+                "the files that a failed switch had left as a mixture are the old ones again";
+            self.events.tell(EventKind::SafeModeLeft, detail);
         }
         let unfinished = match recover::files(&mut engine) {
             Ok(unfinished) => unfinished,
@@ -441,7 +444,7 @@ impl Agent {
             sent.map_err(|_| Refusal::Stopping)?;
             receiver
         };
-        Ok(receiver.await.map_err(|_| Refusal::Stopping)??)
+        receiver.await.map_err(|_| Refusal::Stopping)?
     }
 
     /// Whether it would be asked now.

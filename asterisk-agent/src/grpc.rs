@@ -286,7 +286,6 @@ fn unknown() -> Status {
 }
 
 /// Lets an RPC in, if its peer would still be let in.
-#[expect(clippy::result_large_err, reason = "the signature of an interceptor")]
 pub(crate) fn admit(door: &Door, request: Request<()>) -> Result<Request<()>, Status> {
     match door.refuses(request.extensions().get::<Peer>()) {
         None => Ok(request),

@@ -103,11 +103,16 @@ async fn fault_25_hand_edits_are_noticed_kept_and_told() -> anyhow::Result<()> {
     ensure!(status.drift.since.is_none());
     ensure!(kinds(&status) == [EventKind::DriftFound, EventKind::DriftEnded]);
 
-    edit(&path)?;
-    owned(&pbx, &path)?;
+    a_copy_is_kept(&pbx, &path).await
+}
+
+/// The second half: edited again, beside a foreign file, and replaced by an apply.
+async fn a_copy_is_kept(pbx: &Pbx, path: &Path) -> anyhow::Result<()> {
+    edit(path)?;
+    owned(pbx, path)?;
     let foreign = path.with_file_name("by_hand.conf");
     scratch::write(&foreign, 0o644, "[by-hand]\n")?;
-    let edited = std::fs::read(&path)?;
+    let edited = std::fs::read(path)?;
     let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     let status = pbx.link.status().await?;

@@ -63,7 +63,30 @@ async fn one_tree_from_the_call_to_the_last_step() -> anyhow::Result<()> {
         "{own}"
     );
 
-    // Below it, the agent: its RPC, its apply, and each step.
+    steps_are_below(&lab, &apply, root)?;
+
+    // Whoever names no trace gets one, and what is none is not taken over.
+    let request = lab.client.request(reqwest::Method::POST, "/apply");
+    let request = request.header("traceparent", "00-xyz-00f067aa0ba902b7-01");
+    request.json(&json!({})).send().await?.expect(200)?;
+    let portal = lines(&lab.portal.log());
+    let last = portal
+        .iter()
+        .rev()
+        .find(|line| line["message"] == "apply ended");
+    let root = last
+        .and_then(|line| span(line, "request"))
+        .context("no root")?;
+    let trace = root["trace_id"].as_str().context("no trace")?;
+    ensure!(
+        trace.len() == 32 && trace != TRACE && root["parent_id"].is_null(),
+        "{root}"
+    );
+    Ok(())
+}
+
+/// Below the root, the agent: its RPC, its apply, and each step.
+fn steps_are_below(lab: &Lab, apply: &Value, root: &Value) -> anyhow::Result<()> {
     let agent = lines(&lab.agent.log());
     let steps: Vec<_> = agent
         .iter()
@@ -92,23 +115,5 @@ async fn one_tree_from_the_call_to_the_last_step() -> anyhow::Result<()> {
         logged.push(&step["action"]);
     }
     ensure!(logged == actions, "{logged:?}\n{actions:?}");
-
-    // Whoever names no trace gets one, and what is none is not taken over.
-    let request = lab.client.request(reqwest::Method::POST, "/apply");
-    let request = request.header("traceparent", "00-xyz-00f067aa0ba902b7-01");
-    request.json(&json!({})).send().await?.expect(200)?;
-    let portal = lines(&lab.portal.log());
-    let last = portal
-        .iter()
-        .rev()
-        .find(|line| line["message"] == "apply ended");
-    let root = last
-        .and_then(|line| span(line, "request"))
-        .context("no root")?;
-    let trace = root["trace_id"].as_str().context("no trace")?;
-    ensure!(
-        trace.len() == 32 && trace != TRACE && root["parent_id"].is_null(),
-        "{root}"
-    );
     Ok(())
 }

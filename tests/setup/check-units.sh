@@ -139,6 +139,12 @@ check_users_and_directories() {
         report FAIL 'sysusers.d makes pbx-agent' "$output"
         return
     fi
+    if output=$(systemd-sysusers --root="$root" "$source_dir/sysusers.d/api-server.conf" 2>&1) &&
+        grep -q '^pbx-portal:' "$root/etc/group"; then
+        report ok 'sysusers.d makes the group pbx-portal'
+    else
+        report FAIL 'sysusers.d makes the group pbx-portal' "$output"
+    fi
     if ((EUID != 0)); then
         report skip 'tmpfiles.d: only root can give directories away'
         return

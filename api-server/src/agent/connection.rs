@@ -111,10 +111,10 @@ impl Open {
     fn new(target: &Arc<Target>) -> Self {
         let loaded = target.material.current().ok();
         let shown = Shown::default();
-        let (to, shows) = (Arc::clone(target), Arc::clone(&shown));
+        let (to, seen) = (Arc::clone(target), Arc::clone(&shown));
         let connector = tower::service_fn(move |_: Uri| {
-            let (to, shows) = (Arc::clone(&to), Arc::clone(&shows));
-            async move { to.connect(&shows).await.map(TokioIo::new) }
+            let (to, seen) = (Arc::clone(&to), Arc::clone(&seen));
+            async move { to.connect(&seen).await.map(TokioIo::new) }
         });
         // The scheme is http because the connector, not tonic, speaks TLS.
         let channel = Endpoint::from_static("http://agent.pbx.internal")

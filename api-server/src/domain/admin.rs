@@ -63,6 +63,7 @@ impl RequestId {
     }
 
     /// With the span of the request.
+    #[must_use]
     pub fn in_trace(self, trace: TraceContext) -> Self {
         let trace = Some(trace);
         Self { trace, ..self }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, SFlag, mknod};
 use shared::bundle::Slot;
 use shared::model::Model;
 use shared::record::{MismatchKind, OnReloadFailure, Outcome, Phase};
@@ -31,7 +32,7 @@ enum Fault {
     ReloadHangs,
     /// Says that it reloaded, and keeps its endpoints.
     KeepsEndpoints,
-    /// As above, and somebody puts a pipe in the place of the endpoints' file.
+    /// As above, and somebody puts a socket in the place of the endpoints' file.
     BlocksFile,
     /// `dialplan reload` is not permitted.
     DialplanRefused,
@@ -88,7 +89,7 @@ impl Asterisk for Pbx {
                 if fault == Fault::BlocksFile {
                     let path = self.config_dir.join(Slot::PjsipEndpoints.relative_path());
                     std::fs::remove_file(&path).unwrap();
-                    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+                    mknod(&path, SFlag::S_IFSOCK, Mode::S_IRWXU, 0).unwrap();
                 } else if fault != Fault::KeepsEndpoints {
                     held.endpoints = read.endpoints;
                 }

@@ -84,15 +84,14 @@ impl CertificateStatus {
 }
 
 fn certificates(path: &Path) -> Result<Vec<OffsetDateTime>, TlsError> {
-    let ends = read_pem::<CertificateDer<'static>>(path)?
+    read_pem::<CertificateDer<'static>>(path)?
         .iter()
         .map(|der| certificate_end(der).ok_or_else(|| not_understood(path)))
-        .collect();
-    ends
+        .collect()
 }
 
 /// The last instant of a certificate; `None` when it cannot be understood.
-pub(super) fn certificate_end(der: &CertificateDer<'_>) -> Option<OffsetDateTime> {
+fn certificate_end(der: &CertificateDer<'_>) -> Option<OffsetDateTime> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.validity().not_after.to_datetime())
 }

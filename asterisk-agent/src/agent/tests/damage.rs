@@ -68,6 +68,7 @@ async fn a_forced_apply_sets_aside_what_is_damaged_and_goes_on() {
             ..interrupted
         };
         forced(&host, &request, &bundle).await.unwrap();
+        *host.next.lock().unwrap() = request.revision.0;
         let record = ended(host.agent.apply(request).unwrap()).await;
         assert_eq!(outcome(&record), Outcome::Applied, "{record:?}");
         assert!(host.holds(&[1001]) && host.agent.standing().safe_mode.is_none());

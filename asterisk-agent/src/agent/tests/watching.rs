@@ -10,8 +10,12 @@ use crate::status;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn kinds(host: &Host) -> Vec<EventKind> {
-    let events = host.agent.events.recent();
-    events.iter().map(|event| event.kind).collect()
+    // Its certificates lie nowhere.
+    let kinds = host.agent.events.recent().into_iter();
+    let kinds = kinds.map(|event| event.kind);
+    kinds
+        .filter(|kind| *kind != EventKind::CertificateExpiring)
+        .collect()
 }
 
 fn edit(host: &Host, text: &[u8]) {
