@@ -120,7 +120,10 @@ impl Engine {
             .load(generation.revision, generation.digest)?;
         let model = match self.remembered(&generation) {
             Some(model) => model,
-            None => Arc::new(validate::text(&bundle)?),
+            None => {
+                self.forget_what_is_over();
+                Arc::new(validate::text(&bundle)?)
+            }
         };
         self.remember(generation, &model);
         let manifest = bundle.manifest();
@@ -162,6 +165,16 @@ impl Engine {
             .iter()
             .find(same)
             .map(|(_, model)| Arc::clone(model))
+    }
+
+    /// Largest bundles have large models: no more of them than are in use.
+    fn forget_what_is_over(&mut self) {
+        let live = self.ledger.live.map(|live| live.digest);
+        let proven = self.ledger.proven.map(|proven| proven.generation.digest);
+        self.models.retain(|(known, _)| {
+            let digest = Some(known.digest);
+            digest == live || digest == proven
+        });
     }
 
     fn remember(&mut self, generation: Generation, model: &Arc<Model>) {

@@ -133,7 +133,7 @@ fn incomplete_objects(model: &Model) -> Vec<CheckFinding> {
             };
             let missing = required
                 .iter()
-                .filter(|option| !options.contains_key(**option));
+                .filter(|option| !options.contains_key(option));
             let word = kind.word();
             findings.extend(missing.map(|option| {
                 let message = format!("{word} [{name}] has no {option}");

@@ -21,6 +21,9 @@ use crate::engine::Earlier;
 use crate::steps::Log;
 use crate::validate;
 
+/// How often a question is asked whose answer cannot be read.
+const ANSWERS_TRIED_MAX: usize = 6;
+
 /// What Asterisk holds could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum VerifyError {
@@ -84,17 +87,28 @@ pub(crate) struct Questions<'a> {
 }
 
 impl Questions<'_> {
-    /// Asks one question and reads the answer.
+    /// Asks one question and reads the answer. Asterisk drops what a console has not taken within
+    /// 100 ms, so that on a busy host a part of an answer may be missing: it is asked for again.
     pub(crate) fn ask<T>(
         self,
         command: &Command,
-        read: impl FnOnce(&str) -> Result<T, AnswerError>,
+        read: impl Fn(&str) -> Result<T, AnswerError>,
     ) -> Result<T, VerifyError> {
-        let answer = self.asterisk.run(command, self.deadline)?;
-        read(&answer).map_err(|error| VerifyError::Answer {
-            command: command.to_string(),
-            error,
-        })
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let answer = self.asterisk.run(command, self.deadline)?;
+            match read(&answer) {
+                Ok(read) => return Ok(read),
+                Err(AnswerError::Unreadable(_)) if tried < ANSWERS_TRIED_MAX => {}
+                Err(error) => {
+                    return Err(VerifyError::Answer {
+                        command: command.to_string(),
+                        error,
+                    });
+                }
+            }
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl Reader {
         let Some(vocabulary) = vocabulary(kind) else {
             return self.find(slot, section.line, format!("[{name}] has an unknown type"));
         };
-        let mut options = Options::default();
+        let mut options = Options::with_room_for(rest.len());
         for Entry { key, value, line } in rest {
             let known = vocabulary.iter().find(|(option, _)| option == key);
             match known {
@@ -154,7 +154,6 @@ impl Reader {
                 }
             }
         }
-        options.shrink();
         let objects = match kind {
             "endpoint" => &mut self.model.endpoints,
             "auth" => &mut self.model.auths,
@@ -184,6 +183,7 @@ impl Reader {
             }
             steps.push(application.to_owned());
         }
+        extensions.values_mut().for_each(Vec::shrink_to_fit);
         if self
             .model
             .contexts

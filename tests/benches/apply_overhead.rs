@@ -5,6 +5,8 @@
 //! cargo build --release --bins && cargo bench -p tests --bench apply_overhead
 //! ```
 //!
+//! With `-- USERS PAIRS` only for so many users, in so many pairs; with `-- 0` only the memory.
+//!
 //! * upload, apply and record of a bundle in which one user has changed, against the bare pair
 //!   `asterisk -rx 'pjsip reload'`, `asterisk -rx 'dialplan reload'` on the same Asterisk, in turn;
 //! * where that time goes, by the steps of the records;
@@ -45,6 +47,15 @@ async fn main() -> anyhow::Result<()> {
     if std::env::args().any(|arg| arg == "--test") {
         return Ok(());
     }
+    let numbers: Vec<u32> = std::env::args()
+        .filter_map(|arg| arg.parse().ok())
+        .collect();
+    if let [users, pairs] = numbers[..] {
+        return overhead(users, usize::try_from(pairs)?).await;
+    }
+    if !numbers.is_empty() {
+        return memory().await;
+    }
     for (users, pairs) in PAIRS {
         overhead(users, pairs).await?;
     }
@@ -62,7 +73,13 @@ struct Pbx {
 
 impl Pbx {
     async fn start(preflight: &str) -> anyhow::Result<Self> {
-        let env = [("PREFLIGHT", preflight), ("LOG", "warn")];
+        let env = [
+            ("PREFLIGHT", preflight),
+            ("LOG", "warn"),
+            // On a busy machine.
+            ("RELOAD_DEADLINE_MS", "300000"),
+            ("QUERY_DEADLINE_MS", "300000"),
+        ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let (pki, scratch) = (Pki::temporary()?, Scratch::new("link")?);
         let asterisk = Asterisk::start(Settings::default()).await?;
@@ -70,13 +87,12 @@ impl Pbx {
         let tls = pki.issue(&Role::Portal, &scratch.path().join("portal"), None)?;
         let identity = "spiffe://pbx.internal/agent/default".parse()?;
         let link = Link::new(agent.address().to_string(), identity, tls);
-        let _keys = (pki, scratch);
         Ok(Self {
             asterisk,
             agent,
             link,
             last: 0,
-            _keys,
+            _keys: (pki, scratch),
         })
     }
 
@@ -164,6 +180,7 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
             steps.entry(action.to_owned()).or_default().push(took);
         }
         bare.push(pbx.bare_pair()?);
+        println!("  {} against {}", ms(both), ms(bare[pair]));
     }
     println!("{users} users, one changed, {pairs} pairs:");
     ratio("upload and apply", &whole, &bare);

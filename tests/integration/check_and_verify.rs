@@ -15,7 +15,7 @@ use tests::phones::Phone;
 use tests::scratch;
 
 use crate::held::{assert_exactly, managed_files};
-use crate::pbx::{Pbx, bundle, password, request_id, text, with_text};
+use crate::pbx::{Pbx, bundle, order_of, password, request_id, text, with_text};
 use crate::preflight::refused_by_asterisk;
 use crate::stand_in::{self, Reload};
 
@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 async fn check(pbx: &Pbx, bundle: &Bundle) -> anyhow::Result<CheckReport> {
     // No order is given by it, so that the next one has the same revision.
-    let order = pbx.order_of(pbx.next_revision(), bundle, OnReloadFailure::RollBack);
+    let order = order_of(pbx.next_revision(), bundle, OnReloadFailure::RollBack);
     Ok(pbx
         .link
         .check(&order, bundle.clone(), &request_id())
@@ -68,7 +68,7 @@ async fn a_check_finds_what_an_apply_would_and_keeps_nothing() -> anyhow::Result
     );
 
     let broken = text(&sound, Slot::PjsipEndpoints).replacen("direct_media", "indirect_media", 1);
-    let line = broken
+    let number = broken
         .lines()
         .position(|line| line.starts_with("indirect"))
         .context("no line")?;
@@ -78,7 +78,7 @@ async fn a_check_finds_what_an_apply_would_and_keeps_nothing() -> anyhow::Result
         (found.source, found.slot),
         (FindingSource::Text, Some(Slot::PjsipEndpoints))
     );
-    assert_eq!(found.line as usize, line + 1);
+    assert_eq!(found.line as usize, number + 1);
     assert!(
         found.message.contains("unknown option indirect_media"),
         "{report:?}"

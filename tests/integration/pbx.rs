@@ -103,23 +103,7 @@ impl Pbx {
     /// An order for `bundle` with the next revision.
     pub(crate) fn order(&self, bundle: &Bundle, policy: OnReloadFailure) -> Order {
         let revision = self.last_revision.fetch_add(1, Ordering::Relaxed) + 1;
-        self.order_of(revision, bundle, policy)
-    }
-
-    /// An order for `bundle` with this revision.
-    pub(crate) fn order_of(
-        &self,
-        revision: u64,
-        bundle: &Bundle,
-        policy: OnReloadFailure,
-    ) -> Order {
-        Order {
-            id: ApplyId(Uuid::now_v7()),
-            revision: Revision(revision),
-            digest: bundle.manifest().digest(),
-            on_reload_failure: policy,
-            force: false,
-        }
+        order_of(revision, bundle, policy)
     }
 
     /// Stages and applies; on failure Asterisk is to be rolled back.
@@ -151,6 +135,17 @@ impl Pbx {
     /// A directory for certificates.
     pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
+    }
+}
+
+/// An order for `bundle` with this revision.
+pub(crate) fn order_of(revision: u64, bundle: &Bundle, policy: OnReloadFailure) -> Order {
+    Order {
+        id: ApplyId(Uuid::now_v7()),
+        revision: Revision(revision),
+        digest: bundle.manifest().digest(),
+        on_reload_failure: policy,
+        force: false,
     }
 }
 

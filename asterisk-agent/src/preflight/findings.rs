@@ -94,9 +94,11 @@ fn without_secrets(said: &str) -> String {
         let digits = |part: &str| {
             part.len() >= DIGEST_DIGITS_MIN && part.bytes().all(|b| b.is_ascii_hexdigit())
         };
-        match word.split(|c: char| !c.is_ascii_alphanumeric()).any(digits) {
-            true => "…".to_owned(),
-            false => word.to_owned(),
+        let mut parts = word.split(|c: char| !c.is_ascii_alphanumeric());
+        if parts.any(digits) {
+            "…".to_owned()
+        } else {
+            word.to_owned()
         }
     };
     said.split(' ').map(mask).collect::<Vec<_>>().join(" ")

@@ -168,7 +168,7 @@ fn kept_from(
         let old = objects(&earlier.model, kind).get(name);
         old.is_some_and(|old| {
             let same = |option: &&str| {
-                let old = old.get(*option);
+                let old = old.get(option);
                 old.is_some_and(|old| options::same(option, old, shown.get(*option)))
             };
             differing.iter().all(same)

@@ -36,7 +36,7 @@ pub(super) fn words(
     shown: &BTreeMap<String, String>,
     differing: &[&str],
 ) -> String {
-    let word = |option: &&str| match (*option, options.get(*option), shown.get(*option)) {
+    let word = |option: &&str| match (*option, options.get(option), shown.get(*option)) {
         ("password_digest", _, _) | (_, None, _) => (*option).to_owned(),
         (option, Some(_), None) => format!("{option} (not set)"),
         (option, Some(value), Some(shown)) => {

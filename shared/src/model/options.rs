@@ -9,6 +9,11 @@ use std::sync::Arc;
 pub struct Options(Vec<(&'static str, Arc<str>)>);
 
 impl Options {
+    /// None yet, and so many to come.
+    pub(super) fn with_room_for(count: usize) -> Self {
+        Self(Vec::with_capacity(count))
+    }
+
     /// The value of an option.
     pub fn get(&self, option: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(known, _)| (*known).cmp(option));
@@ -38,11 +43,6 @@ impl Options {
                 true
             }
         }
-    }
-
-    /// Gives back what was allocated in vain.
-    pub(super) fn shrink(&mut self) {
-        self.0.shrink_to_fit();
     }
 }
 
