@@ -12,6 +12,7 @@ mod follow;
 mod health;
 mod openapi;
 mod outcome;
+mod pending;
 mod prefer;
 mod preview;
 mod restore;
