@@ -66,6 +66,11 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             "The apply may be in force or not; GET /applies shows the outcome once it is known.",
         ),
     };
+    Description(status, code, title, detail(attempt, advice))
+}
+
+/// Why it ended so, what to do, and what is live now.
+fn detail(attempt: &Attempt, advice: &str) -> String {
     let reason = attempt
         .failure
         .as_ref()
@@ -83,7 +88,7 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
     if let Some(revision) = live {
         write!(detail, " The files of revision {revision} are live now.").ok();
     }
-    Description(status, code, title, detail)
+    detail
 }
 
 const fn describe_outcome(
