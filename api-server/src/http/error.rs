@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::applies::ApplyBody;
+use super::described;
 use super::fields::FieldError;
 use super::outcome;
 use crate::causes::causes;
@@ -285,53 +286,11 @@ fn describe_service(error: &Error) -> Description {
              Try again; GET /health/ready tells when it is back.",
         ),
         Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
-        Error::Overloaded(_) => Description(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "overloaded",
-            "Too much to do",
-            format!("Nothing was changed: {error}. Try again after the time that Retry-After says."),
-        ),
-        Error::AgentUnreachable(_) => Description(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "agent_unreachable",
-            "PBX agent unreachable",
-            format!(
-                "Nothing was asked or changed on the PBX: {error}. See that the agent on the PBX \
-                 host runs and can be reached."
-            ),
-        ),
-        Error::AgentRefused(reason) if reason.is_too_old() => plain(
-            StatusCode::BAD_GATEWAY,
-            "agent_too_old",
-            "PBX agent too old",
-            "The agent on the PBX host does not know how to do this yet: upgrade it.",
-        ),
-        Error::AgentRefused(_) => Description(
-            StatusCode::BAD_GATEWAY,
-            "agent_refused",
-            "PBX agent refused",
-            format!("Nothing was changed: {error}."),
-        ),
-        Error::ApplyRuns(running) => Description(
-            StatusCode::CONFLICT,
-            "apply_busy",
-            "An apply runs",
-            running.map_or_else(
-                || "Nothing was compared: the PBX is busy with an apply. Try again later.".to_owned(),
-                |id| {
-                    format!(
-                        "Nothing was compared: apply {id} runs. GET /applies/{id}/events tells when \
-                         it has ended."
-                    )
-                },
-            ),
-        ),
-        Error::NothingApplied => plain(
-            StatusCode::CONFLICT,
-            "nothing_applied",
-            "Nothing applied",
-            "Nothing was ever applied on this PBX, so there is nothing to compare.",
-        ),
+        Error::Overloaded(_) => described::overloaded(error),
+        Error::AgentUnreachable(_) => described::agent_unreachable(error),
+        Error::AgentRefused(reason) => described::agent_refused(error, reason),
+        Error::ApplyRuns(running) => described::apply_runs(*running),
+        Error::NothingApplied => described::nothing_applied(),
         Error::UserNotFound => plain(
             StatusCode::NOT_FOUND,
             "user_not_found",
@@ -356,55 +315,30 @@ fn describe_service(error: &Error) -> Description {
             "Apply not found",
             "There is no apply with this id.",
         ),
-        Error::NothingToRestore => nothing_to_restore(),
-        Error::NeverProven { outcome } => never_proven(outcome),
-        Error::ApplyOutcomeUnknown { attempt, reason } => Description(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "apply_outcome_unknown",
-            "Outcome unknown",
+        Error::NothingToRestore => plain(
+            StatusCode::CONFLICT,
+            "nothing_to_restore",
+            "Nothing to restore",
+            "This apply has no bundle: it ended before there was one, or it is so old that its \
+             bundle is no longer kept. GET /revisions shows which revisions can be restored.",
+        ),
+        Error::NeverProven { outcome } => Description(
+            StatusCode::CONFLICT,
+            "revision_never_proven",
+            "Never proven",
             format!(
-                "The agent's answer was lost: {reason}. The apply may be in force or not. The \
-                 portal goes on asking; GET /applies/{} shows the outcome once it is known.",
-                attempt.id
+                "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
+                 brought back. GET /revisions shows which revisions can be restored."
             ),
         ),
-        Error::ApplyNotRecorded { attempt, .. } => Description(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "apply_not_recorded",
-            "Outcome not recorded",
-            format!(
-                "On the PBX this apply ended as '{}', but the database was lost meanwhile. The \
-                 portal records it as soon as the database is back: GET /applies/{}.",
-                attempt.outcome.name(),
-                attempt.id
-            ),
-        ),
+        Error::ApplyOutcomeUnknown { attempt, reason } => {
+            described::outcome_unknown(attempt, reason)
+        }
+        Error::ApplyNotRecorded { attempt, .. } => described::not_recorded(attempt),
     }
 }
 
-fn nothing_to_restore() -> Description {
-    plain(
-        StatusCode::CONFLICT,
-        "nothing_to_restore",
-        "Nothing to restore",
-        "This apply has no bundle: it ended before there was one, or it is so old that its bundle \
-         is no longer kept. GET /revisions shows which revisions can be restored.",
-    )
-}
-
-fn never_proven(outcome: &str) -> Description {
-    Description(
-        StatusCode::CONFLICT,
-        "revision_never_proven",
-        "Never proven",
-        format!(
-            "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
-             brought back. GET /revisions shows which revisions can be restored."
-        ),
-    )
-}
-
-fn plain(
+pub(super) fn plain(
     status: StatusCode,
     code: &'static str,
     title: &'static str,

@@ -3,6 +3,7 @@
 
 mod applies;
 mod changes;
+mod described;
 mod envelope;
 mod error;
 mod events;

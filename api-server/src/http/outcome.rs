@@ -69,7 +69,7 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
     Description(status, code, title, detail(attempt, advice))
 }
 
-/// Why, what to do, and what is live now.
+/// Why it ended so, what to do, and what is live now.
 fn detail(attempt: &Attempt, advice: &str) -> String {
     let reason = attempt
         .failure

@@ -394,6 +394,6 @@ impl From<LinkCertificate> for CertificateBody {
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
 ) -> Result<Json<Vec<PbxStatusBody>>, ApiError> {
-    let states = status::read(&portal).await?;
+    let states = Box::pin(status::read(&portal)).await?;
     Ok(Json(states.into_iter().map(PbxStatusBody::from).collect()))
 }

@@ -226,10 +226,9 @@ impl Source {
                 Ok(attempt) => Ok(News::Ended(Arc::new(attempt))),
                 Err(_) => Err(Some(State::DatabaseLost)),
             },
-            // A row is never removed; a database may be replaced by an older one.
-            Ok(None) => Err(Some(State::DatabaseLost)),
             Err(DbError::Busy) => Err(None),
-            Err(_) => Err(Some(State::DatabaseLost)),
+            // A row is never removed; a database may be replaced by an older one.
+            Ok(None) | Err(_) => Err(Some(State::DatabaseLost)),
         }
     }
 
