@@ -118,12 +118,11 @@ impl Engine {
         let bundle = self
             .generations
             .load(generation.revision, generation.digest)?;
-        let model = match self.remembered(&generation) {
-            Some(model) => model,
-            None => {
-                self.forget_what_is_over();
-                Arc::new(validate::text(&bundle)?)
-            }
+        let model = if let Some(model) = self.remembered(&generation) {
+            model
+        } else {
+            self.forget_what_is_over();
+            Arc::new(validate::text(&bundle)?)
         };
         self.remember(generation, &model);
         let manifest = bundle.manifest();
