@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::bundle::{GENERATION_MARKER, Bundle, Manifest, Revision};
+use shared::bundle::{Bundle, GENERATION_MARKER, Manifest, Revision};
 use shared::model::Model;
 use shared::record::{ApplyRecord, Outcome};
 
@@ -239,10 +239,7 @@ impl Engine {
 }
 
 /// What tells that something was applied here before, although nothing is known of it any more.
-fn sign_of_a_ledger(
-    config: &Config,
-    records: &Records,
-) -> Result<Option<&'static str>, FileError> {
+fn sign_of_a_ledger(config: &Config, records: &Records) -> Result<Option<&'static str>, FileError> {
     if !records.is_empty()? {
         return Ok(Some("there are records of applies"));
     }

@@ -190,15 +190,26 @@ async fn a_damaged_upload_is_refused_and_nothing_is_staged() -> anyhow::Result<(
     let mut runner = TestRunner::deterministic();
     let strategy = damages();
     for _ in 0..CASES {
-        let damage = strategy.new_tree(&mut runner).map_err(anyhow::Error::msg)?.current();
+        let damage = strategy
+            .new_tree(&mut runner)
+            .map_err(anyhow::Error::msg)?
+            .current();
         let messages = damaged(&damage, &next, 2);
         let answer = client.stage(tokio_stream::iter(messages)).await;
-        let status = answer.err().with_context(|| format!("accepted: {damage:?}"))?;
-        let codes = [Code::InvalidArgument, Code::ResourceExhausted, Code::OutOfRange];
+        let status = answer
+            .err()
+            .with_context(|| format!("accepted: {damage:?}"))?;
+        let codes = [
+            Code::InvalidArgument,
+            Code::ResourceExhausted,
+            Code::OutOfRange,
+        ];
         ensure!(codes.contains(&status.code()), "{damage:?}: {status:?}");
         ensure!(staged(&pbx)? == before, "{damage:?}: {:?}", staged(&pbx)?);
     }
-    said(&format!("row 14: {CASES} damaged uploads, all refused, nothing staged"));
+    said(&format!(
+        "row 14: {CASES} damaged uploads, all refused, nothing staged"
+    ));
     ensure!(managed_files(&pbx.asterisk)? == files);
     // The control: the same upload without damage.
     let (header, chunks) = upload(&next, 2);
@@ -235,7 +246,9 @@ async fn an_upload_without_end_is_refused_in_bounded_memory() -> anyhow::Result<
         let rest = std::iter::repeat_n(request(Part::Chunk(chunk.clone())), sent);
         let messages: Vec<_> = first.chain(rest).collect();
         let answer = client.stage(tokio_stream::iter(messages)).await;
-        let status = answer.err().with_context(|| format!("accepted: {announced}"))?;
+        let status = answer
+            .err()
+            .with_context(|| format!("accepted: {announced}"))?;
         ensure!(status.code() != Code::Ok, "{status:?}");
         ensure!(staged(&pbx)?.is_empty());
     }
@@ -247,8 +260,15 @@ async fn an_upload_without_end_is_refused_in_bounded_memory() -> anyhow::Result<
     let messages = vec![request(Part::Header(header)), request(Part::Chunk(large))];
     ensure!(client.stage(tokio_stream::iter(messages)).await.is_err());
     let taken = peak(&pbx)? - before;
-    said(&format!("row 14: uploads without end took {} MiB at most", taken >> 20));
-    ensure!(taken < BUNDLE_BYTES_MAX + MEMORY_SLACK, "{} MiB", taken >> 20);
+    said(&format!(
+        "row 14: uploads without end took {} MiB at most",
+        taken >> 20
+    ));
+    ensure!(
+        taken < BUNDLE_BYTES_MAX + MEMORY_SLACK,
+        "{} MiB",
+        taken >> 20
+    );
     let record = pbx.apply(&bundle(&[1000], "one")).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     Ok(())

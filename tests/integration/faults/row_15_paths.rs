@@ -118,7 +118,10 @@ async fn an_id_that_is_a_path_is_no_id() -> anyhow::Result<()> {
             let call = tests::wire::call_with_bytes(channel.clone(), method, vec![message]);
             let status = call.await.err();
             let code = status.as_ref().map(tonic::Status::code);
-            ensure!(code == Some(Code::InvalidArgument), "{path:?} {method}: {status:?}");
+            ensure!(
+                code == Some(Code::InvalidArgument),
+                "{path:?} {method}: {status:?}"
+            );
         }
     }
     ensure!(tree(&[&state, &etc])? == before, "something was written");
@@ -142,24 +145,40 @@ async fn no_bytes_change_a_file() -> anyhow::Result<()> {
         let kinds = sound(&Uuid::now_v7().to_string());
         let (method, mut message) = kinds[case % kinds.len()].clone();
         if case % 3 == 0 {
-            message = bytes.new_tree(&mut runner).map_err(anyhow::Error::msg)?.current();
+            message = bytes
+                .new_tree(&mut runner)
+                .map_err(anyhow::Error::msg)?
+                .current();
         } else {
-            let flips = flips.new_tree(&mut runner).map_err(anyhow::Error::msg)?.current();
+            let flips = flips
+                .new_tree(&mut runner)
+                .map_err(anyhow::Error::msg)?
+                .current();
             for (at, bit) in flips {
                 let at = at % message.len();
                 message[at] ^= 1 << bit;
             }
         }
         let call = tests::wire::call_with_bytes(channel.clone(), method, vec![message]);
-        let code = call.await.map_or_else(|status| status.code(), |()| Code::Ok);
-        ensure!(code != Code::Ok || method == "GetApply", "{method}: accepted");
+        let code = call
+            .await
+            .map_or_else(|status| status.code(), |()| Code::Ok);
+        ensure!(
+            code != Code::Ok || method == "GetApply",
+            "{method}: accepted"
+        );
         *codes.entry(format!("{code:?}")).or_default() += 1;
         if code == Code::Unavailable || code == Code::Unknown {
             channel = tests::wire::connect(pbx.agent.address(), &tls).await?;
         }
-        ensure!(tree(&[&state, &etc])? == before, "case {case} ({method}) wrote something");
+        ensure!(
+            tree(&[&state, &etc])? == before,
+            "case {case} ({method}) wrote something"
+        );
     }
-    said(&format!("row 15: {CASES} messages of any bytes, no file changed: {codes:?}"));
+    said(&format!(
+        "row 15: {CASES} messages of any bytes, no file changed: {codes:?}"
+    ));
     let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     assert_exactly(&pbx.asterisk, [1000, 1001]).await

@@ -54,10 +54,19 @@ impl Victim {
     }
 
     fn assert_untouched(&self) -> anyhow::Result<()> {
-        ensure!(std::fs::read_to_string(self.file())? == VICTIM, "the victim was written to");
-        ensure!(Self::look(&self.file())? == self.seen, "the victim was touched");
+        ensure!(
+            std::fs::read_to_string(self.file())? == VICTIM,
+            "the victim was written to"
+        );
+        ensure!(
+            Self::look(&self.file())? == self.seen,
+            "the victim was touched"
+        );
         let inside = std::fs::read_dir(self.dir())?.count();
-        ensure!(inside == 0, "{inside} files were made in the victim's directory");
+        ensure!(
+            inside == 0,
+            "{inside} files were made in the victim's directory"
+        );
         Ok(())
     }
 }
@@ -71,7 +80,10 @@ struct Swapper {
 
 impl Swapper {
     fn start(swap: impl Fn(u64) + Send + 'static) -> Self {
-        let (over, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (over, swaps) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let (until, count) = (Arc::clone(&over), Arc::clone(&swaps));
         let body = move || {
             while !until.load(Ordering::Relaxed) {
@@ -116,7 +128,10 @@ fn rename(from: &Path, to: &Path) {
 
 /// Applies while links are swapped. Whatever is answered, the victim is untouched; without the
 /// swapping the next apply puts everything right.
-async fn swapped(what: &str, swap: impl FnOnce(&Pbx, &Victim) -> anyhow::Result<Swapper>) -> anyhow::Result<()> {
+async fn swapped(
+    what: &str,
+    swap: impl FnOnce(&Pbx, &Victim) -> anyhow::Result<Swapper>,
+) -> anyhow::Result<()> {
     let pbx = Pbx::start().await?;
     let victim = Victim::new()?;
     ensure!(pbx.apply(&bundle(&[1000], "one")).await?.outcome == Some(Outcome::Applied));
@@ -134,7 +149,9 @@ async fn swapped(what: &str, swap: impl FnOnce(&Pbx, &Victim) -> anyhow::Result<
     }
     let count = swapper.count();
     drop(swapper);
-    said(&format!("row 16: {what} swapped {count} times under {APPLIES} applies: {ends:?}"));
+    said(&format!(
+        "row 16: {what} swapped {count} times under {APPLIES} applies: {ends:?}"
+    ));
     ensure!(count > 100, "{count} swaps only");
     for slot in Slot::ALL {
         let live = pbx.asterisk.slot(slot);
@@ -144,7 +161,10 @@ async fn swapped(what: &str, swap: impl FnOnce(&Pbx, &Victim) -> anyhow::Result<
     ensure!(record == Some(Outcome::Applied), "{record:?}");
     victim.assert_untouched()?;
     for slot in Slot::ALL {
-        ensure!(pbx.asterisk.slot(slot).symlink_metadata()?.is_file(), "still a link");
+        ensure!(
+            pbx.asterisk.slot(slot).symlink_metadata()?.is_file(),
+            "still a link"
+        );
     }
     assert_exactly(&pbx.asterisk, [1000, 1002]).await
 }
@@ -179,7 +199,11 @@ async fn links_at_the_temporary_names_are_not_followed() -> anyhow::Result<()> {
         let mut names = Vec::new();
         for slot in Slot::ALL {
             let live = pbx.asterisk.slot(slot);
-            let name = live.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = live
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             names.push(live.with_file_name(format!(".{name}.old.tmp")));
             for revision in 2..APPLIES + 3 {
                 names.push(live.with_file_name(format!(".{name}.{revision}.tmp")));

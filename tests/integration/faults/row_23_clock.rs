@@ -88,15 +88,27 @@ async fn jumps_between_applies_change_nothing() -> anyhow::Result<()> {
         clock.jump(jump)?;
         let edition = ["one", "two"][round % 2];
         let record = pbx.apply(&bundle(&[1000, 1001], edition)).await?;
-        ensure!(record.outcome == Some(Outcome::Applied), "{jump}: {record:#?}");
+        ensure!(
+            record.outcome == Some(Outcome::Applied),
+            "{jump}: {record:#?}"
+        );
         // Its steps go by the jumping clock: this is no test of the true one.
-        let began = record.steps.first().map(|step| step.started_at.unix_timestamp());
+        let began = record
+            .steps
+            .first()
+            .map(|step| step.started_at.unix_timestamp());
         let offset = began.unwrap_or_default() - tests::pki::now().unix_timestamp();
-        ensure!((offset - jump).abs() < 60, "the clock did not jump: {offset} for {jump}");
+        ensure!(
+            (offset - jump).abs() < 60,
+            "the clock did not jump: {offset} for {jump}"
+        );
         ensure!(record.live_revision > last, "{record:#?}");
         last = record.live_revision;
         let time = pbx.asterisk.slot(Slot::PjsipEndpoints).metadata()?;
-        ensure!(seen.insert((time.mtime(), time.mtime_nsec())), "the same time again");
+        ensure!(
+            seen.insert((time.mtime(), time.mtime_nsec())),
+            "the same time again"
+        );
         assert_exactly(&pbx.asterisk, [1000, 1001]).await?;
         if round % 3 == 2 {
             pbx.agent.kill();
@@ -149,7 +161,10 @@ async fn jumps_during_a_reload(jump: i64, hangs: bool) -> anyhow::Result<()> {
     ensure!(record.outcome == Some(wanted), "{record:#?}");
     // The next one comes through by whatever clock.
     let record = pbx.apply(&next).await?;
-    ensure!(record.outcome.is_some_and(Outcome::is_proven), "{record:#?}");
+    ensure!(
+        record.outcome.is_some_and(Outcome::is_proven),
+        "{record:#?}"
+    );
     assert_exactly(&pbx.asterisk, [1000, 1001]).await
 }
 
@@ -180,11 +195,19 @@ async fn files_replaced_within_a_second_have_different_times() -> anyhow::Result
     let pbx = Pbx::beside(asterisk, Place::temporary("agent")?, &[]).await?;
     let mut times: Vec<i64> = Vec::new();
     for round in 0..12 {
-        let record = pbx.apply(&bundle(&[1000], ["one", "two"][round % 2])).await?;
+        let record = pbx
+            .apply(&bundle(&[1000], ["one", "two"][round % 2]))
+            .await?;
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
         let file = pbx.asterisk.slot(Slot::PjsipEndpoints).metadata()?;
-        ensure!(file.mtime_nsec() == 0, "times of this file system are no whole seconds");
-        ensure!(times.last() != Some(&file.mtime()), "the same time as before");
+        ensure!(
+            file.mtime_nsec() == 0,
+            "times of this file system are no whole seconds"
+        );
+        ensure!(
+            times.last() != Some(&file.mtime()),
+            "the same time as before"
+        );
         times.push(file.mtime());
         assert_exactly(&pbx.asterisk, [1000]).await?;
     }

@@ -111,7 +111,8 @@ async fn a_dead_network_is_given_up() -> anyhow::Result<()> {
     applied(&lab.client, lab.apply().await?).await?;
     let files = managed_files(&lab.asterisk)?;
     for (number, dead) in [Rule::Hold, Rule::HoldAfter(500)].into_iter().enumerate() {
-        lab.create_user("More", &format!("more{number}@example.org")).await?;
+        lab.create_user("More", &format!("more{number}@example.org"))
+            .await?;
         proxy.set(Direction::Up, dead);
         proxy.set(Direction::Down, Rule::Hold);
         let reply = lab.apply().await?;

@@ -31,7 +31,10 @@ async fn a_hand_edit_is_reported_and_a_copy_is_kept() -> anyhow::Result<()> {
         let edited = format!("{}; by hand: {slot:?}\n", std::fs::read_to_string(&live)?);
         scratch::write(&live, 0o644, &edited)?;
         let warnings = pbx.link.status().await?.warnings.join("\n");
-        ensure!(warnings.contains(slot.relative_path()), "not reported: {warnings}");
+        ensure!(
+            warnings.contains(slot.relative_path()),
+            "not reported: {warnings}"
+        );
         let record = pbx.apply(&next).await?;
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
         let notes = record.notes.join("\n");
@@ -54,7 +57,10 @@ async fn a_managed_file_that_was_removed_is_reported_and_comes_back() -> anyhow:
     for slot in Slot::ALL {
         std::fs::remove_file(pbx.asterisk.slot(slot))?;
         let warnings = pbx.link.status().await?.warnings.join("\n");
-        ensure!(warnings.contains(slot.relative_path()), "not reported: {warnings}");
+        ensure!(
+            warnings.contains(slot.relative_path()),
+            "not reported: {warnings}"
+        );
         // The very bundle that is in force: it is written all the same.
         let record = pbx.apply(&next).await?;
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
@@ -69,7 +75,10 @@ async fn a_foreign_file_is_reported_and_never_touched() -> anyhow::Result<()> {
     let pbx = Pbx::start().await?;
     ensure!(pbx.apply(&bundle(&[1000], "one")).await?.outcome == Some(Outcome::Applied));
     let text = "[trunk]\ntype = endpoint\ndisallow = all\nallow = ulaw\n";
-    let beside = pbx.asterisk.slot(Slot::PjsipEndpoints).with_file_name("trunk.conf");
+    let beside = pbx
+        .asterisk
+        .slot(Slot::PjsipEndpoints)
+        .with_file_name("trunk.conf");
     scratch::write(&beside, 0o644, text)?;
     let inode = std::os::unix::fs::MetadataExt::ino(&beside.metadata()?);
     let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;

@@ -98,14 +98,23 @@ async fn rich() -> anyhow::Result<Pbx> {
 async fn comes_back(pbx: &mut Pbx) -> anyhow::Result<&'static str> {
     pbx.agent.resume().await?;
     let warnings = pbx.link.status().await?.warnings;
-    let safe = warnings.iter().any(|warning| warning.contains("Nothing is touched"));
+    let safe = warnings
+        .iter()
+        .any(|warning| warning.contains("Nothing is touched"));
     let before = managed_files(&pbx.asterisk)?;
     let last = bundle(&[1000, 1001], "four");
     let mut how = "an ordinary apply";
     if safe {
-        let refused = pbx.apply(&last).await.err().context("safe mode let it in")?;
+        let refused = pbx
+            .apply(&last)
+            .await
+            .err()
+            .context("safe mode let it in")?;
         ensure!(format!("{refused:#}").contains("SAFE_MODE"), "{refused:#}");
-        ensure!(managed_files(&pbx.asterisk)? == before, "safe mode touched something");
+        ensure!(
+            managed_files(&pbx.asterisk)? == before,
+            "safe mode touched something"
+        );
         let mut order = pbx.order(&last, OnReloadFailure::RollBack);
         order.force = true;
         let record = pbx.execute(&order, &last).await?;
@@ -146,12 +155,22 @@ async fn any_file_that_is_harmed_while_nothing_runs() -> anyhow::Result<()> {
             let live = live_files(&pbx.asterisk)?;
             harm.to(&path).with_context(at)?;
             pbx.agent.resume().await.with_context(at)?;
-            ensure!(live_files(&pbx.asterisk)? == live, "{}: touched at the start", at());
+            ensure!(
+                live_files(&pbx.asterisk)? == live,
+                "{}: touched at the start",
+                at()
+            );
             pbx.agent.stop().await?;
-            *ends.entry(comes_back(&mut pbx).await.with_context(at)?).or_default() += 1;
+            *ends
+                .entry(comes_back(&mut pbx).await.with_context(at)?)
+                .or_default() += 1;
         }
     }
-    said(&format!("row 26: {} files harmed in {} ways: {ends:?}", names.len(), HARMS.len()));
+    said(&format!(
+        "row 26: {} files harmed in {} ways: {ends:?}",
+        names.len(),
+        HARMS.len()
+    ));
     ensure!(ends.contains_key("a forced apply"), "{ends:?}");
     Ok(())
 }
@@ -173,7 +192,10 @@ fn name_in(pbx: &Pbx, name: &Path) -> anyhow::Result<PathBuf> {
             && (top.as_os_str() == "applies" || other.file_name() == name.file_name())
     };
     let all = files(state)?;
-    all.iter().find(same).cloned().with_context(|| format!("no {} in {all:?}", name.display()))
+    all.iter()
+        .find(same)
+        .cloned()
+        .with_context(|| format!("no {} in {all:?}", name.display()))
 }
 
 /// The files of the journal and of the bundle in question, when the agent was killed in the middle.
@@ -185,8 +207,19 @@ async fn any_file_that_is_harmed_in_the_middle_of_an_apply() -> anyhow::Result<(
     }
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     // Before the first rename, between both, and behind them.
-    for fault in ["renameat:signal=SIGKILL:when=2", "renameat:signal=SIGKILL:when=3", "pipe2:signal=SIGKILL:when=1"] {
-        for name in ["intent", "active", "gen/1/manifest.json", "gen/2/manifest.json", "gen/1/pjsip_endpoints", "gen/2/pjsip_endpoints"] {
+    for fault in [
+        "renameat:signal=SIGKILL:when=2",
+        "renameat:signal=SIGKILL:when=3",
+        "pipe2:signal=SIGKILL:when=1",
+    ] {
+        for name in [
+            "intent",
+            "active",
+            "gen/1/manifest.json",
+            "gen/2/manifest.json",
+            "gen/1/pjsip_endpoints",
+            "gen/2/pjsip_endpoints",
+        ] {
             for harm in HARMS {
                 let at = || format!("{fault}, {name}: {harm:?}");
                 let mut pbx = Pbx::start().await?;
@@ -199,18 +232,24 @@ async fn any_file_that_is_harmed_in_the_middle_of_an_apply() -> anyhow::Result<(
                 wait_until("it is killed", DEADLINE, async || strace.has_struck()).await?;
                 drop(strace);
                 pbx.agent.kill();
-                harm.to(&pbx.agent.state_dir().join(name)).with_context(at)?;
-                *ends.entry(comes_back(&mut pbx).await.with_context(at)?).or_default() += 1;
+                harm.to(&pbx.agent.state_dir().join(name))
+                    .with_context(at)?;
+                *ends
+                    .entry(comes_back(&mut pbx).await.with_context(at)?)
+                    .or_default() += 1;
             }
         }
     }
-    said(&format!("row 26: harmed in the middle of an apply: {ends:?}"));
+    said(&format!(
+        "row 26: harmed in the middle of an apply: {ends:?}"
+    ));
     Ok(())
 }
 
 /// Everything is gone, and the live files are those of a portal: somebody has to say what to do.
 #[tokio::test]
-async fn a_state_directory_that_is_lost_as_a_whole_waits_for_a_forced_apply() -> anyhow::Result<()> {
+async fn a_state_directory_that_is_lost_as_a_whole_waits_for_a_forced_apply() -> anyhow::Result<()>
+{
     let mut pbx = rich().await?;
     pbx.agent.stop().await?;
     let state = pbx.agent.state_dir().to_owned();
