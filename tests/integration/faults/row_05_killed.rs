@@ -5,6 +5,7 @@
 //! Which calls an apply makes is recorded first, on the thread that makes them all. Then the agent
 //! is killed at each of them, and at each call of the recovery that follows such a kill.
 
+mod audited;
 mod controls;
 mod judge;
 mod recovery;

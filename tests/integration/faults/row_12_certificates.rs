@@ -1,5 +1,6 @@
 //! Row 12: a certificate that has expired, is not valid yet, is of a foreign CA or revoked. Refused
-//! before any call, at both ends of the link, with the reason in the log.
+//! before any call, at both ends of the link, with the reason in the log. Connections that are open
+//! when that happens: `certificates`.
 
 use std::path::Path;
 
