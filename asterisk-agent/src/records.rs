@@ -30,7 +30,9 @@ impl Records {
     /// Whether none was ever kept.
     pub(crate) fn is_empty(&self) -> Result<bool, FileError> {
         let names = self.dir.names()?;
-        Ok(!names.iter().any(|name| name.strip_suffix(".json").is_some()))
+        Ok(!names
+            .iter()
+            .any(|name| name.strip_suffix(".json").is_some()))
     }
 
     /// The record of an apply; `None` when there is none, or none that can be read.

@@ -16,7 +16,7 @@ use crate::held::assert_exactly;
 use crate::stand_in::{self, Reload};
 
 /// A lease of 20 s, and the reconciler's 30 s.
-const ABANDONED_DEADLINE: Duration = Duration::from_secs(60);
+const ABANDONED_DEADLINE: Duration = Duration::from_mins(1);
 const END_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Asks for an apply without waiting for it.

@@ -54,7 +54,7 @@ fn event(block: &str) -> anyhow::Result<Option<ServerEvent>> {
 /// A stream of events while it comes in.
 pub struct EventStream {
     response: reqwest::Response,
-    text: String,
+    bytes: Vec<u8>,
     contract: Arc<Contract>,
 }
 
@@ -62,7 +62,7 @@ impl EventStream {
     pub(crate) const fn new(response: reqwest::Response, contract: Arc<Contract>) -> Self {
         Self {
             response,
-            text: String::new(),
+            bytes: Vec::new(),
             contract,
         }
     }
@@ -70,21 +70,19 @@ impl EventStream {
     /// The next event; `None` when the stream has ended in an orderly way.
     pub async fn next(&mut self) -> anyhow::Result<Option<ServerEvent>> {
         loop {
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
-                let event = event(block)?;
-                self.text = rest.to_owned();
-                if let Some(event) = event {
+            while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.bytes.drain(..end + 2).collect();
+                if let Some(event) = event(std::str::from_utf8(&block)?.trim_end())? {
                     self.contract.check_event(&event)?;
                     return Ok(Some(event));
                 }
             }
-            match self.response.chunk().await? {
-                Some(bytes) => self.text.push_str(std::str::from_utf8(&bytes)?),
-                None => {
-                    ensure!(self.text.is_empty(), "half an event: {}", self.text);
-                    return Ok(None);
-                }
-            }
+            let Some(bytes) = self.response.chunk().await? else {
+                let half = String::from_utf8_lossy(&self.bytes);
+                ensure!(half.is_empty(), "half an event: {half}");
+                return Ok(None);
+            };
+            self.bytes.extend_from_slice(&bytes);
         }
     }
 
