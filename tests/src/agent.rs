@@ -71,7 +71,18 @@ impl Agent {
             // Half a second of every apply; tests of its own turn it on.
             .env("PREFLIGHT", "off");
         let program = add(program, pki::environment(&tls));
-        let program = add(program, env.iter().map(|(name, value)| (name, value)));
+        let preload = |(name, _): &&(String, String)| name == "LD_PRELOAD";
+        let program = add(
+            program,
+            env.iter()
+                .filter(|variable| !preload(variable))
+                .map(|(name, value)| (name, value)),
+        );
+        // For the agent itself, not for what changes its account first.
+        let program = match env.iter().find(preload) {
+            Some((name, value)) => program.through("env", [format!("{name}={value}")]),
+            None => program,
+        };
         let mut agent = Self {
             program,
             address,

@@ -66,12 +66,12 @@ impl Small {
         std::fs::remove_file(&self.filler).ok();
         let stat = nix::sys::statvfs::statvfs(self.mount.dir())?;
         let free = stat.blocks_available() * stat.fragment_size();
-        let fill = free.saturating_sub(pages * PAGE);
+        let taken = free.saturating_sub(pages * PAGE);
         let mut file = File::options()
             .write(true)
             .create_new(true)
             .open(&self.filler)?;
-        let bytes = vec![0; usize::try_from(fill)?];
+        let bytes = vec![0; usize::try_from(taken)?];
         std::io::Write::write_all(&mut file, &bytes)?;
         Ok(())
     }

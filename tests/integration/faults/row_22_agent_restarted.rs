@@ -211,7 +211,7 @@ async fn restarts_under_load_leave_no_lie() -> anyhow::Result<()> {
     let (client, agent) = (lab.client.clone(), &mut lab.agent);
     let over = AtomicBool::new(false);
     let load = async {
-        let mut number = 0;
+        let mut number = 0_u64;
         while !over.load(Ordering::Relaxed) {
             number += 1;
             create_user(&client, "Load", &format!("load{number}@example.org")).await?;
@@ -258,6 +258,6 @@ async fn restarts_under_load_leave_no_lie() -> anyhow::Result<()> {
     said(&format!(
         "row 22: {RESTARTS} restarts under load: {outcomes:?}"
     ));
-    let numbers = (0..=users as u64).map(|number| 1000 + number);
+    let numbers = (0..=users).map(|number| 1000 + number);
     assert_exactly(&lab.asterisk, numbers).await
 }

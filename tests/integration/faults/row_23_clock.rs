@@ -61,13 +61,28 @@ impl Clock {
             ("LD_PRELOAD", self.library.to_owned()),
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
-            // Its shared memory would belong to whoever it was before it became the agent's user.
-            ("FAKETIME_DISABLE_SHM", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ("DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+}
+
+impl Drop for Clock {
+    /// What the library shares between processes stays behind when they are killed.
+    fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir("/dev/shm") else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.rsplit('_').next().unwrap_or_default();
+            let gone = !std::path::Path::new("/proc").join(pid).exists();
+            if name.contains("faketime_s") && gone {
+                std::fs::remove_file(entry.path()).ok();
+            }
+        }
     }
 }
 

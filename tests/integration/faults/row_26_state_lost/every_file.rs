@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use shared::bundle::Slot;
-use shared::record::{OnReloadFailure, Outcome};
+use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use tests::process::wait_until;
 
 use crate::held::{assert_exactly, live_files, managed_files};
@@ -145,13 +145,13 @@ async fn any_file_that_is_harmed_while_nothing_runs() -> anyhow::Result<()> {
     for name in &names {
         for harm in HARMS {
             let at = || format!("{}: {harm:?}", name.display());
-            let path = pbx.agent.state_dir().join(name);
-            if !path.exists() {
+            pbx.agent.stop().await?;
+            if !pbx.agent.state_dir().join(name).exists() {
                 // Pruned or set aside by now: begin again.
-                pbx = rich_with(&pbx, name).await?;
+                pbx = rich().await?;
+                pbx.agent.stop().await?;
             }
             let path = pbx.agent.state_dir().join(name_in(&pbx, name)?);
-            pbx.agent.stop().await?;
             let live = live_files(&pbx.asterisk)?;
             harm.to(&path).with_context(at)?;
             pbx.agent.resume().await.with_context(at)?;
@@ -173,11 +173,6 @@ async fn any_file_that_is_harmed_while_nothing_runs() -> anyhow::Result<()> {
     ));
     ensure!(ends.contains_key("a forced apply"), "{ends:?}");
     Ok(())
-}
-
-/// A fresh one, which has files of the same kinds.
-async fn rich_with(_old: &Pbx, _name: &Path) -> anyhow::Result<Pbx> {
-    rich().await
 }
 
 /// The file of the same kind in another PBX: ids and times differ, directories do not.
@@ -223,8 +218,9 @@ async fn any_file_that_is_harmed_in_the_middle_of_an_apply() -> anyhow::Result<(
             for harm in HARMS {
                 let at = || format!("{fault}, {name}: {harm:?}");
                 let mut pbx = Pbx::start().await?;
-                let first = bundle(&[1000], "one");
-                ensure!(pbx.apply(&first).await?.outcome == Some(Outcome::Applied));
+                let first = pbx.apply(&bundle(&[1000], "one")).await?;
+                ensure!(first.outcome == Some(Outcome::Applied), "{first:#?}");
+                tidy(&pbx, &first).await?;
                 let next = bundle(&[1000, 1001], "two");
                 let engine = engine_thread(pbx.agent.pid()?)?;
                 let strace = Attach::thread(engine).inject(fault).now().await?;
@@ -244,6 +240,17 @@ async fn any_file_that_is_harmed_in_the_middle_of_an_apply() -> anyhow::Result<(
         "row 26: harmed in the middle of an apply: {ends:?}"
     ));
     Ok(())
+}
+
+/// Waits until the agent has written everything down: what it does then does not count.
+async fn tidy(pbx: &Pbx, record: &ApplyRecord) -> anyhow::Result<()> {
+    let state = pbx.agent.state_dir();
+    let kept = state.join(format!("applies/{}.json", record.apply_id));
+    let tidy = async || {
+        let intent = state.join("intent").metadata();
+        kept.exists() && intent.is_ok_and(|intent| intent.len() == 0)
+    };
+    wait_until("the record is kept", DEADLINE, tidy).await
 }
 
 /// Everything is gone, and the live files are those of a portal: somebody has to say what to do.
