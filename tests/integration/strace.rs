@@ -122,7 +122,7 @@ impl Attach {
     }
 
     /// The arguments of `strace` to run a program from its start, traced by a process beside it.
-    pub(crate) fn from_the_start(&self, log: &Path) -> Vec<OsString> {
+    pub(crate) fn traced_from_start(&self, log: &Path) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["-D".into(), "-o".into(), log.into()];
         args.extend(self.options());
         args

@@ -126,7 +126,7 @@ impl Victim {
         let attach = Attach::process(0).inject(second).paths(paths);
         self.pbx
             .agent
-            .start_through("strace", attach.from_the_start(&log))?;
+            .start_through("strace", attach.traced_from_start(&log))?;
         let (agent, link) = (&mut self.pbx.agent, &self.pbx.link);
         let over = async || {
             if !agent.is_running() {
