@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use serde_json::json;
 use tests::lab::{Lab, NewUser};
 use tests::phones::{Online, Phone};
 
@@ -189,6 +190,9 @@ async fn nor_when_the_agent_has_lost_its_memory() -> anyhow::Result<()> {
         }
     }
     lab.agent.resume().await?;
-    applied(&lab.client, lab.apply().await?).await?;
+    // Live files of a portal and no memory of them: it waits for one forced apply.
+    assert_eq!(lab.apply().await?.problem(502)?, "agent_refused");
+    let forced = lab.client.post("/apply", &json!({ "force": true })).await?;
+    applied(&lab.client, forced).await?;
     assert_the_new_owner_alone_rings(&lab, &ann_phone, &old, &bob_phone, &carl).await
 }

@@ -125,11 +125,7 @@ impl Cluster {
             ("max_connections", "400"),
         ];
         if self.durability == Durability::Temporary {
-            settings.extend([
-                ("fsync", "off"),
-                ("synchronous_commit", "off"),
-                ("full_page_writes", "off"),
-            ]);
+            settings.extend([("fsync", "off"), ("full_page_writes", "off")]);
         }
         for (name, value) in settings {
             server = server.arg("-c").arg(format!("{name}={value}"));

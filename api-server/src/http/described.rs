@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 use shared::bundle::ApplyId;
 
 use super::error::{Description, plain};
-use crate::agent::AgentError;
 use crate::domain::apply::Attempt;
 use crate::services::Error;
 
@@ -29,15 +28,16 @@ pub(super) fn agent_unreachable(error: &Error) -> Description {
     )
 }
 
-pub(super) fn agent_refused(error: &Error, reason: &AgentError) -> Description {
-    if reason.is_too_old() {
-        return plain(
-            StatusCode::BAD_GATEWAY,
-            "agent_too_old",
-            "PBX agent too old",
-            "The agent on the PBX host does not know how to do this yet: upgrade it.",
-        );
-    }
+pub(super) fn agent_too_old() -> Description {
+    plain(
+        StatusCode::BAD_GATEWAY,
+        "agent_too_old",
+        "PBX agent too old",
+        "The agent on the PBX host does not know how to do this yet: upgrade it.",
+    )
+}
+
+pub(super) fn agent_refused(error: &Error) -> Description {
     Description(
         StatusCode::BAD_GATEWAY,
         "agent_refused",

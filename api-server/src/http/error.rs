@@ -288,7 +288,8 @@ fn describe_service(error: &Error) -> Description {
         Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
         Error::Overloaded(_) => described::overloaded(error),
         Error::AgentUnreachable(_) => described::agent_unreachable(error),
-        Error::AgentRefused(reason) => described::agent_refused(error, reason),
+        Error::AgentRefused(reason) if reason.is_too_old() => described::agent_too_old(),
+        Error::AgentRefused(_) => described::agent_refused(error),
         Error::ApplyRuns(running) => described::apply_runs(*running),
         Error::NothingApplied => described::nothing_applied(),
         Error::UserNotFound => plain(
