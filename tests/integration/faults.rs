@@ -6,6 +6,7 @@
 //! `./test --faults` runs them. What a machine cannot do is said as `SKIPPED`, never left out in
 //! silence.
 
+mod busy_pbx;
 mod file_system;
 mod refusals;
 mod row_01_enospc;

@@ -126,6 +126,32 @@ async fn steps_come_as_they_end() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The agent lets only a few of them follow; the others hear every step all the same, as it ends.
+#[tokio::test]
+async fn a_crowd_hears_every_step_while_the_apply_runs() -> anyhow::Result<()> {
+    const CROWD: usize = 10;
+    let (lab, stand_in) = stand_in::lab().await?;
+    let hold = stand_in.hold(Reload::Pjsip)?;
+    let id = accepted(&lab.client).await?;
+    hold.reached().await?;
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(lab.client.follow(&id).await?);
+    }
+    let last = |event: &ServerEvent| event.data["action"] == "note that the files are switched";
+    let mut heard = Vec::new();
+    for follower in &mut crowd {
+        heard.push(in_time(follower.until(last)).await?);
+    }
+    drop(hold);
+    for (mut follower, mut heard) in crowd.into_iter().zip(heard) {
+        heard.extend(in_time(follower.rest()).await?);
+        let kept = look_up(&lab.client, &id).await?;
+        assert_eq!(json!(steps(&heard, 0)?), kept["steps"]);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_apply_of_another_portal_is_followed() -> anyhow::Result<()> {
     let (lab, stand_in) = stand_in::lab().await?;

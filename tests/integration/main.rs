@@ -3,7 +3,6 @@
 
 mod audit;
 mod audit_trail;
-mod busy_pbx;
 mod capacity;
 mod certificates;
 mod check_and_verify;

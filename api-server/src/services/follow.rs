@@ -5,6 +5,7 @@
 //! Each follower has a task, which hands what it finds to the caller through a short channel: a
 //! slow caller holds up its own task and nothing else.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,12 +242,15 @@ impl Source {
 type Progressing = Pin<Box<dyn Stream<Item = Result<(u32, Step), AgentError>> + Send>>;
 
 /// The steps as the agent tells them, for as long as it takes: an agent that does not know the
-/// apply yet, or restarts, is asked again.
+/// apply yet, or restarts, is asked again. It lets only a few follow at a time; whoever finds no
+/// place asks for the record so far, again and again.
 struct Steps {
     portal: Arc<Portal>,
     id: ApplyId,
     known: u32,
     stream: Option<Progressing>,
+    /// From a record, not handed out yet.
+    read: VecDeque<(u32, Step)>,
     not_before: Instant,
     /// The agent is too old to tell: the steps come with the record.
     in_vain: bool,
@@ -259,6 +263,7 @@ impl Steps {
             id,
             known,
             stream: None,
+            read: VecDeque::new(),
             not_before: Instant::now(),
             in_vain: false,
         }
@@ -267,6 +272,10 @@ impl Steps {
     /// Keeps its place when it is dropped and called again.
     async fn next(&mut self) -> (u32, Step) {
         loop {
+            if let Some((index, step)) = self.read.pop_front() {
+                self.known = index + 1;
+                return (index, step);
+            }
             if self.in_vain {
                 std::future::pending::<()>().await;
             }
@@ -286,9 +295,21 @@ impl Steps {
             match self.portal.agent.follow(self.id, self.known).await {
                 Ok(stream) => self.stream = Some(Box::pin(stream)),
                 Err(error) if error.is_too_old() => self.in_vain = true,
-                Err(_) => self.pause(),
+                Err(_) => {
+                    self.pause();
+                    self.read_record().await;
+                }
             }
         }
+    }
+
+    async fn read_record(&mut self) {
+        // An agent that is gone is asked again after the pause.
+        let Ok(Some(record)) = self.portal.agent.find_apply(self.id).await else {
+            return;
+        };
+        let steps = (0..).zip(record.steps);
+        self.read = steps.skip_while(|(index, _)| *index < self.known).collect();
     }
 
     fn pause(&mut self) {
