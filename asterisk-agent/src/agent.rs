@@ -4,33 +4,33 @@
 //! An apply belongs to the engine's thread, not to the RPC that asked for it: when the caller goes
 //! away, the apply goes on, and whoever asks again with the same id gets the same record.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use shared::bundle::{ApplyId, Bundle, Digest, Revision};
+use shared::bundle::{ApplyId, Bundle, Revision};
 use shared::record::ApplyRecord;
-use shared::status::EventKind;
 use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
-use crate::apply::{self, Request};
+use crate::apply::Request;
 use crate::asterisk::Asterisk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::durable::{Dir, FileError};
 use crate::engine::Engine;
-use crate::events::{Counter, Events};
-use crate::journal::{Generation, JournalError, Ledger};
-use crate::preflight;
+use crate::events::Events;
+use crate::journal::{JournalError, Ledger};
 use crate::records::Records;
-use crate::recover::{self, Unfinished};
-use crate::safe_mode::{self, Remains};
 use crate::stage::Header;
 use crate::steps::{Log, chain};
 use crate::verify::Questions;
 use crate::watch::Watch;
+
+mod board;
+mod engine_thread;
+
+use board::{Board, Running, same_apply};
 
 /// Nothing was started, and why.
 #[derive(Debug, thiserror::Error)]
@@ -91,28 +91,6 @@ pub(crate) enum Followed {
     Ended(Box<ApplyRecord>),
     /// It runs: its steps so far, and its end.
     Running(Log, watch::Receiver<Option<ApplyRecord>>),
-}
-
-struct Running {
-    request: Request,
-    log: Log,
-    done: watch::Sender<Option<ApplyRecord>>,
-}
-
-/// What the engine has published.
-#[derive(Default)]
-struct Board {
-    ledger: Option<Ledger>,
-    staged: BTreeMap<Revision, Option<Generation>>,
-    running: Option<Running>,
-    safe_mode: Option<String>,
-    /// In safe mode: the apply that was under way, as far as it is known.
-    open_record: Option<ApplyRecord>,
-    /// In safe mode: whether an apply was under way is not known.
-    is_blind: bool,
-    /// How many applies have begun or ended.
-    applies: u64,
-    stopping: bool,
 }
 
 type Question = Box<dyn FnOnce(&mut Engine) + Send>;
@@ -208,219 +186,6 @@ impl Agent {
     /// The time.
     pub(crate) fn now(&self) -> OffsetDateTime {
         self.clock.now()
-    }
-
-    /// The engine's thread.
-    fn run_engine(
-        &self,
-        queue: &mpsc::Receiver<Job>,
-        ready: oneshot::Sender<Result<(), StartError>>,
-    ) {
-        let opened = self.open_engine();
-        let (mut engine, unfinished) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                ready.send(Err(error)).ok();
-                return;
-            }
-        };
-        ready.send(Ok(())).ok();
-        if let (Some(engine), Some(unfinished)) = (&mut engine, &unfinished) {
-            // Nobody asked for it: a tree of its own, which the apply's id links to the first one.
-            self.carry_out(engine, &unfinished.log, &Span::none(), |engine, _| {
-                recover::finish(engine, unfinished)
-            });
-        }
-        for job in queue {
-            match job {
-                Job::Stop => return,
-                Job::Stage {
-                    header,
-                    bundle,
-                    reply,
-                } => {
-                    reply.send(self.store(&mut engine, &header, &bundle)).ok();
-                }
-                Job::Apply(request, log, asked) => {
-                    // In safe mode nothing is admitted, so that nothing arrives.
-                    let Some(engine) = &mut engine else { continue };
-                    self.carry_out(engine, &log, &asked, |engine, log| {
-                        apply::run(engine, &request, log)
-                    });
-                }
-                Job::Ask(question) => {
-                    if let Some(engine) = &mut engine {
-                        question(engine);
-                    }
-                }
-            }
-            if self.board().safe_mode.is_some() {
-                engine = None;
-            }
-        }
-    }
-
-    /// Stores an upload that was admitted; a forced one leaves safe mode first.
-    fn store(
-        &self,
-        engine: &mut Option<Engine>,
-        header: &Header,
-        bundle: &Bundle,
-    ) -> Result<(), Refusal> {
-        let engine = match engine {
-            Some(engine) => engine,
-            None if header.force => engine.insert(self.leave_safe_mode(header.revision)?),
-            None => {
-                let reason = self.board().safe_mode.clone().unwrap_or_default();
-                return Err(Refusal::SafeMode(reason));
-            }
-        };
-        let stored = engine
-            .generations
-            .store(header.apply_id, header.revision, bundle);
-        self.publish(engine);
-        Ok(stored?)
-    }
-
-    /// Sets what is damaged aside and opens the rest.
-    fn leave_safe_mode(&self, forced: Revision) -> Result<Engine, Refusal> {
-        let unable = |error: &dyn std::error::Error| {
-            let reason = format!("it cannot be left: {}", chain(error));
-            tracing::error!(reason, "safe mode");
-            Refusal::SafeMode(reason)
-        };
-        let aside = safe_mode::set_aside(&self.config, self.clock.now());
-        let place = aside.map_err(|error| unable(&error))?;
-        let (engine, _) = self.open_engine().map_err(|error| unable(&error))?;
-        let Some(engine) = engine else {
-            let reason = self.board().safe_mode.clone().unwrap_or_default();
-            return Err(Refusal::SafeMode(reason));
-        };
-        {
-            let mut board = self.board();
-            board.safe_mode = None;
-            board.open_record = None;
-            board.is_blind = false;
-        }
-        self.events.tell(
-            EventKind::SafeModeLeft,
-            format!(
-                "revision {forced} was forced; what was damaged lies in {place} of the state \
-                 directory"
-            ),
-        );
-        Ok(engine)
-    }
-
-    /// Opens the state and repairs the files; without an engine, the agent is in safe mode.
-    fn open_engine(&self) -> Result<(Option<Engine>, Option<Unfinished>), StartError> {
-        let config = self.config.clone();
-        let (asterisk, clock) = (Arc::clone(&self.asterisk), Arc::clone(&self.clock));
-        preflight::clean(&config.state_dir);
-        let opened = Engine::open(config, asterisk, clock, Arc::clone(&self.events));
-        let mut engine = match opened {
-            Ok(engine) => engine,
-            Err(error @ (JournalError::Damaged(_) | JournalError::Lost(_))) => {
-                self.enter_safe_mode(&chain(&error));
-                return Ok((None, None));
-            }
-            Err(error) => return Err(state_error(&error)),
-        };
-        if engine.ledger.torn {
-            if let Err(error) = recover::mend(&mut engine) {
-                self.enter_safe_mode(&chain(&error));
-                return Ok((None, None));
-            }
-            let detail =
-                "the files that a failed switch had left as a mixture are the old ones again";
-            self.events.tell(EventKind::SafeModeLeft, detail);
-        }
-        let unfinished = match recover::files(&mut engine) {
-            Ok(unfinished) => unfinished,
-            Err(error) => {
-                self.enter_safe_mode(&chain(&error));
-                return Ok((None, None));
-            }
-        };
-        self.publish(&engine);
-        if let Some(unfinished) = &unfinished {
-            let record = unfinished.log.snapshot();
-            let request = Request {
-                apply_id: record.apply_id,
-                revision: record.revision,
-                digest: record.digest,
-                on_reload_failure: record.on_reload_failure,
-            };
-            let (done, _) = watch::channel(None);
-            let log = unfinished.log.clone();
-            self.board().running = Some(Running { request, log, done });
-        }
-        Ok((Some(engine), unfinished))
-    }
-
-    fn enter_safe_mode(&self, reason: &str) {
-        tracing::error!(
-            reason,
-            "safe mode: no file is touched and no apply accepted"
-        );
-        let remains = Remains::look(&self.config);
-        {
-            let mut board = self.board();
-            board.open_record = remains.open_record().cloned();
-            board.is_blind = remains.is_blind;
-            // As far as they are known: the fence holds also now.
-            board.ledger = remains.ledger.or(board.ledger.take());
-            board.staged.extend(remains.staged);
-            board.safe_mode = Some(format!(
-                "{reason}. Nothing is touched. Look at the live files and at {}; then one apply with \
-                 {{\"force\": true}} sets what is damaged there aside (`intent`, `active`) and goes on",
-                self.config.state_dir.display()
-            ));
-        }
-        self.events.tell(EventKind::SafeModeEntered, reason);
-    }
-
-    /// Runs one apply to its end and lets everybody know.
-    fn carry_out(
-        &self,
-        engine: &mut Engine,
-        log: &Log,
-        asked: &Span,
-        work: impl FnOnce(&mut Engine, &Log) -> shared::record::Outcome,
-    ) {
-        let (apply_id, revision) = {
-            let record = log.record();
-            (record.apply_id, record.revision)
-        };
-        let span = tracing::info_span!(parent: asked, "apply", %apply_id, %revision);
-        let _entered = span.enter();
-        tracing::info!("apply begins");
-        let outcome = work(engine, log);
-        let record = engine.close(outcome, log);
-        self.events.count(Counter::Applies(outcome));
-        self.publish(engine);
-        let torn = engine.ledger.torn;
-        if torn {
-            // Before anybody hears of the end, and could ask for the next one.
-            self.enter_safe_mode(&record.failure);
-        }
-        {
-            let mut board = self.board();
-            board.applies += 1;
-            if let Some(running) = board.running.take() {
-                running.done.send_replace(Some(record));
-            }
-        }
-        if !torn {
-            engine.tidy_up();
-            self.publish(engine);
-        }
-    }
-
-    fn publish(&self, engine: &Engine) {
-        let mut board = self.board();
-        board.ledger = Some(engine.ledger.clone());
-        board.staged.clone_from(engine.generations.all());
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -569,110 +334,6 @@ impl Agent {
         self.stop_watching.send(()).ok();
         self.jobs.send(Job::Stop).ok();
     }
-}
-
-impl Board {
-    /// A generation that is live counts as well: its directory may have been removed by hand.
-    fn highest(&self) -> Revision {
-        let staged = self.staged.keys().next_back().copied();
-        let live = self.ledger.as_ref().and_then(|ledger| ledger.live);
-        staged
-            .max(live.map(|live| live.revision))
-            .unwrap_or_default()
-    }
-
-    fn running_apply(&self, apply_id: ApplyId) -> Option<&Running> {
-        let running = self.running.as_ref();
-        running.filter(|running| running.request.apply_id == apply_id)
-    }
-
-    fn admits_anything(&self, force: bool) -> Result<(), Refusal> {
-        if let Some(reason) = &self.safe_mode
-            && !force
-        {
-            return Err(Refusal::SafeMode(reason.clone()));
-        }
-        if self.stopping {
-            Err(Refusal::Stopping)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn admits_question(&self) -> Result<(), Refusal> {
-        self.admits_anything(false)?;
-        match &self.running {
-            Some(running) => Err(Refusal::Busy(running.request.apply_id)),
-            None => Ok(()),
-        }
-    }
-
-    /// `true` when the very bundle is there already.
-    fn admits_stage(&self, header: &Header) -> Result<bool, Refusal> {
-        self.admits_anything(header.force)?;
-        let (revision, highest) = (header.revision, self.highest());
-        match self.staged.get(&revision) {
-            Some(Some(known)) if revision == highest && self.safe_mode.is_none() => {
-                return same_bundle(known, revision, header.digest, header.apply_id).map(|()| true);
-            }
-            _ if revision <= highest => {
-                return Err(Refusal::Stale {
-                    offered: revision,
-                    highest,
-                });
-            }
-            _ => {}
-        }
-        match &self.running {
-            Some(running) => Err(Refusal::Busy(running.request.apply_id)),
-            None => Ok(false),
-        }
-    }
-
-    fn admits_apply(&self, request: &Request) -> Result<(), Refusal> {
-        self.admits_anything(false)?;
-        let highest = self.highest();
-        if request.revision < highest {
-            return Err(Refusal::Stale {
-                offered: request.revision,
-                highest,
-            });
-        }
-        match self.staged.get(&request.revision) {
-            Some(Some(known)) => {
-                same_bundle(known, request.revision, request.digest, request.apply_id)
-            }
-            _ => Err(Refusal::NotStaged(request.revision)),
-        }
-    }
-}
-
-fn same_bundle(
-    known: &Generation,
-    revision: Revision,
-    digest: Digest,
-    apply_id: ApplyId,
-) -> Result<(), Refusal> {
-    if known.digest != digest {
-        let text = format!("revision {revision} was staged with another digest");
-        return Err(Refusal::Conflict(text));
-    }
-    if known.apply_id != apply_id {
-        let text = format!("revision {revision} belongs to apply {}", known.apply_id);
-        return Err(Refusal::Conflict(text));
-    }
-    Ok(())
-}
-
-fn same_apply(record: &ApplyRecord, request: &Request) -> Result<(), Refusal> {
-    if (record.revision, record.digest) == (request.revision, request.digest) {
-        return Ok(());
-    }
-    let text = format!(
-        "apply {} was for revision {}",
-        record.apply_id, record.revision
-    );
-    Err(Refusal::Conflict(text))
 }
 
 fn state_error(error: &JournalError) -> StartError {

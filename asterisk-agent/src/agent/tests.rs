@@ -4,12 +4,12 @@
 mod damage;
 mod watching;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, SFlag, mknod};
-use shared::bundle::Slot;
+use shared::bundle::{Digest, Slot};
 use shared::model::Model;
 use shared::record::{MismatchKind, OnReloadFailure, Outcome, Phase};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::asterisk::{AsteriskError, Command};
 use crate::clock::SystemClock;
-use crate::journal::{Direction, Intent, IntentPhase, Journal, Old, Owed};
+use crate::journal::{Direction, Generation, Intent, IntentPhase, Journal, Old, Owed};
 use crate::validate;
 use crate::verify::tests::{answer_as, bundle, directories};
 
