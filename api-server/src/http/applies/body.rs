@@ -1,0 +1,235 @@
+//! The body of an apply: what `/apply` and everything else that tells of one answer.
+
+use serde::Serialize;
+use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, Step, WrittenFile};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::PolicyBody;
+use crate::domain::apply::Attempt;
+use crate::http::changes::{RestoredFromBody, SummaryBody};
+
+/// One attempt to bring what the database says into force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct ApplyBody {
+    id: Uuid,
+    /// `applied` and `unchanged` are proven. `rejected`, `write_failed`,
+    /// `reload_failed_files_kept`, `rolled_back`, `rollback_failed`, `reload_unknown` and
+    /// `interrupted` ended on the PBX. `busy`, `render_failed`, `preview_outdated`,
+    /// `restore_failed`, `agent_unreachable`, `agent_refused` and `never_started` changed nothing
+    /// there. `queued`: accepted, waits for its turn. `started`: not known yet.
+    #[schema(value_type = String, example = "applied")]
+    outcome: &'static str,
+    /// The number of the bundle on its PBX; null when there was none.
+    #[schema(example = 7)]
+    revision: Option<u64>,
+    /// SHA-256 of the bundle.
+    digest: Option<String>,
+    #[schema(value_type = PolicyBody)]
+    on_reload_failure: OnReloadFailure,
+    /// Who asked, from `X-Admin-User`.
+    requested_by: String,
+    request_id: String,
+    /// Where the request came from.
+    source_address: String,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    ended_at: Option<OffsetDateTime>,
+    /// Why the outcome is neither `applied` nor `unchanged`.
+    failure: Option<FailureBody>,
+    /// What was done, in order.
+    steps: Vec<StepBody>,
+    /// The live files.
+    files: Vec<FileBody>,
+    /// The steps in which Asterisk was told to reload.
+    reloads: Vec<StepBody>,
+    /// Each object that Asterisk holds otherwise than the files say.
+    mismatches: Vec<MismatchBody>,
+    /// What an administrator should know although the outcome stands; after a restore also how the
+    /// database differs from the PBX, and whose accounts work or do not work because of it.
+    notes: Vec<String>,
+    /// The revision whose files are live since; null when there never was one, or it is not known.
+    live_revision: Option<u64>,
+    /// What it changes against the revision that was proven before: counts, and the first names.
+    /// Null when it had no bundle, or the two could not be compared.
+    changes: Option<SummaryBody>,
+    /// Whose bundle it brought back; null when it rendered what the database said.
+    restored_from: Option<RestoredFromBody>,
+    /// Whether `POST /applies/{id}/restore` can bring it back: it was proven, and its bundle is
+    /// still kept.
+    restorable: bool,
+    /// How many users the configuration holds.
+    user_count: usize,
+    /// Who they are; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    users: Option<Vec<IncludedUserBody>>,
+}
+
+/// Why an apply did not come into force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct FailureBody {
+    /// For programs.
+    pub(in crate::http) code: String,
+    /// For people.
+    pub(in crate::http) message: String,
+}
+
+/// One thing that was done.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(in crate::http) struct StepBody {
+    /// `staged`, `validated`, `preflight`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
+    /// `rolling_back` or `recovered`.
+    #[schema(value_type = String, example = "reloading")]
+    phase: Phase,
+    #[schema(example = "asterisk -rx 'pjsip reload'")]
+    action: String,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    duration_ms: f64,
+    ok: bool,
+    /// What Asterisk or the operating system said.
+    said: String,
+}
+
+/// A live file.
+#[derive(Debug, Serialize, ToSchema)]
+struct FileBody {
+    #[schema(value_type = String, example = "pjsip_endpoints")]
+    slot: &'static str,
+    path: String,
+    size: u64,
+    sha256: String,
+}
+
+/// An object that Asterisk holds otherwise than the files say.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct MismatchBody {
+    #[schema(value_type = String, example = "endpoint")]
+    object: &'static str,
+    name: String,
+    /// `missing`, `extra` or `different`.
+    #[schema(value_type = String, example = "missing")]
+    kind: shared::record::MismatchKind,
+    detail: String,
+}
+
+/// A user as it was applied.
+#[derive(Debug, Serialize, ToSchema)]
+struct IncludedUserBody {
+    id: Uuid,
+    name: String,
+    #[schema(example = 1000)]
+    extension: u32,
+}
+
+impl From<Step> for StepBody {
+    fn from(step: Step) -> Self {
+        Self {
+            phase: step.phase,
+            action: step.action,
+            started_at: step.started_at,
+            duration_ms: f64::from(u32::try_from(step.duration_us).unwrap_or(u32::MAX)) / 1000.0,
+            ok: step.ok,
+            said: step.said,
+        }
+    }
+}
+
+impl From<WrittenFile> for FileBody {
+    fn from(file: WrittenFile) -> Self {
+        Self {
+            slot: file.slot.name(),
+            path: file.path,
+            size: file.size,
+            sha256: file.sha256.to_string(),
+        }
+    }
+}
+
+impl From<Mismatch> for MismatchBody {
+    fn from(mismatch: Mismatch) -> Self {
+        Self {
+            object: mismatch.object.name(),
+            name: mismatch.name,
+            kind: mismatch.kind,
+            detail: mismatch.detail,
+        }
+    }
+}
+
+impl From<Attempt> for ApplyBody {
+    fn from(attempt: Attempt) -> Self {
+        let restorable = attempt.is_restorable();
+        // They say what holds since it is in force.
+        let notes = if attempt.outcome.is_proven() {
+            attempt.notes
+        } else {
+            Vec::new()
+        };
+        let users = attempt.users.into_iter().map(|user| IncludedUserBody {
+            id: user.id.0,
+            name: user.name,
+            extension: user.extension,
+        });
+        let mut body = Self {
+            id: attempt.id.0,
+            outcome: attempt.outcome.name(),
+            revision: attempt.revision.map(|revision| revision.0),
+            digest: attempt.digest.map(|digest| digest.to_string()),
+            on_reload_failure: attempt.on_reload_failure,
+            requested_by: attempt.requested_by,
+            request_id: attempt.request_id,
+            source_address: attempt.source_address,
+            started_at: attempt.started_at,
+            ended_at: attempt.ended_at,
+            failure: attempt.failure.map(|failure| FailureBody {
+                code: failure.code,
+                message: failure.message,
+            }),
+            steps: Vec::new(),
+            files: Vec::new(),
+            reloads: Vec::new(),
+            mismatches: Vec::new(),
+            notes,
+            live_revision: None,
+            changes: attempt.changes.map(SummaryBody::from),
+            restored_from: attempt.restored_from.map(RestoredFromBody::from),
+            restorable,
+            user_count: attempt.user_count,
+            users: Some(users.collect()),
+        };
+        if let Some(record) = attempt.record {
+            body.tell(record);
+        }
+        body
+    }
+}
+
+impl ApplyBody {
+    fn tell(&mut self, record: ApplyRecord) {
+        self.steps = record.steps.into_iter().map(StepBody::from).collect();
+        let reloads = self
+            .steps
+            .iter()
+            .filter(|step| step.phase == Phase::Reloading);
+        self.reloads = reloads.cloned().collect();
+        self.files = record.files.into_iter().map(FileBody::from).collect();
+        self.mismatches = record
+            .mismatches
+            .into_iter()
+            .map(MismatchBody::from)
+            .collect();
+        self.notes.extend(record.notes);
+        self.live_revision = record.live_revision.map(|revision| revision.0);
+    }
+
+    pub(in crate::http) fn in_list(attempt: Attempt) -> Self {
+        Self {
+            users: None,
+            ..Self::from(attempt)
+        }
+    }
+}
