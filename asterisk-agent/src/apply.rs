@@ -98,8 +98,11 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
     if let Err(error) = beside {
         return ended(log, Outcome::Rejected, chain(&error));
     }
-    if is_in_force(engine, &target, &old, log) {
+    let stamps = live.stamps().ok();
+    let trusted = is_trusted(engine, &live);
+    if is_in_force(engine, &target, &old, trusted, log) {
         finish::proven(engine, &target);
+        engine.proven_stamps = stamps;
         return Outcome::Unchanged;
     }
     // What was proven before need not be tried: it is only to be read again.
@@ -113,6 +116,7 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
     let owed_before = engine.ledger.owed.clone();
     engine.ledger.owed = owed(engine, &before, &target.model);
     before.has_pjsip = has_pjsip(engine, &live, &target, &old);
+    before.suspect = !trusted;
     before.more |= engine.ledger.unsettled || drifted(engine, &old);
     settle(engine, log);
     if let Err(error) = switch_files(engine, &live, &old, &target, Direction::Forward, log) {
@@ -140,7 +144,7 @@ fn load(engine: &mut Engine, generation: Generation, log: &Log) -> Result<Target
 }
 
 /// Whether the same content is live, was proven before, and Asterisk still holds it.
-fn is_in_force(engine: &Engine, target: &Target, old: &Files, log: &Log) -> bool {
+fn is_in_force(engine: &Engine, target: &Target, old: &Files, trusted: bool, log: &Log) -> bool {
     let proven = engine.ledger.proven.map(|proven| proven.generation.digest);
     let live = engine.ledger.live.map(|live| live.digest);
     let digest = Some(target.generation.digest);
@@ -154,7 +158,11 @@ fn is_in_force(engine: &Engine, target: &Target, old: &Files, log: &Log) -> bool
         model: &target.model,
         manifest: &target.manifest,
         before: &[],
-        depth: Depth::Markers,
+        depth: if trusted {
+            Depth::Markers
+        } else {
+            Depth::Everything
+        },
     };
     let found = verify::both(engine.questions(), &expected, Phase::Verifying, log);
     let in_force = found.is_ok_and(|found| found.mismatches.is_empty());
@@ -200,8 +208,16 @@ fn drifted(engine: &Engine, old: &Files) -> bool {
     manifest.is_none_or(|manifest| !drift::drifted(old, Some(&manifest)).is_empty())
 }
 
+/// Whether nobody can have made Asterisk hold something else since this process proved it: nobody
+/// has written to the managed files, put one beside them, or changed Asterisk's own configuration.
+fn is_trusted(engine: &Engine, live: &Live) -> bool {
+    foreign::list(live).is_ok_and(|foreign| foreign.is_empty())
+        && engine.proven_stamps.is_some()
+        && live.stamps().ok() == engine.proven_stamps
+}
+
 /// Whether the PJSIP file is to stay as it is, and was proven by this process as it is: nothing is
-/// owed or under way, and nobody has written to the managed directories since.
+/// owed or under way.
 fn has_pjsip(engine: &Engine, live: &Live, target: &Target, old: &Files) -> bool {
     let slot = Slot::PjsipEndpoints;
     let ledger = &engine.ledger;
@@ -212,9 +228,7 @@ fn has_pjsip(engine: &Engine, live: &Live, target: &Target, old: &Files) -> bool
         && !ledger.unsettled
         && ledger.owed.is_empty()
         && old.get(&slot) == target.bundle.files.get(&slot)
-        && foreign::list(live).is_ok_and(|foreign| foreign.is_empty())
-        && engine.proven_stamps.is_some()
-        && live.stamps().ok() == engine.proven_stamps
+        && is_trusted(engine, live)
 }
 
 /// The files could not be brought into place.

@@ -46,6 +46,8 @@ pub(crate) struct Past {
     pub(crate) known: Vec<Earlier>,
     /// Whether there may be more: files of another hand, or generations that cannot be read.
     pub(crate) more: bool,
+    /// Whether somebody may have changed what Asterisk holds since it was proven.
+    pub(crate) suspect: bool,
     /// Whether Asterisk has read the very PJSIP file that the apply brings, for all that is known.
     pub(crate) has_pjsip: bool,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Engine {
     models: Vec<(Generation, Arc<Model>)>,
     /// The live files as they lay there when they were last proven, by this process.
     pub(crate) proven_stamps: Option<Stamps>,
+    /// The last ledger could not be written.
+    owes_ledger: bool,
 }
 
 impl Engine {
@@ -94,6 +98,7 @@ impl Engine {
             records,
             models: Vec::new(),
             proven_stamps: None,
+            owes_ledger: false,
             config,
             asterisk,
             clock,
@@ -193,7 +198,9 @@ impl Engine {
             record.live_revision = live_revision;
         }
         self.ledger.last = Some(log.snapshot());
-        if let Err(error) = self.journal.write_ledger(&self.ledger) {
+        let written = self.journal.write_ledger(&self.ledger);
+        self.owes_ledger = written.is_err();
+        if let Err(error) = written {
             // The journal still tells how far it came: the next start finishes the books.
             log.note(format!(
                 "the outcome could not be written down: {}",
@@ -222,6 +229,11 @@ impl Engine {
             && self.records.read(record.apply_id)?.as_ref() != Some(record)
         {
             self.records.write(record)?;
+        }
+        if self.owes_ledger {
+            // Until it lies there the intent must stay: it is what the next start goes by.
+            self.journal.write_ledger(&self.ledger)?;
+            self.owes_ledger = false;
         }
         self.journal.clear()?;
         let live = self.ledger.live.map(|live| live.revision);

@@ -43,6 +43,7 @@ pub(crate) fn proven(engine: &mut Engine, target: &Target) {
     });
     engine.ledger.owed = Owed::default();
     engine.ledger.unsettled = false;
+    engine.ledger.doubtful = false;
 }
 
 /// Goes on from switched files.
@@ -96,6 +97,7 @@ fn prove(
     let asterisk = engine.asterisk.as_ref();
     let questions = engine.questions();
     reload::wait_until_booted(asterisk, deadline, patience, log)?;
+    let laid = lie(engine).map_err(|error| Unproven::Failed(chain(&error)))?;
     let pjsip = if before.has_pjsip && holds_pjsip(engine, target, log) {
         Ok(())
     } else {
@@ -106,7 +108,7 @@ fn prove(
     {
         return Err(error.clone().into());
     }
-    let depth = if before.more {
+    let depth = if before.more || before.suspect {
         Depth::Everything
     } else {
         Depth::Changed
@@ -142,7 +144,7 @@ fn prove(
     log.mismatches(&mismatches);
     if pjsip_said.is_none() && dialplan_said.is_none() && mismatches.is_empty() {
         let untouched = log.step(Phase::Verifying, "read the live files again", || {
-            untouched(engine, target)
+            untouched(engine, target, &laid)
         });
         return untouched.map_err(|error| Unproven::Failed(chain(&error)));
     }
@@ -188,14 +190,24 @@ enum Interference {
     Changed(String),
 }
 
+/// How the live files lie there.
+fn lie(engine: &Engine) -> Result<Stamps, FileError> {
+    Live::open(&engine.config.asterisk_config_dir)?.stamps()
+}
+
 /// Not every option of every object was asked for: what Asterisk holds is known only if it read
 /// what was written, and nothing else.
-fn untouched(engine: &Engine, target: &Target) -> Result<Stamps, Interference> {
+fn untouched(engine: &Engine, target: &Target, laid: &Stamps) -> Result<Stamps, Interference> {
     let live = Live::open(&engine.config.asterisk_config_dir)?;
     // Before the bytes, so that whoever writes afterwards changes them.
     let stamps = live.stamps()?;
     match &drift::drifted(&live.read()?, Some(&target.manifest))[..] {
-        [] => Ok(stamps),
+        // Also what was put back in the meantime was something else in between.
+        [] if stamps.managed != laid.managed => Err(Interference::Changed(
+            "the managed files or their directories".to_owned(),
+        )),
+        // As they were before Asterisk read them: what changed meanwhile is looked at next time.
+        [] => Ok(laid.clone()),
         changed => {
             let paths: Vec<_> = changed.iter().map(|slot| slot.relative_path()).collect();
             Err(Interference::Changed(paths.join(" and ")))
@@ -304,7 +316,7 @@ fn roll_back(
         engine.target(last.generation)
     }) {
         Ok(target) => target,
-        Err(error) => return rollback_failed(log, &chain(&error)),
+        Err(error) => return rollback_failed(engine, log, &chain(&error)),
     };
     // What was written there is known: a file that cannot be read keeps nobody from replacing it.
     let (old, unreadable) = live.read_or(&failed.bundle.files);
@@ -315,7 +327,7 @@ fn roll_back(
     let changed = contacts::changed_hands(&failed.model, &restored.model);
     engine.ledger.owed.aors.extend(changed);
     if let Err(error) = switch_files(engine, live, &old, &restored, Direction::RollBack, log) {
-        return rollback_failed(log, &chain(&error));
+        return rollback_failed(engine, log, &chain(&error));
     }
     let mut before = before.clone();
     before.has_pjsip = false;
@@ -344,16 +356,18 @@ pub(crate) fn rolled_back(
             Outcome::RolledBack
         }
         Err(Unproven::NotRunning(why) | Unproven::Hung(why) | Unproven::Failed(why)) => {
-            rollback_failed(log, &why)
+            rollback_failed(engine, log, &why)
         }
         Err(Unproven::Unknown(why)) => {
             engine.ledger.unsettled = true;
-            rollback_failed(log, &why)
+            rollback_failed(engine, log, &why)
         }
     }
 }
 
-fn rollback_failed(log: &Log, why: &str) -> Outcome {
+fn rollback_failed(engine: &mut Engine, log: &Log, why: &str) -> Outcome {
+    engine.ledger.doubtful = true;
+    engine.proven_stamps = None;
     let mut record = log.record();
     let failure = format!("{}. Rolling back failed: {why}", record.failure);
     record.failure = failure;

@@ -36,6 +36,9 @@ use crate::steps::chain;
 /// A whole upload: a slow sender must not keep others out.
 const UPLOAD_DEADLINE: Duration = Duration::from_mins(2);
 
+/// How long an upload waits for another one: most take milliseconds.
+const UPLOAD_TURN_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Longest request id that is logged.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -109,9 +112,11 @@ impl Service {
         Ok(())
     }
 
-    fn upload_permit(&self) -> Result<SemaphorePermit<'_>, Status> {
-        let permit = self.upload.try_acquire();
-        permit.map_err(|_| Status::aborted("another bundle is being uploaded"))
+    async fn upload_permit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        match timeout(UPLOAD_TURN_DEADLINE, self.upload.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Status::aborted("another bundle is being uploaded")),
+        }
     }
 }
 
@@ -192,13 +197,15 @@ impl AgentRpc for Service {
         &self,
         request: Request<Streaming<pb::StageRequest>>,
     ) -> Result<Response<pb::CheckReport>, Status> {
-        let _permit = self.upload_permit()?;
+        let permit = self.upload_permit().await?;
         let parts = request.into_inner();
         let received = self.receive(parts, check_header, |_| self.agent.would_ask());
         let Ok(received) = timeout(UPLOAD_DEADLINE, received).await else {
             return Err(Status::deadline_exceeded("the upload took too long"));
         };
         let (_, bundle) = received?;
+        // The check itself must keep no upload out.
+        drop(permit);
         let question = move |engine: &mut Engine| inspect::check(engine, &bundle);
         let report = self.agent.ask(question).await.map_err(refused)?;
         Ok(Response::new(report.into()))
@@ -242,7 +249,7 @@ impl AgentRpc for Service {
         &self,
         request: Request<Streaming<pb::StageRequest>>,
     ) -> Result<Response<pb::StageResponse>, Status> {
-        let _permit = self.upload_permit()?;
+        let _permit = self.upload_permit().await?;
         let staged = self.receive_and_stage(request.into_inner());
         let received = match timeout(UPLOAD_DEADLINE, staged).await {
             Ok(received) => received.map(|()| Response::new(pb::StageResponse {})),

@@ -86,6 +86,9 @@ pub(crate) struct Ledger {
     pub(crate) owed: Owed,
     /// A reload was given up: it may still be carried out.
     pub(crate) unsettled: bool,
+    /// What Asterisk holds was found to be otherwise since it was proven.
+    #[serde(default)]
+    pub(crate) doubtful: bool,
     /// A switch failed, and taking it back as well: the live files are a mixture. The intent says
     /// of what.
     #[serde(default)]
@@ -106,6 +109,7 @@ impl Ledger {
             proven: None,
             owed,
             unsettled: false,
+            doubtful: false,
             torn: false,
             last: None,
         }

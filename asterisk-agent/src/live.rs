@@ -41,11 +41,21 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Live {
     places: BTreeMap<Slot, Place>,
+    config: Dir,
 }
 
-/// What tells whether somebody wrote to a file, or put one beside it: inode, times of the last
-/// changes of content and of anything else, and the time of the directory.
-pub(crate) type Stamps = Vec<Option<[i64; 5]>>;
+/// What tells whether somebody wrote to a file: inode, times of the last changes of content and of
+/// anything else.
+type Stamp = Option<[i64; 5]>;
+
+/// What tells whether somebody wrote to what Asterisk reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    /// Of the managed files, and of their directories, which change when one is put beside them.
+    pub(crate) managed: Vec<Stamp>,
+    /// Of Asterisk's own `*.conf`, which may change objects of ours: `[1000](+)`.
+    pub(crate) own: BTreeMap<String, Stamp>,
+}
 
 /// The bytes of every managed file that is there.
 pub(crate) type Files = BTreeMap<Slot, Vec<u8>>;
@@ -59,7 +69,8 @@ impl Live {
             let dir = Dir::open(&config_dir.join(dir))?;
             places.insert(slot, Place { dir, name });
         }
-        Ok(Self { places })
+        let config = Dir::open(config_dir)?;
+        Ok(Self { places, config })
     }
 
     /// Every place, in the order in which files are switched.
@@ -100,24 +111,21 @@ impl Live {
         place.dir.read(place.name, BUNDLE_BYTES_MAX)
     }
 
-    /// Changes whenever somebody writes to one of the files, or puts one beside them.
+    /// Changes whenever somebody writes to one of the files, puts one beside them, or writes to
+    /// Asterisk's own configuration.
     pub(crate) fn stamps(&self) -> Result<Stamps, FileError> {
-        let mut stamps = Stamps::new();
+        let mut managed = Vec::new();
         for (_, place) in self.places() {
             for name in [place.name, "."] {
-                let stamp = place.dir.stat(name)?.map(|stat| {
-                    [
-                        stat.st_ino.cast_signed(),
-                        stat.st_mtime,
-                        stat.st_mtime_nsec,
-                        stat.st_ctime,
-                        stat.st_ctime_nsec,
-                    ]
-                });
-                stamps.push(stamp);
+                managed.push(stamp(&place.dir, name)?);
             }
         }
-        Ok(stamps)
+        let names = self.config.names()?.into_iter();
+        let own = names
+            .filter(|name| name.strip_suffix(".conf").is_some())
+            .map(|name| stamp(&self.config, &name).map(|stamp| (name, stamp)))
+            .collect::<Result<_, _>>()?;
+        Ok(Stamps { managed, own })
     }
 
     /// Removes whatever an interrupted switch left beside the files.
@@ -134,4 +142,15 @@ impl Live {
         }
         Ok(())
     }
+}
+fn stamp(dir: &Dir, name: &str) -> Result<Stamp, FileError> {
+    Ok(dir.stat(name)?.map(|stat| {
+        [
+            stat.st_ino.cast_signed(),
+            stat.st_mtime,
+            stat.st_mtime_nsec,
+            stat.st_ctime,
+            stat.st_ctime_nsec,
+        ]
+    }))
 }

@@ -38,12 +38,14 @@ impl Remains {
             return Self::default();
         };
         let gen_dir = state.existing_subdir("gen");
+        // Without the ledger nobody knows what came after it.
+        let ledger_is_there = matches!(state.stat(Journal::LEDGER), Ok(Some(_)));
         let journal = Journal::open(state);
         let (ledger, intent) = match journal {
             Ok(mut journal) => (journal.ledger(), journal.read()),
             Err(error) => (Err(error), Ok(None)),
         };
-        let is_blind = intent.is_err();
+        let is_blind = intent.is_err() || ledger.is_err() || !ledger_is_there;
         Self {
             ledger: ledger.ok(),
             intent: intent.ok().flatten(),

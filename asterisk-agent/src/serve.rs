@@ -1,9 +1,11 @@
 //! The life of the process: start, repair, serve, stop.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use listenfd::ListenFd;
+use nix::fcntl::{Flock, FlockArg};
 use sd_notify::NotifyState;
 use shared::bundle::CHUNK_BYTES_MAX;
 use shared::tls::TlsError;
@@ -22,8 +24,10 @@ use crate::asterisk::LocalAsterisk;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::door::Door;
+use crate::durable::Dir;
 use crate::grpc::{self, Service};
 use crate::listener::accept;
+use crate::steps::chain;
 
 /// Largest HTTP/2 frame.
 const FRAME_BYTES_MAX: u32 = 512 * 1024;
@@ -73,10 +77,12 @@ pub enum ServeError {
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let material = Material::of_agent(config.tls.clone(), config.portal.clone());
     material.current()?;
-    let listener = listen(&config)?;
+    // Before anybody can see that the agent is there: a signal must not get lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let listener = listen(&config)?;
     let asterisk = Arc::new(LocalAsterisk::new(config.asterisk.clone()));
+    let _alone = alone(&config)?;
     let (agent, mut engine_ended) = Agent::start(config, asterisk, Arc::new(SystemClock)).await?;
     let (sender, receiver) = mpsc::channel(16);
     let events = Arc::clone(&agent.events);
@@ -118,6 +124,16 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         tracing::warn!("some connections did not end in time");
     }
     Ok(())
+}
+
+/// Sees that no other agent works on the state directory: for as long as the value lives, which is
+/// as long as the process does.
+fn alone(config: &Config) -> Result<Flock<File>, StartError> {
+    let unusable = |why: String| StartError::State(why);
+    let file = Dir::open(&config.state_dir).and_then(|state| state.append("lock"));
+    let file = file.map_err(|error| unusable(chain(&error)))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| unusable(format!("another agent works on it ({})", errno.desc())))
 }
 
 /// The socket that systemd handed in, or else one of our own.

@@ -129,6 +129,13 @@ fn ledger_warnings(ledger: &Ledger) -> Vec<String> {
             "revision {revision} is live but was not proven to be in force"
         ));
     }
+    if ledger.doubtful {
+        warnings.push(
+            "Asterisk was found to hold something else than what was proven: apply again; if that \
+             does not help, see that its own configuration still includes the managed files"
+                .to_owned(),
+        );
+    }
     if ledger.unsettled {
         warnings.push("a reload was given up and may still take effect: apply again".to_owned());
     }

@@ -20,6 +20,7 @@ mod held;
 mod hostile_names;
 mod http;
 mod layering;
+mod meddling;
 mod mtls;
 mod needless_work;
 mod offline_queries;

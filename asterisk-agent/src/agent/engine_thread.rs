@@ -62,6 +62,7 @@ impl Agent {
                 Job::Ask(question) => {
                     if let Some(engine) = &mut engine {
                         question(engine);
+                        self.publish(engine);
                     }
                 }
             }

@@ -102,8 +102,9 @@ async fn applying_ten_thousand_endpoints_loses_no_call_and_no_registration() -> 
     let ((), calls) = tokio::try_join!(applies, life)?;
 
     let answered = answering.answered();
+    // A request that a busy Asterisk gets twice may ring twice.
     ensure!(
-        answered == HELD + calls,
+        answered >= HELD + calls,
         "{answered} of {HELD} + {calls} calls"
     );
     ensure!(
