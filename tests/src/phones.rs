@@ -332,7 +332,11 @@ impl Run {
     /// `count` exchanges, so many of them begun in a second.
     fn many(mut self, count: usize, per_second: usize) -> Self {
         let (count, rate) = (count.to_string(), per_second.to_string());
-        self.program = self.program.args(["-m", &count, "-l", &count, "-r", &rate]);
+        // SIPp takes the second answer to a repeated request for one to the next request.
+        self.program = self
+            .program
+            .args(["-m", &count, "-l", &count, "-r", &rate])
+            .args(["-default_behaviors", "all,-abortunexp"]);
         self
     }
 
