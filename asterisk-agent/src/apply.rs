@@ -26,7 +26,7 @@ use crate::events::Counter;
 use crate::finish;
 use crate::foreign;
 use crate::journal::{Direction, Generation, Intent, IntentPhase, JournalError, Old, Owed};
-use crate::live::{Files, Live};
+use crate::live::{Files, Live, Stamps};
 use crate::preflight;
 use crate::reload::{self, Patience};
 use crate::steps::{Log, chain};
@@ -99,7 +99,7 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
         return ended(log, Outcome::Rejected, chain(&error));
     }
     let stamps = live.stamps().ok();
-    let trusted = is_trusted(engine, &live);
+    let trusted = is_trusted(engine, &live, stamps.as_ref());
     if is_in_force(engine, &target, &old, trusted, log) {
         finish::proven(engine, &target);
         engine.proven_stamps = stamps;
@@ -115,7 +115,7 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
     let mut before = engine.past();
     let owed_before = engine.ledger.owed.clone();
     engine.ledger.owed = owed(engine, &before, &target.model);
-    before.has_pjsip = has_pjsip(engine, &live, &target, &old);
+    before.has_pjsip = trusted && has_pjsip(engine, &target, &old);
     before.suspect = !trusted;
     before.more |= engine.ledger.unsettled || drifted(engine, &old);
     settle(engine, log);
@@ -210,15 +210,15 @@ fn drifted(engine: &Engine, old: &Files) -> bool {
 
 /// Whether nobody can have made Asterisk hold something else since this process proved it: nobody
 /// has written to the managed files, put one beside them, or changed Asterisk's own configuration.
-fn is_trusted(engine: &Engine, live: &Live) -> bool {
-    foreign::list(live).is_ok_and(|foreign| foreign.is_empty())
-        && engine.proven_stamps.is_some()
-        && live.stamps().ok() == engine.proven_stamps
+fn is_trusted(engine: &Engine, live: &Live, stamps: Option<&Stamps>) -> bool {
+    stamps.is_some()
+        && stamps == engine.proven_stamps.as_ref()
+        && foreign::list(live).is_ok_and(|foreign| foreign.is_empty())
 }
 
-/// Whether the PJSIP file is to stay as it is, and was proven by this process as it is: nothing is
-/// owed or under way.
-fn has_pjsip(engine: &Engine, live: &Live, target: &Target, old: &Files) -> bool {
+/// Whether the PJSIP file is to stay as it is, and was proven as it is: nothing is owed or under way.
+/// To be asked of what is trusted only.
+fn has_pjsip(engine: &Engine, target: &Target, old: &Files) -> bool {
     let slot = Slot::PjsipEndpoints;
     let ledger = &engine.ledger;
     let proven = ledger.proven.map(|proven| proven.generation);
@@ -228,7 +228,6 @@ fn has_pjsip(engine: &Engine, live: &Live, target: &Target, old: &Files) -> bool
         && !ledger.unsettled
         && ledger.owed.is_empty()
         && old.get(&slot) == target.bundle.files.get(&slot)
-        && is_trusted(engine, live)
 }
 
 /// The files could not be brought into place.

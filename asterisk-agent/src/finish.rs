@@ -108,7 +108,9 @@ fn prove(
     {
         return Err(error.clone().into());
     }
-    let depth = if before.more || before.suspect {
+    // Asterisk's own configuration may have been changed since the apply began to look.
+    let own = engine.proven_stamps.as_ref().map(|proven| &proven.own);
+    let depth = if before.more || before.suspect || own != Some(&laid.own) {
         Depth::Everything
     } else {
         Depth::Changed

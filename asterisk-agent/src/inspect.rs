@@ -77,9 +77,11 @@ pub(crate) fn verify(engine: &mut Engine) -> Option<VerifyReport> {
         report.failure = failure;
     }
     report.in_force = report.failure.is_empty() && report.mismatches.is_empty();
-    if report.failure.is_empty() && !report.in_force {
+    if report.failure.is_empty() {
+        engine.ledger.doubtful = !report.in_force;
+    }
+    if engine.ledger.doubtful {
         // The next apply must not go by what was proven before.
-        engine.ledger.doubtful = true;
         engine.proven_stamps = None;
     }
     report.duration = began.elapsed();

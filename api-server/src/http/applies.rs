@@ -8,7 +8,6 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -194,11 +193,7 @@ pub(super) async fn list(
 }
 
 fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
-    let given: Map<String, Value> = given
-        .into_iter()
-        .map(|(name, value)| (name, Value::String(value)))
-        .collect();
-    let mut fields = Fields::new(given);
+    let mut fields = Fields::of_query(given);
     let before = fields.or_default("before", |value| {
         let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
         id.map(|id| Some(ApplyId(id))).ok_or(Invalid {

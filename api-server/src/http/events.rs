@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -120,11 +119,7 @@ struct Page {
 }
 
 fn page(given: BTreeMap<String, String>) -> Result<Page, Vec<FieldError>> {
-    let given: Map<String, Value> = given
-        .into_iter()
-        .map(|(name, value)| (name, Value::String(value)))
-        .collect();
-    let mut fields = Fields::new(given);
+    let mut fields = Fields::of_query(given);
     let kind = fields.or_default("kind", |value| {
         let kind = value.as_str().and_then(PbxEventKind::from_name);
         kind.map(Some).ok_or(Invalid {

@@ -1,5 +1,6 @@
 //! Reading a JSON object so that everything that is wrong with it is reported at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,6 +40,12 @@ impl Fields {
             object,
             errors: Vec::new(),
         }
+    }
+
+    /// The parameters of a query: every value is text.
+    pub(super) fn of_query(given: BTreeMap<String, String>) -> Self {
+        let pair = |(name, value)| (name, Value::String(value));
+        Self::new(given.into_iter().map(pair).collect())
     }
 
     /// A string that must be there. `None` means that an error was noted.

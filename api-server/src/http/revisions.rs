@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use shared::bundle::Revision;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -115,11 +114,7 @@ pub(super) async fn list(
 }
 
 fn page(given: BTreeMap<String, String>) -> Result<(Option<Revision>, u16), Vec<FieldError>> {
-    let given: Map<String, Value> = given
-        .into_iter()
-        .map(|(name, value)| (name, Value::String(value)))
-        .collect();
-    let mut fields = Fields::new(given);
+    let mut fields = Fields::of_query(given);
     let before = fields.or_default("before", |value| {
         let number = value.as_str().and_then(|text| text.parse().ok());
         number.map(|number| Some(Revision(number))).ok_or(Invalid {

@@ -1,4 +1,4 @@
-//! Watching the agent: what it tells of itself is asked for now and then and after each apply, its
+//! Watching the agent: it is asked how it is in a steady rhythm and after each apply, its
 //! events go into the audit trail, and whoever waits for it hears when it is back.
 
 use std::time::Duration;
