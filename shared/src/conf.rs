@@ -5,6 +5,7 @@
 //! silently loses every object behind that line. The portal checks what it rendered with it, the
 //! agent what it received.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Longest line that Asterisk reads: longer ones are skipped with a warning.
@@ -13,34 +14,37 @@ const LINE_BYTES_MAX: usize = 8191;
 /// Longest section name: Asterisk cuts longer ones silently, so that two of them may collide.
 const SECTION_NAME_BYTES_MAX: usize = 79;
 
+/// An endpoint has some ten lines.
+const ENTRIES_EXPECTED: usize = 12;
+
 /// `[name]` and the lines below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
+pub struct Section<'a> {
     /// The text between the brackets.
-    pub name: String,
+    pub name: &'a str,
     /// Where it stands, from 1.
     pub line: usize,
     /// Its lines, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Entry<'a>>,
 }
 
-impl Section {
+impl Section<'_> {
     /// The value of the first `key`.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.entries
             .iter()
             .find(|entry| entry.key == key)
-            .map(|entry| entry.value.as_str())
+            .map(|entry| &*entry.value)
     }
 }
 
 /// `key = value` or `key => value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<'a> {
     /// Before the first `=`.
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// Behind it, as Asterisk hands it to the module: unescaped and trimmed.
-    pub value: String,
+    pub value: Cow<'a, str>,
     /// Where it stands, from 1.
     pub line: usize,
 }
@@ -98,20 +102,21 @@ impl fmt::Display for Fault {
 ///
 /// # Errors
 /// The first line that Asterisk would not read as it is meant.
-pub fn read(bytes: &[u8]) -> Result<Vec<Section>, ReadError> {
+pub fn read(bytes: &[u8]) -> Result<Vec<Section<'_>>, ReadError> {
     let mut sections = Vec::new();
     read_each(bytes, |section| sections.push(section))?;
     Ok(sections)
 }
 
 /// Reads a whole file and hands out each section as it ends, so that a large file is never held as
-/// sections.
+/// sections. Lines are not copied unless something in them is escaped: this is on the way of every
+/// apply.
 ///
 /// # Errors
 /// The first line that Asterisk would not read as it is meant; the sections before it have been
 /// handed out.
-pub fn read_each(bytes: &[u8], mut each: impl FnMut(Section)) -> Result<(), ReadError> {
-    let mut current: Option<Section> = None;
+pub fn read_each<'a>(bytes: &'a [u8], mut each: impl FnMut(Section<'a>)) -> Result<(), ReadError> {
+    let mut current: Option<Section<'a>> = None;
     for (index, raw) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let line = index + 1;
         let at = |fault| ReadError { line, fault };
@@ -119,9 +124,9 @@ pub fn read_each(bytes: &[u8], mut each: impl FnMut(Section)) -> Result<(), Read
             Line::Empty => {}
             Line::Section(name) => {
                 let next = Section {
-                    name: name.to_owned(),
+                    name,
                     line,
-                    entries: Vec::new(),
+                    entries: Vec::with_capacity(ENTRIES_EXPECTED),
                 };
                 if let Some(ended) = current.replace(next) {
                     each(ended);
@@ -140,7 +145,10 @@ pub fn read_each(bytes: &[u8], mut each: impl FnMut(Section)) -> Result<(), Read
 enum Line<'a> {
     Empty,
     Section(&'a str),
-    Entry { key: String, value: String },
+    Entry {
+        key: Cow<'a, str>,
+        value: Cow<'a, str>,
+    },
 }
 
 fn read_line(raw: &[u8]) -> Result<Line<'_>, Fault> {
@@ -156,18 +164,20 @@ fn read_line(raw: &[u8]) -> Result<Line<'_>, Fault> {
     }
     let text = uncomment(text)?;
     // Asterisk strips bytes up to the space only; `str::trim` would strip Unicode blanks as well.
-    let trimmed = text.trim_matches(' ');
-    match trimmed.as_bytes().first() {
+    match text.trim_start_matches(' ').as_bytes().first() {
         None => Ok(Line::Empty),
         Some(b'#') => Err(Fault::Directive),
         // A section header holds nothing that `uncomment` changes, so the raw line will do.
         Some(b'[') => section_name(raw).map(Line::Section),
-        Some(_) => entry(trimmed),
+        Some(_) => entry(text),
     }
 }
 
 /// Cuts a comment and takes one backslash from each `\;`.
-fn uncomment(text: &str) -> Result<String, Fault> {
+fn uncomment(text: &str) -> Result<Cow<'_, str>, Fault> {
+    if !text.contains(';') {
+        return Ok(Cow::Borrowed(text));
+    }
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(';') {
@@ -184,7 +194,7 @@ fn uncomment(text: &str) -> Result<String, Fault> {
         }
     }
     kept.push_str(rest);
-    Ok(kept)
+    Ok(Cow::Owned(kept))
 }
 
 fn section_name(raw: &[u8]) -> Result<&str, Fault> {
@@ -201,7 +211,26 @@ fn section_name(raw: &[u8]) -> Result<&str, Fault> {
     }
 }
 
-fn entry<'a>(text: &str) -> Result<Line<'a>, Fault> {
+fn entry(text: Cow<'_, str>) -> Result<Line<'_>, Fault> {
+    Ok(match text {
+        Cow::Borrowed(text) => {
+            let (key, value) = assignment(text)?;
+            Line::Entry {
+                key: key.into(),
+                value: value.into(),
+            }
+        }
+        Cow::Owned(text) => {
+            let (key, value) = assignment(&text)?;
+            Line::Entry {
+                key: key.to_owned().into(),
+                value: value.to_owned().into(),
+            }
+        }
+    })
+}
+
+fn assignment(text: &str) -> Result<(&str, &str), Fault> {
     let (key, value) = text.split_once('=').ok_or(Fault::NoAssignment)?;
     if key.ends_with('+') {
         return Err(Fault::Append);
@@ -211,10 +240,7 @@ fn entry<'a>(text: &str) -> Result<Line<'a>, Fault> {
         return Err(Fault::NoAssignment);
     }
     let value = value.strip_prefix('>').unwrap_or(value).trim_matches(' ');
-    Ok(Line::Entry {
-        key: key.to_owned(),
-        value: value.to_owned(),
-    })
+    Ok((key, value))
 }
 
 #[cfg(test)]
@@ -226,8 +252,9 @@ mod tests {
     }
 
     fn value_of(line: &str) -> String {
-        let sections = read(format!("[s]\n{line}\n").as_bytes()).unwrap();
-        sections[0].entries[0].value.clone()
+        let text = format!("[s]\n{line}\n");
+        let sections = read(text.as_bytes()).unwrap();
+        sections[0].entries[0].value.clone().into_owned()
     }
 
     #[test]
@@ -236,7 +263,7 @@ mod tests {
         assert_eq!(sections.len(), 2);
         assert_eq!(sections[0].value("k"), Some("v"));
         assert_eq!(sections[0].value("exten"), Some("1,1,NoOp()"));
-        assert_eq!((sections[1].name.as_str(), sections[1].line), ("b", 6));
+        assert_eq!((sections[1].name, sections[1].line), ("b", 6));
     }
 
     #[test]

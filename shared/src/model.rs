@@ -109,7 +109,7 @@ impl Reader {
     }
 
     fn section(&mut self, slot: Slot, section: &Section) {
-        if !is_name(&section.name) {
+        if !is_name(section.name) {
             let message = format!("[{}] is no name of ours", section.name);
             return self.find(slot, section.line, message);
         }
@@ -121,9 +121,9 @@ impl Reader {
 
     fn pjsip_object(&mut self, section: &Section) {
         let slot = Slot::PjsipEndpoints;
-        let name = &section.name;
+        let name = section.name;
         let (kind, rest) = match section.entries.split_first() {
-            Some((first, rest)) if first.key == "type" => (first.value.as_str(), rest),
+            Some((first, rest)) if first.key == "type" => (&*first.value, rest),
             _ => {
                 return self.find(
                     slot,
@@ -159,14 +159,14 @@ impl Reader {
             "auth" => &mut self.model.auths,
             _ => &mut self.model.aors,
         };
-        if objects.insert(name.clone(), options).is_some() {
+        if objects.insert(name.to_owned(), options).is_some() {
             self.find(slot, section.line, format!("{kind} [{name}] stands twice"));
         }
     }
 
     fn context(&mut self, section: &Section) {
         let slot = Slot::DialplanRouting;
-        let name = &section.name;
+        let name = section.name;
         let mut extensions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for entry in &section.entries {
             let step = (entry.key == "exten").then(|| step(&entry.value)).flatten();
@@ -187,7 +187,7 @@ impl Reader {
         if self
             .model
             .contexts
-            .insert(name.clone(), extensions)
+            .insert(name.to_owned(), extensions)
             .is_some()
         {
             self.find(slot, section.line, format!("context [{name}] stands twice"));

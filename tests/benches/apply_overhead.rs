@@ -8,7 +8,8 @@
 //! With `-- USERS PAIRS` only for so many users, in so many pairs; with `-- 0` only the memory.
 //!
 //! * upload, apply and record of a bundle in which one user has changed, against the bare pair
-//!   `asterisk -rx 'pjsip reload'`, `asterisk -rx 'dialplan reload'` on the same Asterisk, in turn;
+//!   `asterisk -rx 'pjsip reload'`, `asterisk -rx 'dialplan reload'` after the same files were copied
+//!   to a second Asterisk, in turn;
 //! * where that time goes, by the steps of the records;
 //! * an apply that changes nothing;
 //! * the pre-flight by itself, and a comparison of everything;
@@ -20,6 +21,8 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -28,7 +31,7 @@ use api_server::domain::snapshot::{Snapshot, SnapshotUser};
 use api_server::domain::{RequestId, SipPassword, UserId};
 use api_server::pki::Role;
 use secrecy::SecretString;
-use shared::bundle::{ApplyId, BUNDLE_BYTES_MAX, Bundle, Revision};
+use shared::bundle::{ApplyId, BUNDLE_BYTES_MAX, Bundle, Revision, Slot};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase};
 use tests::agent::Agent;
 use tests::asterisk::{Asterisk, Settings};
@@ -114,24 +117,29 @@ impl Pbx {
         let record = self.link.apply(&order, LIMIT, &id).await?;
         Ok((record, [began.elapsed(), staged.elapsed()]))
     }
+}
 
-    /// As an administrator would: a program each.
-    fn bare_pair(&self) -> anyhow::Result<Duration> {
-        let began = Instant::now();
-        for command in ["pjsip reload", "dialplan reload"] {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the baseline is the bare command"
-            )]
-            let output = std::process::Command::new(self.asterisk.binary())
-                .arg("-C")
-                .arg(self.asterisk.conf())
-                .args(["-rx", command])
-                .output()?;
-            ensure!(output.status.success(), "{output:?}");
-        }
-        Ok(began.elapsed())
+/// What an administrator without a portal does: copies the files, and runs a program for each
+/// reload. Only the reloads count.
+fn bare_pair(from: &Asterisk, to: &Asterisk) -> anyhow::Result<Duration> {
+    for slot in Slot::ALL {
+        std::fs::copy(from.slot(slot), to.slot(slot))?;
+        set_permissions(to.slot(slot), Permissions::from_mode(0o644))?;
     }
+    let began = Instant::now();
+    for command in ["pjsip reload", "dialplan reload"] {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the baseline is the bare command"
+        )]
+        let output = std::process::Command::new(to.binary())
+            .arg("-C")
+            .arg(to.conf())
+            .args(["-rx", command])
+            .output()?;
+        ensure!(output.status.success(), "{output:?}");
+    }
+    Ok(began.elapsed())
 }
 
 /// So many users, of whom the one in the middle has a name of that edition.
@@ -164,8 +172,10 @@ fn bundle(users: u32, edition: usize) -> anyhow::Result<Bundle> {
 
 async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
     let mut pbx = Pbx::start("off").await?;
+    let plain = Asterisk::start(Settings::default()).await?;
     let (record, _) = pbx.apply(&bundle(users, 0)?).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
+    bare_pair(&pbx.asterisk, &plain)?;
     let (mut whole, mut applies, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     let mut steps: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     for pair in 0..pairs {
@@ -175,11 +185,14 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
         whole.push(both);
         applies.push(apply);
         for step in &record.steps {
+            if step.action.contains("reload") {
+                print!("<{} {}> ", step.action, step.duration_us);
+            }
             let action = step.action.split(" of ").next().unwrap_or_default();
             let took = Duration::from_micros(step.duration_us);
             steps.entry(action.to_owned()).or_default().push(took);
         }
-        bare.push(pbx.bare_pair()?);
+        bare.push(bare_pair(&pbx.asterisk, &plain)?);
         println!("  {} against {}", ms(both), ms(bare[pair]));
     }
     println!("{users} users, one changed, {pairs} pairs:");
@@ -204,7 +217,7 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
         report.compared,
         ms(report.duration)
     );
-    drop(pbx);
+    drop((pbx, plain));
     let mut pbx = Pbx::start("required").await?;
     let (record, _) = pbx.apply(&same).await?;
     let step = record

@@ -272,7 +272,7 @@ fn read(bundle: Option<&Bundle>) -> Result<Objects, ReadError> {
                 continue;
             }
             match slot {
-                Slot::PjsipEndpoints => pjsip_object(&mut objects, section),
+                Slot::PjsipEndpoints => pjsip_object(&mut objects, &section),
                 Slot::DialplanRouting => extensions(&mut objects, &section),
             }
         }
@@ -280,12 +280,12 @@ fn read(bundle: Option<&Bundle>) -> Result<Objects, ReadError> {
     Ok(objects)
 }
 
-fn pjsip_object(objects: &mut Objects, section: Section) {
+fn pjsip_object(objects: &mut Objects, section: &Section) {
     let kind = section.value("type").unwrap_or("object").to_owned();
-    let name = section.name;
+    let name = section.name.to_owned();
     let options = objects.entry(ObjectName { name, kind }).or_default();
-    for entry in section.entries {
-        add(options, entry.key, &entry.value);
+    for entry in &section.entries {
+        add(options, &entry.key, &entry.value);
     }
 }
 
@@ -299,22 +299,22 @@ fn extensions(objects: &mut Objects, section: &Section) {
                 (name, "extension", STEPS, step)
             }
             None => (
-                section.name.clone(),
+                section.name.to_owned(),
                 "context",
-                entry.key.as_str(),
-                entry.value.as_str(),
+                &*entry.key,
+                &*entry.value,
             ),
         };
         let kind = kind.to_owned();
         let options = objects.entry(ObjectName { name, kind }).or_default();
-        add(options, field.to_owned(), value);
+        add(options, field, value);
     }
 }
 
 /// An option that stands several times is one field with several lines.
-fn add(options: &mut Options, key: String, value: &str) {
+fn add(options: &mut Options, key: &str, value: &str) {
     options
-        .entry(key)
+        .entry(key.to_owned())
         .and_modify(|lines| {
             lines.push('\n');
             lines.push_str(value);

@@ -171,11 +171,7 @@ mod tests {
     fn extensions_fall_because_rising_ones_cost_asterisk_quadratic_time() {
         let bundle = render(&snapshot((1000..1100).map(|n| user(n, "N")).collect())).unwrap();
         let sections = conf::read(&bundle.files[&Slot::DialplanRouting]).unwrap();
-        let values: Vec<&str> = sections[0]
-            .entries
-            .iter()
-            .map(|e| e.value.as_str())
-            .collect();
+        let values: Vec<&str> = sections[0].entries.iter().map(|e| &*e.value).collect();
         let expected: Vec<String> = (1000..1100)
             .rev()
             .map(|n| format!("{n},1,Dial(PJSIP/{n},25)"))

@@ -192,7 +192,7 @@ mod tests {
                 conf::read(text.as_bytes()).map_err(|e| TestCaseError::fail(e.to_string()))?;
             prop_assert_eq!(sections.len(), 2);
             prop_assert_eq!(sections[0].value("k"), Some(value));
-            prop_assert_eq!(sections[1].name.as_str(), "behind");
+            prop_assert_eq!(sections[1].name, "behind");
         }
         Ok(())
     }
