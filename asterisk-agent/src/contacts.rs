@@ -4,7 +4,7 @@
 //! 1001 for somebody else, apply: without this, the old phone gets the new person's calls until its
 //! registration expires. So such contacts are removed after the reload, and read back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use shared::bundle::{GENERATION_MARKER, Manifest};
 use shared::model::{Model, Options};
@@ -20,24 +20,22 @@ use crate::verify::{Questions, VerifyError, mismatch};
 /// The AORs of `before` that `after` does not have, or lets somebody else register at: whoever is
 /// registered there was let in by what is no longer valid.
 pub(crate) fn changed_hands(before: &Model, after: &Model) -> BTreeSet<String> {
-    let (keys_before, keys_after) = (keys(before), keys(after));
-    let changed = |name: &&String| {
-        let name = name.as_str();
-        !after.aors.contains_key(name) || keys_before.get(name) != keys_after.get(name)
-    };
-    let real = before.aors.keys().filter(|name| *name != GENERATION_MARKER);
-    real.filter(changed).cloned().collect()
-}
-
-/// Which auths let register at an AOR: those of the endpoints that it belongs to.
-fn keys(model: &Model) -> BTreeMap<&str, Vec<Option<&Options>>> {
-    let mut keys: BTreeMap<&str, Vec<Option<&Options>>> = BTreeMap::new();
-    for options in model.endpoints.values() {
-        if let (Some(aor), Some(auth)) = (options.get("aors"), options.get("auth")) {
-            keys.entry(aor).or_default().push(model.auths.get(auth));
+    let mut changed = BTreeSet::new();
+    for name in before.endpoints.keys().chain(after.endpoints.keys()) {
+        let (old, new) = (admission(before, name), admission(after, name));
+        if old != new {
+            changed.extend(old.into_iter().chain(new).map(|(aor, _)| aor));
         }
     }
-    keys
+    let real = before.aors.keys().filter(|name| *name != GENERATION_MARKER);
+    let lost = |name: &&String| !after.aors.contains_key(*name) || changed.contains(name.as_str());
+    real.filter(lost).cloned().collect()
+}
+
+/// The AOR that an endpoint lets register at, and the auth by which it does.
+fn admission<'a>(model: &'a Model, endpoint: &str) -> Option<(&'a str, Option<&'a Options>)> {
+    let options = model.endpoints.get(endpoint)?;
+    Some((options.get("aors")?, model.auths.get(options.get("auth")?)))
 }
 
 /// The phones that are registered at `aors`; at all when there are none.
