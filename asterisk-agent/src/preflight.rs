@@ -34,6 +34,10 @@ use process::ThrowAway;
 /// Pause between two looks at whether it has booted: it says so to nobody.
 const BOOT_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often its directory is removed, and the pause before the next try.
+const REMOVALS_TRIED: u32 = 10;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
+
 /// It could not be run, or not to its end: that says nothing about the bundle.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CannotRun {
@@ -207,16 +211,24 @@ fn directory(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-/// Removes what an earlier one left, should the agent have been killed beside it.
+/// Removes what an earlier one left, should the agent have been killed beside it. Its processes were
+/// killed as well, and may be writing their last.
 pub(crate) fn clean(state: &Path) {
     let path = directory(state);
     process::end_leftover(&path);
-    match std::fs::remove_dir_all(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%error, %path, "cannot remove what a pre-flight left");
+    let removed = (1..=REMOVALS_TRIED).find_map(|tried| {
+        let gone = match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        if gone.is_err() && tried < REMOVALS_TRIED {
+            std::thread::sleep(REMOVAL_PAUSE);
+            return None;
         }
+        Some(gone)
+    });
+    if let Some(Err(error)) = removed {
+        let path = path.display();
+        tracing::warn!(%error, %path, "cannot remove what a pre-flight left");
     }
 }

@@ -120,7 +120,7 @@ async fn events_are_paged_and_filtered() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What knocks all day pushes out its own kind only.
+/// What happens all day pushes out its own kind only.
 #[tokio::test]
 async fn the_newest_of_each_kind_are_kept() -> anyhow::Result<()> {
     let mut lab = Lab::builder()
@@ -131,7 +131,7 @@ async fn the_newest_of_each_kind_are_kept() -> anyhow::Result<()> {
     sqlx::query(
         "insert into pbx_event (pbx_id, kind, detail, at)
          select pbx_id, kind, 'n' || n, now() from pbx, generate_series(1, 10000) n,
-            (values ('peer_refused'), ('agent_unreachable')) kinds (kind)",
+            (values ('drift_found'), ('agent_unreachable')) kinds (kind)",
     )
     .execute(&pool)
     .await?;
@@ -157,7 +157,7 @@ async fn the_newest_of_each_kind_are_kept() -> anyhow::Result<()> {
     };
     wait_until("the new one is recorded", DEADLINE, newest).await?;
     assert_eq!(count("agent_unreachable").await?, 10_000);
-    assert_eq!(count("peer_refused").await?, 10_000);
+    assert_eq!(count("drift_found").await?, 10_000);
     Ok(())
 }
 

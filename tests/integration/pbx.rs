@@ -17,6 +17,7 @@ use shared::tls::TlsFiles;
 use tests::agent::Agent;
 use tests::asterisk::{Asterisk, Settings};
 use tests::pki::Pki;
+use tests::process::wait_until;
 use tests::scratch::{Place, Scratch};
 use uuid::Uuid;
 
@@ -130,6 +131,16 @@ impl Pbx {
             .stage(order, bundle.clone(), &request_id())
             .await?;
         Ok(self.link.apply(order, APPLY_LIMIT, &request_id()).await?)
+    }
+
+    /// Waits until the agent has finished and written down all that it had begun, also before it was
+    /// killed: whoever asks what Asterisk holds is answered behind that.
+    pub(crate) async fn idle(&self) -> anyhow::Result<()> {
+        let idle = async || {
+            let request = request_id();
+            self.link.verify(APPLY_LIMIT, &request).await.is_ok()
+        };
+        wait_until("the agent is idle", APPLY_LIMIT, idle).await
     }
 
     /// A directory for certificates.

@@ -91,11 +91,8 @@ async fn watched() -> anyhow::Result<Lab> {
 fn edit(lab: &Lab, slot: Slot, change: impl FnOnce(&str) -> String) -> anyhow::Result<String> {
     let path = lab.asterisk.slot(slot);
     let old = std::fs::read_to_string(&path)?;
-    let mut file = std::fs::File::options()
-        .write(true)
-        .truncate(true)
-        .open(&path)?;
-    std::io::Write::write_all(&mut file, change(&old).as_bytes())?;
+    // In one go: half an edit would be another drift than the whole one.
+    scratch::write(&path, 0o644, &change(&old))?;
     Ok(old)
 }
 

@@ -185,6 +185,7 @@ async fn a_real_full_disk(dir: impl FnOnce(&Pbx) -> PathBuf) -> anyhow::Result<(
     // What was written last is what the next life of the agent finds.
     pbx.agent.kill();
     pbx.agent.resume().await?;
+    pbx.idle().await?;
     let record = pbx.apply(&bundle(&[1000], "one")).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     assert_exactly(&pbx.asterisk, [1000]).await?;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::ensure;
 use proptest::prelude::Strategy;
@@ -14,7 +13,6 @@ use prost::Message as _;
 use shared::record::Outcome;
 use shared::wire::pb;
 use shared::wire::pb::stage_request::Part;
-use tests::process::wait_until;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -67,13 +65,7 @@ fn tree(dirs: &[&Path]) -> anyhow::Result<BTreeMap<PathBuf, (u64, u64, i64, i64)
 async fn applied(pbx: &Pbx) -> anyhow::Result<()> {
     let record = pbx.apply(&bundle(&[1000], "one")).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
-    let state = pbx.agent.state_dir();
-    let kept = state.join(format!("applies/{}.json", record.apply_id));
-    let tidy = async || {
-        let intent = state.join("intent").metadata();
-        kept.exists() && intent.is_ok_and(|intent| intent.len() == 0)
-    };
-    wait_until("the record is kept", Duration::from_secs(20), tidy).await
+    pbx.idle().await
 }
 
 /// A sound message of each kind, to be altered.

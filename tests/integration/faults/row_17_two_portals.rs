@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::Value;
 use tests::lab::{Lab, create_user};
-use tests::portal::Client;
+use tests::portal::{Client, Portal};
 use tests::process::wait_until;
 
 use crate::audit::{assert_one_after_another, audited, included, steps, trail};
@@ -43,7 +44,8 @@ async fn fifty_applies_on_two_portals_run_strictly_one_after_another() -> anyhow
             Ok(attempt)
         }
     };
-    let mut attempts = at_once(APPLIES, APPLIES, apply).await?;
+    let attempts = at_once(APPLIES, APPLIES, apply).await;
+    let mut attempts = attempts.with_context(|| complaints(&[&lab.portal, &other]))?;
     attempts.sort_by_key(|attempt| attempt["revision"].as_u64());
 
     let revisions: Vec<_> = attempts
@@ -77,6 +79,14 @@ async fn fifty_applies_on_two_portals_run_strictly_one_after_another() -> anyhow
     told.sort();
     assert_eq!(kept, told);
     assert_exactly(&lab.asterisk, 1000..1050).await
+}
+
+/// What portals warned of: a reply says little of a database in trouble.
+fn complaints(portals: &[&Portal]) -> String {
+    let logs = portals.iter().map(|portal| portal.log());
+    let all = logs.collect::<Vec<_>>().join("\n");
+    let complaint = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+    all.lines().filter(complaint).collect::<Vec<_>>().join("\n")
 }
 
 fn id(attempt: &Value) -> String {

@@ -90,9 +90,13 @@ async fn sleeps(held: Held) -> anyhow::Result<()> {
     sleeper.signal(Signal::SIGSTOP)?;
     let pool = lab.database.pool().await?;
     // What the server does to a client that has gone silent: its lock goes with its session.
-    sqlx::query("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
-        .execute(&pool)
-        .await?;
+    // The locks of other tests, in databases of their own on the same server, are not meant.
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_locks join pg_database on oid = database
+         where locktype = 'advisory' and datname = current_database()",
+    )
+    .execute(&pool)
+    .await?;
     lab.create_user("New", "new@example.org").await?;
     let newer = lab.apply().await?.expect(200)?;
     let newer = audited(&lab.client, &newer).await?;
