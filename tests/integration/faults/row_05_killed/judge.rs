@@ -81,12 +81,10 @@ async fn closed(pbx: &Pbx, id: ApplyId) -> anyhow::Result<Option<ApplyRecord>> {
     let record = found?;
     if let Some(record) = &record {
         // On disk as well, and the journal is empty.
+        pbx.idle().await?;
         let state = pbx.agent.state_dir();
         let kept = state.join(format!("applies/{id}.json"));
-        let intent = state.join("intent");
-        let tidy =
-            async || kept.exists() && intent.metadata().is_ok_and(|intent| intent.len() == 0);
-        wait_until("the record is kept", RECOVERY_DEADLINE, tidy).await?;
+        ensure!(state.join("intent").metadata()?.len() == 0);
         let kept: ApplyRecord = serde_json::from_str(&std::fs::read_to_string(&kept)?)?;
         let said = |record: &ApplyRecord| {
             let steps = record.steps.len();
