@@ -120,7 +120,7 @@ impl Engine {
 
     /// Reads and checks a stored generation.
     pub(crate) fn target(&mut self, generation: Generation) -> Result<Target, TargetError> {
-        let bundle = self
+        let (bundle, manifest) = self
             .generations
             .load(generation.revision, generation.digest)?;
         let model = if let Some(model) = self.remembered(&generation) {
@@ -130,7 +130,6 @@ impl Engine {
             Arc::new(validate::text(&bundle)?)
         };
         self.remember(generation, &model);
-        let manifest = bundle.manifest();
         Ok(Target {
             generation,
             bundle,

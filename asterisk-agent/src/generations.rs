@@ -174,7 +174,7 @@ impl Generations {
         &self,
         revision: Revision,
         digest: Digest,
-    ) -> Result<Bundle, GenerationError> {
+    ) -> Result<(Bundle, Manifest), GenerationError> {
         let stored = self.stored(revision)?;
         let dir = self.existing(revision)?;
         let mut files = BTreeMap::new();
@@ -187,9 +187,10 @@ impl Generations {
             files,
             reserved_numbers: stored.manifest.reserved_numbers.clone(),
         };
-        let sound = bundle.manifest() == stored.manifest && stored.manifest.digest() == digest;
+        let manifest = bundle.manifest();
+        let sound = manifest == stored.manifest && manifest.digest() == digest;
         if sound {
-            Ok(bundle)
+            Ok((bundle, manifest))
         } else {
             Err(GenerationError::Damaged(revision))
         }
@@ -234,7 +235,7 @@ mod tests {
         generations
             .store(ApplyId(uuid::Uuid::nil()), Revision(3), &bundle)
             .unwrap();
-        assert!(generations.load(Revision(3), digest).unwrap() == bundle);
+        assert!(generations.load(Revision(3), digest).unwrap().0 == bundle);
         assert!(matches!(
             generations.load(Revision(4), digest),
             Err(GenerationError::Missing(Revision(4)))

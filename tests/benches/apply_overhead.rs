@@ -40,7 +40,7 @@ use tests::scratch::Scratch;
 use uuid::Uuid;
 
 /// Pairs of measured and bare runs; the medians are reported.
-const PAIRS: [(u32, usize); 2] = [(1_000, 15), (10_000, 7)];
+const PAIRS: [(u32, usize); 2] = [(1_000, 60), (10_000, 9)];
 
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -177,6 +177,7 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     bare_pair(&pbx.asterisk, &plain)?;
     let (mut whole, mut applies, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    let mut without_checks = Vec::new();
     let mut steps: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     for pair in 0..pairs {
         let bundle = bundle(users, pair + 1)?;
@@ -184,20 +185,22 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
         whole.push(both);
         applies.push(apply);
+        let mut unchecked = apply;
         for step in &record.steps {
-            if step.action.contains("reload") {
-                print!("<{} {}> ", step.action, step.duration_us);
-            }
             let action = step.action.split(" of ").next().unwrap_or_default();
             let took = Duration::from_micros(step.duration_us);
             steps.entry(action.to_owned()).or_default().push(took);
+            if step.phase == Phase::Validated {
+                unchecked -= took;
+            }
         }
+        without_checks.push(unchecked);
         bare.push(bare_pair(&pbx.asterisk, &plain)?);
-        println!("  {} against {}", ms(both), ms(bare[pair]));
     }
     println!("{users} users, one changed, {pairs} pairs:");
     ratio("upload and apply", &whole, &bare);
     ratio("apply alone", &applies, &bare);
+    ratio("apply without the static checks", &without_checks, &bare);
     for (action, times) in steps {
         println!("    {:>9}  {action}", ms(median(&times)));
     }
@@ -235,9 +238,10 @@ fn ratio(what: &str, ours: &[Duration], bare: &[Duration]) {
     let mut ratios: Vec<f64> = ours.iter().zip(bare).map(ratio).collect();
     ratios.sort_by(f64::total_cmp);
     println!(
-        "  {what}: median {} against {}, ratio {:.3} (pairs from {:.3} to {:.3})",
+        "  {what}: median {} against {}, ratio {:.3}, by pairs {:.3} ({:.3} to {:.3})",
         ms(median(ours)),
         ms(median(bare)),
+        median(ours).as_secs_f64() / median(bare).as_secs_f64(),
         ratios[ratios.len() / 2],
         ratios[0],
         ratios[ratios.len() - 1],
