@@ -92,9 +92,14 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
         Ok(opened) => opened,
         Err(error) => return ended(log, Outcome::WriteFailed, chain(&error)),
     };
-    let beside = log.step(Phase::Validated, "check foreign files", || {
-        validate::surroundings(&live, &target.model, log)
-    });
+    let beside = log.step(
+        Phase::Validated,
+        "check foreign files and Asterisk's program",
+        || {
+            validate::program(engine.asterisk.as_ref())?;
+            validate::surroundings(&live, &target.model, log)
+        },
+    );
     if let Err(error) = beside {
         return ended(log, Outcome::Rejected, chain(&error));
     }

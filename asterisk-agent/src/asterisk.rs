@@ -12,6 +12,7 @@ mod remote_console;
 use std::fmt;
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
 use shared::record::ObjectKind;
 
 use crate::config::AsteriskConfig;
@@ -243,6 +244,14 @@ pub trait Asterisk: Send + Sync {
     /// # Errors
     /// When there is no complete answer. That there is one says nothing about success.
     fn run(&self, command: &Command, deadline: Duration) -> Result<String, AsteriskError>;
+
+    /// Whether commands can be given at all, also when Asterisk is not running.
+    ///
+    /// # Errors
+    /// When there is no program that gives them.
+    fn usable(&self) -> Result<(), AsteriskError> {
+        Ok(())
+    }
 }
 
 /// The Asterisk of this host.
@@ -266,6 +275,14 @@ impl Asterisk for LocalAsterisk {
         } else {
             control_socket::ask(&self.config.control_socket, &lines, deadline)
         }
+    }
+
+    fn usable(&self) -> Result<(), AsteriskError> {
+        let binary = &self.config.binary;
+        access(binary, AccessFlags::X_OK).map_err(|errno| {
+            let text = format!("{} cannot be run: {}", binary.display(), errno.desc());
+            AsteriskError::Unusable(text)
+        })
     }
 }
 

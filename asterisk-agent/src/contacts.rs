@@ -65,7 +65,7 @@ pub(crate) fn sweep(
     manifest: &Manifest,
     log: &Log,
 ) -> Result<Vec<Mismatch>, VerifyError> {
-    log.step_saying(Phase::Contacts, "remove contacts of former owners", || {
+    log.step_finding(Phase::Contacts, "remove contacts of former owners", || {
         let swept = remove(questions, owed, model, manifest);
         let said = match &swept {
             Ok((0, _)) => "there were none".to_owned(),

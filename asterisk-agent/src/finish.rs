@@ -9,7 +9,7 @@
 //! | anything else, policy `keep_new_files`, or nothing was ever proven | `reload_failed_files_kept` |
 //! | anything else, policy `roll_back` | `rolled_back`, or `rollback_failed` if that fails too |
 
-use shared::bundle::Slot;
+use shared::bundle::{Revision, Slot};
 use shared::record::{Mismatch, OnReloadFailure, Outcome, Phase};
 
 use crate::apply::{ended, switch_files};
@@ -143,6 +143,13 @@ fn prove(
         let left = contacts::sweep(questions, &engine.ledger.owed, model, manifest, log)?;
         mismatches.extend(left);
     }
+    let revision = target.generation.revision;
+    if revision != log.record().revision {
+        for mismatch in &mut mismatches {
+            let detail = &mismatch.detail;
+            mismatch.detail = format!("{detail}; after revision {revision} was brought back");
+        }
+    }
     log.mismatches(&mismatches);
     if pjsip_said.is_none() && dialplan_said.is_none() && mismatches.is_empty() {
         let untouched = log.step(Phase::Verifying, "read the live files again", || {
@@ -151,6 +158,7 @@ fn prove(
         return untouched.map_err(|error| Unproven::Failed(chain(&error)));
     }
     Err(Unproven::Failed(failure(
+        revision,
         pjsip_said,
         dialplan_said,
         &mismatches,
@@ -239,7 +247,12 @@ fn collect(
 }
 
 /// Both reloads are told, also when one of them went well (spec: partial reload failure).
-fn failure(pjsip: Option<String>, dialplan: Option<String>, mismatches: &[Mismatch]) -> String {
+fn failure(
+    revision: Revision,
+    pjsip: Option<String>,
+    dialplan: Option<String>,
+    mismatches: &[Mismatch],
+) -> String {
     let mut parts = Vec::new();
     if pjsip.is_some() || dialplan.is_some() {
         let told = |said: Option<String>| said.unwrap_or_else(|| "was reloaded".to_owned());
@@ -252,7 +265,7 @@ fn failure(pjsip: Option<String>, dialplan: Option<String>, mismatches: &[Mismat
     if !mismatches.is_empty() {
         let summary = verify::summary(mismatches);
         parts.push(format!(
-            "Asterisk does not hold the new configuration: {summary}"
+            "Asterisk does not hold revision {revision}: {summary}"
         ));
     }
     parts.join(". ")

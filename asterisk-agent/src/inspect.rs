@@ -53,6 +53,7 @@ pub(crate) fn check(engine: &Engine, bundle: &Bundle) -> CheckReport {
 }
 
 fn beside(engine: &Engine, model: &Model) -> Result<(), Rejected> {
+    validate::program(engine.asterisk.as_ref())?;
     match Live::open(&engine.config.asterisk_config_dir) {
         Ok(live) => validate::surroundings(&live, model, &Log::nowhere()),
         Err(error) => Err(validate::unusable_directories(&error)),
@@ -121,7 +122,7 @@ fn files(engine: &Engine, target: &Target) -> Result<Vec<Mismatch>, FileError> {
         } else {
             (MismatchKind::Missing, "there is no live file")
         };
-        mismatch(ObjectKind::Marker, slot.relative_path(), kind, detail)
+        mismatch(ObjectKind::File, slot.relative_path(), kind, detail)
     };
     Ok(drifted.into_iter().map(differs).collect())
 }

@@ -162,7 +162,7 @@ fn read(
 fn finding(mismatch: &Mismatch) -> CheckFinding {
     CheckFinding {
         source: FindingSource::Preflight,
-        slot: Some(verify::slot(mismatch.object, &mismatch.name)),
+        slot: verify::slot(mismatch.object, &mismatch.name),
         line: 0,
         message: verify::summary(std::slice::from_ref(mismatch)),
     }

@@ -23,6 +23,12 @@ pub(crate) struct Log {
 /// A result together with what was said about it.
 pub(crate) type Saying<T, E> = (Result<T, E>, String);
 
+/// What may have gone well and still have found what should not be.
+pub(crate) trait Finding {
+    /// Whether nothing was found.
+    fn is_clean(&self) -> bool;
+}
+
 impl Log {
     /// Goes on with `record`.
     pub(crate) fn new(record: ApplyRecord, clock: Arc<dyn Clock>) -> Self {
@@ -98,7 +104,26 @@ impl Log {
         action: impl Into<String>,
         work: impl FnOnce() -> Saying<T, E>,
     ) -> Result<T, E> {
-        let action = action.into();
+        self.step_judged(phase, action.into(), work, |_| true)
+    }
+
+    /// Looks for something: a step that found what should not be is no good one.
+    pub(crate) fn step_finding<T: Finding, E>(
+        &self,
+        phase: Phase,
+        action: impl Into<String>,
+        work: impl FnOnce() -> Saying<T, E>,
+    ) -> Result<T, E> {
+        self.step_judged(phase, action.into(), work, T::is_clean)
+    }
+
+    fn step_judged<T, E>(
+        &self,
+        phase: Phase,
+        action: String,
+        work: impl FnOnce() -> Saying<T, E>,
+        is_good: impl FnOnce(&T) -> bool,
+    ) -> Result<T, E> {
         let span = tracing::info_span!("step", ?phase, action, duration_us = Empty, ok = Empty);
         let _entered = span.enter();
         let started_at = self.clock.now();
@@ -108,7 +133,7 @@ impl Log {
             phase,
             started_at,
             duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-            ok: result.is_ok(),
+            ok: result.as_ref().is_ok_and(is_good),
             said: capped(&said),
             action,
         };

@@ -14,7 +14,7 @@ use shared::bundle::{Bundle, GENERATION_MARKER, Slot};
 use shared::model::{self, Model, Options};
 use shared::status::{CheckFinding, FindingSource};
 
-use crate::asterisk::{NAME_BYTES_MAX, Name, PjsipType};
+use crate::asterisk::{Asterisk, NAME_BYTES_MAX, Name, PjsipType};
 use crate::durable::FileError;
 use crate::foreign::{self, Conflict};
 use crate::live::Live;
@@ -68,6 +68,18 @@ pub(crate) fn surroundings(live: &Live, model: &Model, log: &Log) -> Result<(), 
         message: conflict.to_string(),
     };
     Err(Rejected(findings.conflicts.iter().map(conflict).collect()))
+}
+
+/// Without Asterisk's program nothing could be reloaded, and nothing be taken back either.
+pub(crate) fn program(asterisk: &dyn Asterisk) -> Result<(), Rejected> {
+    asterisk.usable().map_err(|error| {
+        Rejected(vec![CheckFinding {
+            source: FindingSource::Surroundings,
+            slot: None,
+            line: 0,
+            message: error.to_string(),
+        }])
+    })
 }
 
 /// The directories of the managed files cannot be used.

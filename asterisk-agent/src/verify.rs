@@ -18,7 +18,7 @@ use shared::record::{Mismatch, MismatchKind, ObjectKind, Phase};
 use crate::answers::{self, AnswerError};
 use crate::asterisk::{Asterisk, AsteriskError, Command, Name, PjsipType};
 use crate::engine::Earlier;
-use crate::steps::Log;
+use crate::steps::{Finding, Log};
 use crate::validate;
 
 /// How often a question is asked whose answer cannot be read.
@@ -66,6 +66,18 @@ pub(crate) struct Found {
     pub(crate) mismatches: Vec<Mismatch>,
     /// Objects and extensions of which every part was compared.
     pub(crate) compared: usize,
+}
+
+impl Finding for Found {
+    fn is_clean(&self) -> bool {
+        self.mismatches.is_empty()
+    }
+}
+
+impl Finding for Vec<Mismatch> {
+    fn is_clean(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl Found {
@@ -121,7 +133,7 @@ pub(crate) fn pjsip(
 ) -> Result<Found, VerifyError> {
     let generation = expected.model.generation(Slot::PjsipEndpoints);
     let action = format!("read back PJSIP objects of {generation}");
-    log.step_saying(phase, action, || {
+    log.step_finding(phase, action, || {
         let found = objects::found(questions, expected);
         let said = said(found.as_ref());
         (found, said)
@@ -137,7 +149,7 @@ pub(crate) fn dialplan(
 ) -> Result<Found, VerifyError> {
     let generation = expected.model.generation(Slot::DialplanRouting);
     let action = format!("read back the dialplan of {generation}");
-    log.step_saying(phase, action, || {
+    log.step_finding(phase, action, || {
         let found = dialplan::found(questions, expected);
         let said = said(found.as_ref());
         (found, said)
@@ -165,8 +177,13 @@ pub(crate) fn both(
 }
 
 /// The file that says what an object must be.
-pub(crate) fn slot(object: ObjectKind, name: &str) -> Slot {
-    match object {
+pub(crate) fn slot(object: ObjectKind, name: &str) -> Option<Slot> {
+    Some(match object {
+        ObjectKind::File => {
+            return Slot::ALL
+                .into_iter()
+                .find(|slot| slot.relative_path() == name);
+        }
         ObjectKind::Extension => Slot::DialplanRouting,
         ObjectKind::Marker if name.contains('@') => Slot::DialplanRouting,
         ObjectKind::Endpoint
@@ -174,7 +191,7 @@ pub(crate) fn slot(object: ObjectKind, name: &str) -> Slot {
         | ObjectKind::Aor
         | ObjectKind::Marker
         | ObjectKind::Contact => Slot::PjsipEndpoints,
-    }
+    })
 }
 
 /// Whether the markers of all three PJSIP types are those of `model`.

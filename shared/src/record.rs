@@ -134,6 +134,8 @@ pub enum ObjectKind {
     Marker,
     /// A registered phone that must be gone.
     Contact,
+    /// A managed file.
+    File,
 }
 
 impl ObjectKind {
@@ -146,6 +148,7 @@ impl ObjectKind {
             Self::Extension => "extension",
             Self::Marker => "marker",
             Self::Contact => "contact",
+            Self::File => "file",
         }
     }
 }

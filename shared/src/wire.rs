@@ -284,6 +284,7 @@ impl TryFrom<pb::Mismatch> for Mismatch {
             ObjectKind::Extension,
             ObjectKind::Marker,
             ObjectKind::Contact,
+            ObjectKind::File,
         ]
         .into_iter()
         .find(|kind| kind.name() == mismatch.object)

@@ -158,7 +158,7 @@ async fn a_verification_compares_everything_and_changes_nothing() -> anyhow::Res
         found,
         [
             (
-                ObjectKind::Marker,
+                ObjectKind::File,
                 path,
                 MismatchKind::Different,
                 "the live file has other bytes"

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use shared::bundle::Slot;
-use shared::record::Outcome;
+use shared::record::{Outcome, Step};
 use tests::scratch;
 
 use crate::pbx::{Pbx, bundle};
@@ -39,7 +39,10 @@ async fn an_object_that_is_overridden_elsewhere_is_named() -> anyhow::Result<()>
     ensure!(pbx.apply(&before).await?.outcome == Some(Outcome::Applied));
     let path = pbx.asterisk.etc().join("pjsip.conf");
     let own = std::fs::read_to_string(&path)?;
-    let overridden = format!("{own}\n[1000](+type=endpoint)\ncallerid = \"Eve\" <999>\n");
+    let overridden = format!(
+        "{own}\n[1000](+type=endpoint)\ncallerid = \"Eve\" <999>\nallow_transfer = no\n\
+         set_var = SECRET=x\n[1000](+type=aor)\nminimum_expiration = 61\n"
+    );
     scratch::write(&path, 0o644, &overridden)?;
 
     let record = pbx.apply(&bundle(&[1000, 1001], "one")).await?;
@@ -50,6 +53,24 @@ async fn an_object_that_is_overridden_elsewhere_is_named() -> anyhow::Result<()>
     let named = record.mismatches.iter().find(|found| found.name == "1000");
     let named = named.context("1000 is not named")?;
     ensure!(named.detail.contains("callerid"), "{named:?}");
+    let details: Vec<_> = record
+        .mismatches
+        .iter()
+        .map(|found| &*found.detail)
+        .collect();
+    let details = details.join("\n");
+    for added in [
+        "endpoint: SECRET, allow_transfer set by another file",
+        "aor: minimum_expiration set by another file",
+    ] {
+        ensure!(details.contains(added), "{details}");
+    }
+    let read = |step: &&Step| step.action.starts_with("read back PJSIP");
+    let steps: Vec<_> = record.steps.iter().filter(read).collect();
+    ensure!(
+        steps.len() == 2 && steps.iter().all(|step| !step.ok),
+        "{steps:#?}"
+    );
     let status = pbx.link.status().await?;
     let told = status
         .warnings

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::bundle::GENERATION_MARKER;
+use shared::model::Options;
 use shared::record::{MismatchKind, ObjectKind};
 
 use super::{Depth, Expected, Found, Questions, VerifyError, options};
@@ -123,11 +124,14 @@ fn compare_options(
     found: &mut Found,
 ) -> Result<(), VerifyError> {
     let ours = objects(expected.model, kind);
-    let asked: Vec<Name> = ours
+    let mut asked: Vec<Name> = ours
         .keys()
         .filter(|name| held.contains(*name) && expected.looks_at(kind, name))
         .filter_map(|name| Name::new(name))
         .collect();
+    // The marker first: the others are compared with it as well.
+    asked.sort_by_key(|name| name.as_str() != GENERATION_MARKER);
+    let mut plain: Option<(&Options, BTreeMap<String, String>)> = None;
     for command in Command::show_all(kind, &asked) {
         let Command::Show(_, names) = &command else {
             continue;
@@ -150,6 +154,16 @@ fn compare_options(
                 let words = options::words(options, &shown, &differing);
                 let detail = format!("{}: {words}{kept}", kind.word());
                 found.add(object, name, MismatchKind::Different, &detail);
+            }
+            if let Some((marker, plain)) = &plain {
+                let added = options::added(options, &shown, (marker, plain));
+                if !added.is_empty() {
+                    let (word, added) = (kind.word(), added.join(", "));
+                    let detail = format!("{word}: {added} set by another file");
+                    found.add(object, name, MismatchKind::Different, &detail);
+                }
+            } else if object == ObjectKind::Marker {
+                plain = Some((options, shown));
             }
         }
     }

@@ -14,6 +14,29 @@ pub(super) fn differing(options: &Options, shown: &BTreeMap<String, String>) -> 
     differing.map(|(option, _)| option).collect()
 }
 
+/// The names of the options that nobody should have set: that the bundle does not write, and that
+/// are otherwise than with the generation marker `plain`, which is written with hardly any option, so
+/// that it shows Asterisk's own defaults. Another file has added to the object.
+pub(super) fn added<'a>(
+    options: &Options,
+    shown: &'a BTreeMap<String, String>,
+    (plain, plain_shown): (&Options, &BTreeMap<String, String>),
+) -> Vec<&'a str> {
+    let is_default = |(option, value): &(&String, &String)| {
+        options.contains_key(option)
+            || plain.contains_key(option)
+            || FOLLOWING.contains(&option.as_str())
+            || plain_shown.get(*option) == Some(*value)
+    };
+    let added = shown.iter().filter(|shown| !is_default(shown));
+    added.map(|(option, _)| option.as_str()).collect()
+}
+
+/// Options that Asterisk shows by what was written elsewhere: the contacts of an AOR are mostly
+/// those that have registered, the codecs what is left of `disallow` and `allow`, the MD5 credentials
+/// what `password_digest` says.
+const FOLLOWING: [&str; 3] = ["contact", "allow", "md5_cred"];
+
 /// Whether `shown` is what Asterisk shows of an option that was written as `value`.
 pub(super) fn same(option: &str, value: &str, shown: Option<&String>) -> bool {
     let shown = shown.map(String::as_str);
