@@ -10,7 +10,7 @@ use tests::portal::Client;
 use tests::process::wait_until;
 use tests::scratch;
 
-use crate::audit::applied;
+use crate::audit::{applied, trail};
 use crate::crowd::create_users;
 use crate::events::{of_kind, wait_for};
 use crate::respond_async::accepted;
@@ -23,6 +23,15 @@ pub(crate) async fn status(client: &Client) -> anyhow::Result<Value> {
     let body = client.get("/apply/status").await?.expect(200)?.json()?;
     anyhow::ensure!(body.as_array().map(Vec::len) == Some(1), "{body}");
     Ok(body[0].clone())
+}
+
+/// The codes of what is warned of, in a status or in an answer of readiness.
+pub(crate) fn warning_codes(body: &Value) -> Vec<&str> {
+    let warnings = body["warnings"].as_array().map_or(&[][..], Vec::as_slice);
+    let codes = warnings
+        .iter()
+        .filter_map(|warning| warning["code"].as_str());
+    codes.collect()
 }
 
 #[tokio::test]
@@ -177,6 +186,9 @@ async fn a_hand_edit_is_drift_until_the_next_apply() -> anyhow::Result<()> {
             .contains("generated_routing.conf"),
         "{ready}"
     );
+    for body in [&state, &ready] {
+        assert_eq!(warning_codes(body), ["drift"], "{body}");
+    }
 
     // The data did not change, the file did: it is put back.
     applied(&lab.client, lab.apply().await?).await?;
@@ -235,6 +247,23 @@ async fn the_running_apply_is_named() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refused before anything was sent, so it hides nothing of what was.
+#[tokio::test]
+async fn an_apply_that_never_began_does_not_hide_the_last_one_that_did() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    create_users(&lab.client, 1).await?;
+    let attempt = applied(&lab.client, lab.apply().await?).await?;
+    let body = json!({ "expected_digest": "00".repeat(32) });
+    let refused = lab.client.post("/apply", &body).await?;
+    assert_eq!(refused.problem(412)?, "preview_outdated");
+    let state = status(&lab.client).await?;
+    assert_eq!(state["last_attempt"]["id"], attempt["id"], "{state}");
+    assert_eq!(state["degraded"], false, "{state}");
+    let newest = trail(&lab.client).await?[0].clone();
+    assert_eq!(newest["id"], refused.json()?["apply"]["id"]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_foreign_file_is_told_when_it_comes_and_when_it_goes() -> anyhow::Result<()> {
     let lab = watched().await?;
@@ -254,6 +283,7 @@ async fn a_foreign_file_is_told_when_it_comes_and_when_it_goes() -> anyhow::Resu
         ready["warnings"].to_string().contains("foreign.conf"),
         "{ready}"
     );
+    assert!(warning_codes(&ready).contains(&"foreign_file"), "{ready}");
     std::fs::remove_file(&beside)?;
     wait_for(&lab.client, "foreign_file_gone", 1).await?;
     Ok(())

@@ -32,6 +32,25 @@ pub struct AttemptBrief {
     pub files: Vec<WrittenFile>,
 }
 
+/// Something that an administrator should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// In words, without secrets.
+    pub message: String,
+}
+
+impl Warning {
+    /// A warning.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
 /// The content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
@@ -208,8 +227,6 @@ pub struct AgentView {
     pub foreign_files: Vec<String>,
     /// Why it touches nothing.
     pub safe_mode: Option<String>,
-    /// What an administrator should look at.
-    pub warnings: Vec<String>,
 }
 
 /// Everything that is known of a PBX.
@@ -225,7 +242,7 @@ pub struct PbxState {
     pub wanted: Result<Wanted, String>,
     /// Each managed file with its verdict.
     pub files: Vec<(FileState, Verdict)>,
-    /// The newest attempt, whatever came of it.
+    /// The newest attempt that got a revision, to be sent, whatever came of it.
     pub last_attempt: Option<AttemptBrief>,
     /// The newest attempt that was proven.
     pub last_proven: Option<AttemptBrief>,
@@ -240,7 +257,7 @@ pub struct PbxState {
     /// Why it is degraded; empty when it is not.
     pub reasons: Vec<String>,
     /// What else an administrator should look at.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod revisions;
 mod status;
 mod users;
 mod verify;
+mod warnings;
 
 use std::sync::Arc;
 

@@ -61,7 +61,8 @@ struct ComparedWithBody {
     requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
     proven_at: OffsetDateTime,
-    /// False when a later apply ended in a way that leaves open what is in force.
+    /// False when a later apply leaves open what is in force: by how it ended, or because it has
+    /// not ended yet.
     certain: bool,
     /// Whose bundle it is, when it was brought back.
     restored_from: Option<RestoredFromBody>,
@@ -236,7 +237,7 @@ impl From<InForce> for ComparedWithBody {
             digest: in_force.digest.to_string(),
             requested_by: in_force.requested_by,
             proven_at: in_force.proven_at,
-            certain: in_force.certain,
+            certain: in_force.doubt.is_none(),
             restored_from: in_force.restored_from.map(RestoredFromBody::from),
         }
     }

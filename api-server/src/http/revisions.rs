@@ -42,7 +42,8 @@ pub(super) struct RevisionBody {
     outcome: &'static str,
     /// Whether it was proven to be in force.
     proven: bool,
-    /// Whether it is in force now; null when a later apply ended in a way that leaves that open.
+    /// Whether it is in force now; null when a later apply leaves that open: by how it ended, or
+    /// because it has not ended yet.
     in_force: Option<bool>,
     /// What it changed against the revision that was proven before it.
     changes: Option<SummaryBody>,

@@ -15,6 +15,7 @@ use super::applies::FailureBody;
 use super::error::ApiError;
 use super::openapi::ReadProblems;
 use super::pending::PendingBody;
+use super::warnings::WarningBody;
 use crate::domain::status::{
     AgentView, AttemptBrief, Content, Drift, FileState, LastApplied, LinkCertificate, PbxState,
     Verdict, WantedFile,
@@ -33,7 +34,7 @@ pub(super) struct PbxStatusBody {
     /// In words; empty when nothing is wrong.
     reasons: Vec<String>,
     /// What else an administrator should look at.
-    warnings: Vec<String>,
+    warnings: Vec<WarningBody>,
     /// `reachable` or `unreachable`. When it is unreachable, only what the database knows is told.
     #[schema(value_type = String, example = "reachable")]
     agent: &'static str,
@@ -47,7 +48,8 @@ pub(super) struct PbxStatusBody {
     wanted_problem: Option<String>,
     files: Vec<FileStatusBody>,
     pending: PendingBody,
-    /// What was attempted last, whatever came of it.
+    /// The last apply that began, whatever came of it. One that was refused before anything was sent
+    /// (409, 412, data that can be no configuration) stands in `GET /applies` only.
     last_attempt: Option<AttemptBriefBody>,
     /// The attempt that was proven last.
     last_proven: Option<AttemptBriefBody>,
@@ -229,7 +231,7 @@ impl From<Status> for PbxStatusBody {
             name: state.name,
             degraded: !state.reasons.is_empty(),
             reasons: state.reasons,
-            warnings: state.warnings,
+            warnings: state.warnings.into_iter().map(WarningBody::from).collect(),
             agent,
             agent_detail,
             asterisk: told.map(AsteriskBody::from),

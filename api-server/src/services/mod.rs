@@ -16,6 +16,7 @@ pub mod revisions;
 pub mod status;
 pub mod users;
 pub mod verify;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;

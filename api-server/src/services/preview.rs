@@ -284,11 +284,10 @@ fn text(bundle: &Bundle, slot: Slot) -> Cow<'_, str> {
 
 fn standing_notes(in_force: &InForce) -> Vec<String> {
     let mut notes = Vec::new();
-    if !in_force.certain {
+    if let Some(doubt) = &in_force.doubt {
         notes.push(format!(
-            "Revision {} was proven last, but a later apply ended in a way that leaves open what \
-             Asterisk holds now: GET /applies shows it.",
-            in_force.revision
+            "Revision {} was proven last, but since then {doubt}: GET /applies/{} shows it.",
+            in_force.revision, doubt.apply_id
         ));
     }
     if let Some(source) = in_force.restored_from {

@@ -153,23 +153,3 @@ fn named<'a>(what: &str, users: impl Iterator<Item = &'a IncludedUser>) -> Optio
     let more = more.unwrap_or_default();
     (!first.is_empty()).then(|| format!("{what}: {first}{more}."))
 }
-
-/// What `GET /health/ready` warns of while an earlier bundle is in force.
-///
-/// # Errors
-/// The database cannot be asked.
-pub async fn warnings(portal: &Portal) -> Result<Vec<String>, Error> {
-    let mut connection = portal.database.acquire().await?;
-    let in_force = db::revisions::in_force(&mut connection, portal.settings.pbx).await?;
-    let restored = in_force.and_then(|in_force| Some((in_force.restored_from?, in_force)));
-    // Without notes it was what the database said as well.
-    let differing = restored.filter(|(_, in_force)| !in_force.notes.is_empty());
-    Ok(differing.map_or_else(Vec::new, |(source, in_force)| {
-        let restored = super::preview::restored_note(&in_force, source);
-        let how = "The database says something else; GET /apply/preview shows how they differ.";
-        let mut warnings = vec![format!("{restored} {how}")];
-        // The first note counts what differed then; the others name users.
-        warnings.extend(in_force.notes.into_iter().skip(1));
-        warnings
-    }))
-}
