@@ -1,10 +1,9 @@
 //! `/apply` and `/applies`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +16,7 @@ use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
+use super::query::{Query, limit};
 use crate::domain::Invalid;
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
 use crate::services::{Portal, applies, apply};
@@ -24,12 +24,6 @@ use crate::services::{Portal, applies, apply};
 mod body;
 
 pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody};
-
-/// How many attempts a list holds unless told otherwise.
-const LIMIT_DEFAULT: u16 = 50;
-
-/// How many at most.
-const LIMIT_MAX: u16 = 200;
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -184,16 +178,14 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
+    Query(fields): Query,
 ) -> Result<Json<Vec<ApplyBody>>, ApiError> {
-    let given = query.map(|Query(given)| given).unwrap_or_default();
-    let (before, limit) = page(given).map_err(ApiError::InvalidFields)?;
+    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
     let attempts = applies::list(&portal, before, limit).await?;
     Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
 }
 
-fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
-    let mut fields = Fields::of_query(given);
+fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
     let before = fields.or_default("before", |value| {
         let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
         id.map(|id| Some(ApplyId(id))).ok_or(Invalid {
@@ -203,19 +195,6 @@ fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<F
     });
     let limit = limit(&mut fields);
     fields.finish(before.zip(limit))
-}
-
-/// How many rows a page of the query holds.
-pub(super) fn limit(fields: &mut Fields) -> Option<u16> {
-    let limit = fields.or_default("limit", |value| {
-        let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
-        let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        limit.map(Some).ok_or(Invalid {
-            code: "out_of_range",
-            message: "must be a number from 1 to 200",
-        })
-    });
-    limit.map(|limit| limit.unwrap_or(LIMIT_DEFAULT))
 }
 
 /// Show one attempt to apply
@@ -244,16 +223,12 @@ mod tests {
     use shared::record::OnReloadFailure;
 
     use super::*;
-
-    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        pairs.iter().map(owned).collect()
-    }
+    use crate::http::query::read;
 
     #[test]
     fn pages() {
-        assert_eq!(page(given(&[])).unwrap(), (None, 50));
-        assert_eq!(page(given(&[("limit", "200")])).unwrap().1, 200);
+        assert_eq!(page(read("")).unwrap(), (None, 50));
+        assert_eq!(page(read("limit=200")).unwrap().1, 200);
         for bad in [
             ("limit", "0"),
             ("limit", "201"),
@@ -261,7 +236,8 @@ mod tests {
             ("before", "x"),
             ("x", "1"),
         ] {
-            assert_eq!(page(given(&[bad])).unwrap_err()[0].field, bad.0);
+            let query = format!("{}={}", bad.0, bad.1);
+            assert_eq!(page(read(&query)).unwrap_err()[0].field, bad.0);
         }
     }
 

@@ -16,6 +16,7 @@ mod outcome;
 mod pending;
 mod prefer;
 mod preview;
+mod query;
 mod restore;
 mod revisions;
 mod status;
