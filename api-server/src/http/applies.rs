@@ -17,8 +17,8 @@ use super::fields::{FieldError, Fields};
 use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use super::query::{Query, limit};
-use crate::domain::Invalid;
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
+use crate::domain::{Actor, Invalid};
 use crate::services::{Portal, applies, apply};
 
 mod body;
@@ -34,11 +34,24 @@ pub(super) struct ApplyRequestBody {
     /// portal's setting when absent.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
-    /// and the answer is 412. With a restore: the digest of the revision that is brought back.
+    /// and the answer is 412.
     expected_digest: Option<String>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
     /// safe mode it changes nothing.
+    force: Option<bool>,
+}
+
+/// How to restore. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
+pub(super) struct RestoreRequestBody {
+    /// As of `POST /apply`.
+    on_reload_failure: Option<PolicyBody>,
+    /// The digest of the revision that is to be brought back, as `GET /revisions` shows it: when its
+    /// stored bundle has another one, nothing happens and the answer is 412.
+    expected_digest: Option<String>,
+    /// As of `POST /apply`.
     force: Option<bool>,
 }
 
@@ -94,6 +107,16 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(fields).map_err(ApiError::InvalidFields)?;
+    carry_out(portal, actor, preferred, wish).await
+}
+
+/// Waits for the end, or answers as soon as the attempt stands in line.
+pub(super) async fn carry_out(
+    portal: Arc<Portal>,
+    actor: Actor,
+    preferred: Preferred,
+    wish: Wish,
+) -> Result<Response, ApiError> {
     if preferred.respond_async {
         let attempt = apply::accept(portal, actor, wish).await?;
         return Ok(accepted(attempt));
@@ -103,7 +126,7 @@ pub(super) async fn run(
 }
 
 /// 200 only for what is proven.
-pub(super) fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
+fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
     match attempt.outcome {
         AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
         _ => Err(ApiError::NotApplied(Box::new(attempt))),
@@ -138,7 +161,7 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
             .map(Some)
             .map_err(|_| Invalid {
                 code: "malformed",
-                message: "must be the digest of a preview: 64 hexadecimal digits",
+                message: "must be the digest of a bundle: 64 hexadecimal digits",
             })
     });
     let force = fields.or_default("force", |value| {

@@ -57,6 +57,18 @@ pub(super) fn apply_runs(running: Option<ApplyId>) -> Description {
     Description(StatusCode::CONFLICT, "apply_busy", "An apply runs", detail)
 }
 
+pub(super) fn apply_not_ended(id: ApplyId) -> Description {
+    Description(
+        StatusCode::CONFLICT,
+        "apply_not_ended",
+        "Apply not ended",
+        format!(
+            "Apply {id} waits or runs, so its bundle is not proven yet and cannot be brought back. \
+             GET /applies/{id}/events tells when it has ended."
+        ),
+    )
+}
+
 pub(super) fn nothing_applied() -> Description {
     plain(
         StatusCode::CONFLICT,

@@ -167,6 +167,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
             | Error::ApplyNotFound
+            | Error::ApplyNotEnded(_)
             | Error::NothingToRestore
             | Error::NeverProven { .. },
         )
@@ -316,6 +317,7 @@ fn describe_service(error: &Error) -> Description {
             "Apply not found",
             "There is no apply with this id.",
         ),
+        Error::ApplyNotEnded(id) => described::apply_not_ended(*id),
         Error::NothingToRestore => plain(
             StatusCode::CONFLICT,
             "nothing_to_restore",
@@ -388,6 +390,8 @@ mod tests {
         let silent = Error::AgentUnreachable(crate::agent::LinkFault::Silent);
         assert_eq!(table(silent), (503, "agent_unreachable"));
         assert_eq!(table(Error::NothingToRestore), (409, "nothing_to_restore"));
+        let running = Error::ApplyNotEnded(shared::bundle::ApplyId(uuid::Uuid::nil()));
+        assert_eq!(table(running), (409, "apply_not_ended"));
         let never = Error::NeverProven { outcome: "busy" };
         assert_eq!(table(never), (409, "revision_never_proven"));
     }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use shared::bundle::{ApplyId, Digest};
 
 use super::compare::{Content, Unrenderable, changes, unseal};
-use super::{Error, Portal};
+use super::{Error, Portal, applies};
 use crate::db;
 use crate::db::revisions::StoredContent;
 use crate::domain::UserId;
@@ -23,12 +23,16 @@ const NAMES_MAX: usize = 20;
 /// put in force with less knowledge than it failed with. Correct the data and apply instead.
 ///
 /// # Errors
-/// [`Error::ApplyNotFound`], [`Error::NeverProven`], [`Error::NothingToRestore`].
+/// [`Error::ApplyNotFound`], [`Error::ApplyNotEnded`], [`Error::NeverProven`],
+/// [`Error::NothingToRestore`].
 pub async fn source(portal: &Portal, id: ApplyId) -> Result<RestoredFrom, Error> {
-    let mut connection = portal.database.acquire().await?;
-    let attempt = db::applies::find(&mut connection, id).await?;
-    let attempt = attempt.filter(|attempt| attempt.pbx_id == portal.settings.pbx);
-    let attempt = attempt.ok_or(Error::ApplyNotFound)?;
+    let attempt = applies::get(portal, id).await?;
+    if attempt.pbx_id != portal.settings.pbx {
+        return Err(Error::ApplyNotFound);
+    }
+    if !attempt.outcome.has_ended() {
+        return Err(Error::ApplyNotEnded(id));
+    }
     let revision = attempt.revision.ok_or(Error::NothingToRestore)?;
     if !attempt.outcome.is_proven() {
         let outcome = attempt.outcome.name();
