@@ -97,7 +97,11 @@ async fn watched() -> anyhow::Result<Lab> {
 }
 
 /// Replaces a live file in place, as an editor would.
-fn edit(lab: &Lab, slot: Slot, change: impl FnOnce(&str) -> String) -> anyhow::Result<String> {
+pub(crate) fn edit(
+    lab: &Lab,
+    slot: Slot,
+    change: impl FnOnce(&str) -> String,
+) -> anyhow::Result<String> {
     let path = lab.asterisk.slot(slot);
     let old = std::fs::read_to_string(&path)?;
     let mut file = std::fs::File::options()
