@@ -13,6 +13,7 @@ use tests::scratch;
 use crate::audit::{applied, trail};
 use crate::crowd::create_users;
 use crate::events::{of_kind, wait_for};
+use crate::preview::preview;
 use crate::respond_async::accepted;
 use crate::stand_in::{self, Reload};
 
@@ -247,6 +248,14 @@ async fn the_running_apply_is_named() -> anyhow::Result<()> {
         (&json!(id), &json!(1))
     );
     assert_eq!(state["last_attempt"]["outcome"], "started");
+    // What may be in force besides is open, but nothing has ended and nothing is wrong.
+    assert_eq!(state["pending"]["in_force"]["certain"], false, "{state}");
+    assert_eq!(warning_codes(&state), [""; 0], "{state}");
+    let notes = preview(&lab.client).await?["notes"].to_string();
+    assert!(
+        notes.contains(&id) && notes.contains("has begun") && !notes.contains("ended"),
+        "{notes}"
+    );
     drop(hold);
     Ok(())
 }

@@ -98,7 +98,7 @@ pub enum Verdict {
     PendingChanges,
     /// On disk is something else than what was applied.
     Drifted,
-    /// On disk is what was applied, but Asterisk holds something else.
+    /// On disk is what was applied, but Asterisk holds something else, or nothing of it.
     NotLoaded,
     /// Part of it is not known.
     Unknown,
@@ -141,8 +141,10 @@ pub struct FileState {
     pub on_disk: Option<Content>,
     /// Why it cannot be read.
     pub problem: Option<String>,
-    /// What Asterisk has read of it; `None` when it is not known.
+    /// What Asterisk has read of it; `None` when it shows nothing of it.
     pub loaded: Option<Loaded>,
+    /// Whether Asterisk answers; `None` when the agent does not say.
+    pub asterisk_answers: Option<bool>,
 }
 
 impl FileState {
@@ -163,13 +165,15 @@ impl FileState {
         }
         let wanted = self.wanted.as_ref();
         let as_wanted = wanted.map(|wanted| wanted.content == last.content);
-        let loaded = self.loaded.as_ref().and_then(|loaded| match wanted {
-            Some(wanted) if wanted.content == last.content => {
+        let loaded = match (&self.loaded, wanted) {
+            // Whatever was applied carries a mark.
+            (None, _) => (self.asterisk_answers == Some(true)).then_some(false),
+            (Some(loaded), Some(wanted)) if wanted.content == last.content => {
                 Some(wanted.generation == loaded.generation)
             }
             // The id of what was applied is not known here, its revision is.
-            Some(_) | None => loaded.revision.map(|revision| revision == last.revision),
-        });
+            (Some(loaded), _) => loaded.revision.map(|revision| revision == last.revision),
+        };
         match (loaded, as_wanted) {
             (Some(false), _) => Verdict::NotLoaded,
             (_, Some(false)) => Verdict::PendingChanges,
@@ -292,6 +296,7 @@ mod tests {
                 generation: loaded.0.to_owned(),
                 revision: Some(Revision(loaded.1)),
             }),
+            asterisk_answers: Some(true),
         }
     }
 
@@ -330,9 +335,19 @@ mod tests {
             ..fresh
         };
         assert_eq!(verdict(&made_by_hand), Verdict::PendingChanges);
-        let asterisk_down = FileState {
+        let nothing_loaded = FileState {
             loaded: None,
             ..whole
+        };
+        assert_eq!(verdict(&nothing_loaded), Verdict::NotLoaded);
+        let pending_too = FileState {
+            loaded: None,
+            ..file(A, B, B, ("g-b", 3))
+        };
+        assert_eq!(verdict(&pending_too), Verdict::NotLoaded);
+        let asterisk_down = FileState {
+            asterisk_answers: Some(false),
+            ..nothing_loaded
         };
         assert_eq!(verdict(&asterisk_down), Verdict::Unknown);
     }

@@ -23,7 +23,7 @@ use crate::services::{Portal, applies, apply};
 
 mod body;
 
-pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody};
+pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody, milliseconds};
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]

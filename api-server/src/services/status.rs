@@ -257,6 +257,7 @@ fn file(
                 revision,
             })
         }),
+        asterisk_answers: told.and(agent).map(|agent| agent.asterisk_answering),
     }
 }
 

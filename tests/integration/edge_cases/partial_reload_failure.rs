@@ -83,6 +83,17 @@ async fn partial_reload_failure_that_cannot_be_rolled_back_is_told() -> anyhow::
     let state = status(&lab.client).await?;
     assert_eq!(state["last_attempt"]["id"], id, "{state}");
     assert_eq!(state["degraded"], true, "{state}");
+    // Asterisk answers, and has no dialplan.
+    let routing = &state["files"][1];
+    assert_eq!(routing["verdict"], "not_loaded", "{state}");
+    assert_eq!(routing["loaded"], Value::Null);
+    assert!(
+        routing["loaded_detail"]
+            .to_string()
+            .contains("nothing of it"),
+        "{routing}"
+    );
+    assert_eq!(state["files"][0]["loaded_detail"], Value::Null);
 
     lab.asterisk.rx("module load pbx_config.so").await?;
     applied(&lab.client, lab.apply().await?).await?;

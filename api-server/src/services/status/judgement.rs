@@ -59,6 +59,9 @@ fn reason_of_file((file, verdict): &(FileState, Verdict)) -> Option<String> {
         (Verdict::Drifted, None) => Some(format!(
             "{name} is not what was applied; the next apply keeps a copy and replaces it"
         )),
+        (Verdict::NotLoaded, None) if file.loaded.is_none() => Some(format!(
+            "Asterisk shows nothing of what {name} says; apply again"
+        )),
         (Verdict::NotLoaded, None) => Some(format!(
             "Asterisk does not hold what {name} says; apply again"
         )),
