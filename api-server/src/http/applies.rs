@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
-use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
+use super::openapi::{ApplyProblems, IdProblems, QueryProblems};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use super::query::{Query, limit};
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
@@ -194,9 +194,7 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
     ),
     responses(
         (status = 200, description = "The attempts", body = [ApplyBody]),
-        (status = 400, description = "`validation_failed`",
-            body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(

@@ -9,9 +9,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::fields::{FieldError, Fields};
-use super::openapi::ReadProblems;
+use super::openapi::QueryProblems;
 use super::query::{Query, limit};
 use crate::domain::Invalid;
 use crate::domain::event::{PbxEvent, PbxEventKind};
@@ -89,9 +89,7 @@ impl From<PbxEvent> for EventBody {
     ),
     responses(
         (status = 200, description = "The events", body = [EventBody]),
-        (status = 400, description = "`validation_failed`",
-            body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(

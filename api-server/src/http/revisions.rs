@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::changes::{RestoredFromBody, SummaryBody};
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::fields::{FieldError, Fields};
-use super::openapi::ReadProblems;
+use super::openapi::QueryProblems;
 use super::query::{Query, limit};
 use crate::domain::Invalid;
 use crate::domain::apply::Attempt;
@@ -92,9 +92,7 @@ impl RevisionBody {
     ),
     responses(
         (status = 200, description = "The revisions", body = [RevisionBody]),
-        (status = 400, description = "`validation_failed`",
-            body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
