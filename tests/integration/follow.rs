@@ -288,6 +288,13 @@ async fn streams_are_bounded_and_end_with_their_clients() -> anyhow::Result<()> 
     };
     assert_eq!(refused.problem(503)?, "overloaded", "{refused}");
     assert!(refused.header("retry-after").parse::<u32>().is_ok());
+    // A bound at work is no fault of anything.
+    let log = lab.portal.log();
+    let told = |level: &str| {
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("are being followed") && line.contains(level))
+    };
+    assert!(told("WARN") && !told("ERROR"), "{log}");
     drop(streams);
     wait_until("there is room again", DEADLINE, async || {
         lab.client.follow(&id).await.is_ok()

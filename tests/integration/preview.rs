@@ -1,13 +1,16 @@
 //! `GET /apply/preview`: what an apply would do, without doing any of it.
 
 use anyhow::Context as _;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use shared::bundle::Slot;
 use tests::lab::{Lab, PortalLab};
 use tests::portal::Client;
 
 use crate::audit::{applied, trail};
 use crate::held::{live_files, managed_files};
 use crate::phones::delete;
+use crate::status::{edit, warning_codes};
 
 /// A preview.
 pub(crate) async fn preview(client: &Client) -> anyhow::Result<Value> {
@@ -214,7 +217,52 @@ async fn without_an_agent_a_preview_tells_what_it_does_not_know() -> anyhow::Res
         .unwrap_or_default();
     assert!(reason.contains("agent"), "{shown}");
     assert_eq!(shown["check"]["by_agent"], false);
-    assert_eq!(shown["would_apply"], true, "as far as was looked");
+    assert_eq!(shown["would_apply"], Value::Null, "{shown}");
+    assert_eq!(shown["findings"], json!([]));
+    assert_eq!(warning_codes(&shown), ["agent_unreachable"], "{shown}");
+    assert!(shown["digest"].is_string(), "what the database says");
+
+    // One that hangs says as little.
+    lab.agent.resume().await?;
+    assert_eq!(preview(&lab.client).await?["would_apply"], true);
+    lab.agent.signal(Signal::SIGSTOP)?;
+    let shown = preview(&lab.client).await;
+    lab.agent.signal(Signal::SIGCONT)?;
+    let shown = shown?;
+    assert_eq!(shown["would_apply"], Value::Null, "{shown}");
+    assert_eq!(warning_codes(&shown), ["agent_unreachable"], "{shown}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_preview_names_the_hand_edits_that_an_apply_overwrites() -> anyhow::Result<()> {
+    let mut lab = Lab::start().await?;
+    lab.create_user("Ann", "ann@example.org").await?;
+    applied(&lab.client, lab.apply().await?).await?;
+    let shown = preview(&lab.client).await?;
+    assert_eq!(shown["warnings"], json!([]), "{shown}");
+    edit(&lab, Slot::DialplanRouting, |old| {
+        format!("{old}; by hand\n")
+    })?;
+    std::fs::remove_file(lab.asterisk.slot(Slot::PjsipEndpoints))?;
+    let shown = preview(&lab.client).await?;
+    assert_eq!(warning_codes(&shown), ["drift", "drift"], "{shown}");
+    for (warning, slot, words) in [
+        (0, Slot::PjsipEndpoints, "is gone"),
+        (1, Slot::DialplanRouting, "overwrites it"),
+    ] {
+        let told = shown["warnings"][warning]["message"].to_string();
+        let path = lab.asterisk.slot(slot).display().to_string();
+        assert!(told.contains(&path) && told.contains(words), "{told}");
+    }
+    assert_eq!(shown["changes_nothing"], true, "of the data");
+    applied(&lab.client, lab.apply().await?).await?;
+    assert_eq!(preview(&lab.client).await?["warnings"], json!([]));
+
+    lab.asterisk.kill();
+    let shown = preview(&lab.client).await?;
+    assert_eq!(shown["would_apply"], false, "{shown}");
+    assert_eq!(shown["findings"][0]["source"], "agent", "{shown}");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api_server::vault::{Place, Vault};
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::bundle::{ApplyId, Bundle, Slot};
 use tests::lab::{Lab, NewUser};
@@ -15,6 +16,11 @@ use crate::crowd::at_once;
 use crate::held::{assert_exactly, live_files, managed_files};
 use crate::phones::{delete, two_users};
 use crate::preview::{preview, users};
+use crate::respond_async::{accepted, ended, look_up};
+use crate::stand_in::{self, Reload};
+use crate::status::status;
+
+const END_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The key of every portal of the harness.
 const SECRET_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -26,8 +32,11 @@ async fn restore(lab: &Lab, apply: &Value) -> anyhow::Result<Reply> {
         .await
 }
 
+/// What readiness warns of, and the status as well.
 async fn warnings(lab: &Lab) -> anyhow::Result<String> {
     let body = lab.client.get("/health/ready").await?.expect(200)?.json()?;
+    let state = status(&lab.client).await?;
+    assert_eq!(state["warnings"], body["warnings"]);
     Ok(body["warnings"].to_string())
 }
 
@@ -89,7 +98,9 @@ async fn an_earlier_revision_comes_back_byte_for_byte_and_its_phones_work() -> a
     // Said until the next apply, and how they differ.
     let warned = warnings(&lab).await?;
     assert!(
-        warned.contains("revision 1 again") && warned.contains("Bob (1001)"),
+        warned.contains("Database and PBX differ since revision 1 was restored")
+            && warned.contains("database_differs")
+            && warned.contains("Bob (1001)"),
         "{warned}"
     );
     let shown = preview(&lab.client).await?;
@@ -100,7 +111,7 @@ async fn an_earlier_revision_comes_back_byte_for_byte_and_its_phones_work() -> a
     );
     applied(&lab.client, lab.apply().await?).await?;
     assert_eq!(live_files(&lab.asterisk)?, later);
-    assert!(!warnings(&lab).await?.contains("again"));
+    assert_eq!(warnings(&lab).await?, "[]");
     assert_eq!(
         preview(&lab.client).await?["compared_with"]["restored_from"],
         Value::Null
@@ -125,7 +136,7 @@ async fn what_the_database_says_anyway_differs_in_nothing() -> anyhow::Result<()
         .await?;
     let restored = audited(&lab.client, &reply.expect(200)?).await?;
     assert_eq!(restored["outcome"], "unchanged");
-    assert!(!warnings(&lab).await?.contains("again"));
+    assert_eq!(warnings(&lab).await?, "[]");
     assert_eq!(preview(&lab.client).await?["changes_nothing"], true);
     Ok(())
 }
@@ -149,6 +160,11 @@ async fn whatever_cannot_be_restored_is_refused_and_nothing_happens() -> anyhow:
         .post(&format!("{}/restore", path(&first)), &body)
         .await?;
     assert_eq!(outdated.problem(412)?, "preview_outdated");
+    let detail = outdated.text();
+    assert!(
+        detail.contains("GET /revisions") && !detail.contains("preview again"),
+        "{detail}"
+    );
     let outdated = audited(&lab.client, &outdated).await?;
     assert_eq!(outdated["restored_from"]["revision"], 1);
     // It never had a bundle.
@@ -172,6 +188,58 @@ async fn whatever_cannot_be_restored_is_refused_and_nothing_happens() -> anyhow:
     lab.agent.resume().await?;
     applied(&lab.client, restore(&lab, &first).await?).await?;
     Ok(())
+}
+
+/// Asks for a restore without waiting for it.
+async fn restore_later(lab: &Lab, id: &str) -> anyhow::Result<Reply> {
+    let path = format!("/applies/{id}/restore");
+    let request = lab.client.request(Method::POST, &path);
+    request.header("Prefer", "respond-async").send().await
+}
+
+/// What waits or runs can be looked up, so it is not unknown; but it proved nothing yet.
+#[tokio::test]
+async fn a_restore_stands_in_line_and_what_has_not_ended_is_not_restored() -> anyhow::Result<()> {
+    let (lab, stand_in) = stand_in::lab().await?;
+    let first = trail(&lab.client).await?[0].clone();
+    let first_id = first["id"].as_str().context("an id")?;
+    let hold = stand_in.hold(Reload::Pjsip)?;
+    let running = accepted(&lab.client).await?;
+    hold.reached().await?;
+    let from = json!({ "apply_id": first["id"], "revision": 1 });
+    let reply = restore_later(&lab, first_id).await?.expect(202)?;
+    let waiting = reply.json()?;
+    let waiting_id = waiting["id"].as_str().context("an id")?.to_owned();
+    assert_eq!(reply.header("location"), format!("/applies/{waiting_id}"));
+    assert_eq!(reply.header("preference-applied"), "respond-async");
+    for told in [waiting, look_up(&lab.client, &waiting_id).await?] {
+        assert_eq!(told["outcome"], "queued", "{told}");
+        assert_eq!(told["restored_from"], from, "{told}");
+    }
+    for id in [&running, &waiting_id] {
+        let attempt = json!({ "id": id });
+        assert_eq!(
+            restore(&lab, &attempt).await?.problem(409)?,
+            "apply_not_ended"
+        );
+        assert_eq!(
+            restore_later(&lab, id).await?.problem(409)?,
+            "apply_not_ended"
+        );
+    }
+    assert_eq!(
+        trail(&lab.client).await?.len(),
+        3,
+        "a refusal is no attempt"
+    );
+    drop(hold);
+    let running = ended(&lab.client, &running, END_DEADLINE).await?;
+    assert_eq!(running["outcome"], "applied", "{running}");
+    let restored = ended(&lab.client, &waiting_id, END_DEADLINE).await?;
+    assert_eq!(restored["outcome"], "applied", "{restored}");
+    assert_eq!(restored["restored_from"], from);
+    assert_eq!(restored["digest"], first["digest"]);
+    assert_exactly(&lab.asterisk, [1000]).await
 }
 
 /// Replaces the stored bundle of an apply.

@@ -1,11 +1,12 @@
 //! `GET /revisions`: the history of a PBX, and how much of it is kept.
 
 use serde_json::{Value, json};
-use tests::lab::Lab;
+use tests::lab::{Lab, PortalLab};
 use tests::portal::Client;
 
 use crate::audit::applied;
 use crate::preview::users;
+use crate::status::{status, warning_codes};
 
 async fn revisions(client: &Client, query: &str) -> anyhow::Result<Vec<Value>> {
     let reply = client
@@ -120,5 +121,53 @@ async fn only_so_many_bundles_are_kept_and_the_rows_for_ever() -> anyhow::Result
     assert_eq!(refused.problem(409)?, "nothing_to_restore");
     let restored = applied(&lab.client, lab.client.post_nothing(&restore(1)).await?).await?;
     assert_eq!(restored["restored_from"]["revision"], json!(3));
+    Ok(())
+}
+
+/// Three attempts that say what is in force, as of rows: what casts doubt, and what ends it.
+#[tokio::test]
+async fn doubt_lasts_until_something_is_proven() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let pool = lab.database.pool().await?;
+    for _ in 0..3 {
+        lab.client.post_nothing("/apply").await?.expect(503)?;
+    }
+    let set = async |revision: i64, outcome: &'static str| {
+        let update = sqlx::query(
+            "update apply set outcome = $2,
+                ended_at = case when $2 = 'started' then null else now() end
+             where revision = $1",
+        );
+        update.bind(revision).bind(outcome).execute(&pool).await
+    };
+    set(1, "applied").await?;
+    for (second, third, doubted) in [
+        ("rollback_failed", "rejected", Some("revision 2")),
+        ("rollback_failed", "agent_unreachable", Some("revision 2")),
+        ("rollback_failed", "started", Some("revision 2")),
+        ("rejected", "started", None),
+        ("interrupted", "reload_unknown", Some("revision 3")),
+        ("rollback_failed", "rolled_back", None),
+        ("rollback_failed", "unchanged", None),
+        (
+            "rolled_back",
+            "reload_failed_files_kept",
+            Some("revision 3"),
+        ),
+    ] {
+        set(2, second).await?;
+        set(3, third).await?;
+        let state = status(&lab.client).await?;
+        let ready = lab.client.get("/health/ready").await?.json()?;
+        for body in [&state, &ready] {
+            let told = body["warnings"].to_string();
+            let expected = doubted.map_or_else(Vec::new, |_| vec!["pbx_in_doubt"]);
+            assert_eq!(warning_codes(body), expected, "{second}, {third}: {told}");
+            assert!(told.contains(doubted.unwrap_or_default()), "{told}");
+        }
+        let certain = doubted.is_none() && third != "started";
+        let in_force = &state["pending"]["in_force"];
+        assert_eq!(in_force["certain"], certain, "{second}, {third}");
+    }
     Ok(())
 }

@@ -10,9 +10,10 @@ use tests::portal::Client;
 use tests::process::wait_until;
 use tests::scratch;
 
-use crate::audit::applied;
+use crate::audit::{applied, trail};
 use crate::crowd::create_users;
 use crate::events::{of_kind, wait_for};
+use crate::preview::preview;
 use crate::respond_async::accepted;
 use crate::stand_in::{self, Reload};
 
@@ -23,6 +24,15 @@ pub(crate) async fn status(client: &Client) -> anyhow::Result<Value> {
     let body = client.get("/apply/status").await?.expect(200)?.json()?;
     anyhow::ensure!(body.as_array().map(Vec::len) == Some(1), "{body}");
     Ok(body[0].clone())
+}
+
+/// The codes of what is warned of, in a status or in an answer of readiness.
+pub(crate) fn warning_codes(body: &Value) -> Vec<&str> {
+    let warnings = body["warnings"].as_array().map_or(&[][..], Vec::as_slice);
+    let codes = warnings
+        .iter()
+        .filter_map(|warning| warning["code"].as_str());
+    codes.collect()
 }
 
 #[tokio::test]
@@ -88,7 +98,11 @@ async fn watched() -> anyhow::Result<Lab> {
 }
 
 /// Replaces a live file in place, as an editor would.
-fn edit(lab: &Lab, slot: Slot, change: impl FnOnce(&str) -> String) -> anyhow::Result<String> {
+pub(crate) fn edit(
+    lab: &Lab,
+    slot: Slot,
+    change: impl FnOnce(&str) -> String,
+) -> anyhow::Result<String> {
     let path = lab.asterisk.slot(slot);
     let old = std::fs::read_to_string(&path)?;
     // In one go: half an edit would be another drift than the whole one.
@@ -174,6 +188,9 @@ async fn a_hand_edit_is_drift_until_the_next_apply() -> anyhow::Result<()> {
             .contains("generated_routing.conf"),
         "{ready}"
     );
+    for body in [&state, &ready] {
+        assert_eq!(warning_codes(body), ["drift"], "{body}");
+    }
 
     // The data did not change, the file did: it is put back.
     applied(&lab.client, lab.apply().await?).await?;
@@ -228,7 +245,32 @@ async fn the_running_apply_is_named() -> anyhow::Result<()> {
         (&json!(id), &json!(1))
     );
     assert_eq!(state["last_attempt"]["outcome"], "started");
+    // What may be in force besides is open, but nothing has ended and nothing is wrong.
+    assert_eq!(state["pending"]["in_force"]["certain"], false, "{state}");
+    assert_eq!(warning_codes(&state), [""; 0], "{state}");
+    let notes = preview(&lab.client).await?["notes"].to_string();
+    assert!(
+        notes.contains(&id) && notes.contains("has begun") && !notes.contains("ended"),
+        "{notes}"
+    );
     drop(hold);
+    Ok(())
+}
+
+/// Refused before anything was sent, so it hides nothing of what was.
+#[tokio::test]
+async fn an_apply_that_never_began_does_not_hide_the_last_one_that_did() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    create_users(&lab.client, 1).await?;
+    let attempt = applied(&lab.client, lab.apply().await?).await?;
+    let body = json!({ "expected_digest": "00".repeat(32) });
+    let refused = lab.client.post("/apply", &body).await?;
+    assert_eq!(refused.problem(412)?, "preview_outdated");
+    let state = status(&lab.client).await?;
+    assert_eq!(state["last_attempt"]["id"], attempt["id"], "{state}");
+    assert_eq!(state["degraded"], false, "{state}");
+    let newest = trail(&lab.client).await?[0].clone();
+    assert_eq!(newest["id"], refused.json()?["apply"]["id"]);
     Ok(())
 }
 
@@ -251,6 +293,7 @@ async fn a_foreign_file_is_told_when_it_comes_and_when_it_goes() -> anyhow::Resu
         ready["warnings"].to_string().contains("foreign.conf"),
         "{ready}"
     );
+    assert!(warning_codes(&ready).contains(&"foreign_file"), "{ready}");
     std::fs::remove_file(&beside)?;
     wait_for(&lab.client, "foreign_file_gone", 1).await?;
     Ok(())

@@ -8,6 +8,7 @@
 pub mod applies;
 pub mod apply_lock;
 mod changes;
+mod error;
 pub mod events;
 pub mod extensions;
 pub mod pbx;
@@ -30,6 +31,8 @@ use tokio::sync::{Notify, watch};
 use self::pbx::PbxSettings;
 use crate::causes::causes;
 
+pub use error::DbError;
+
 /// Every migration, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
@@ -44,100 +47,6 @@ const CONNECT_SECONDS: u64 = 5;
 
 /// Largest number of connections; applies hold one more each.
 const CONNECTIONS_MAX: u32 = 16;
-
-/// Why a query gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    /// It cannot be reached, is starting or stopping: the same may work later.
-    #[error("the database is unavailable")]
-    Unavailable(#[source] Option<sqlx::Error>),
-    /// Every connection was in use for as long as a request waits for one.
-    #[error("every connection to the database is in use")]
-    Busy,
-    /// A named constraint refused the change.
-    #[error("constraint {name} was violated")]
-    Constraint {
-        /// The name in the schema.
-        name: String,
-        /// What the database said.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// A row holds what the portal would never have written.
-    #[error("{table} {row}: column {column}: {reason}")]
-    Inconsistent {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// The row's key.
-        row: String,
-        /// What is wrong, without the value.
-        reason: String,
-    },
-    /// Anything else: a bug.
-    #[error("a query failed")]
-    Query(#[source] sqlx::Error),
-}
-
-impl DbError {
-    fn inconsistent(
-        table: &'static str,
-        column: &'static str,
-        row: &impl ToString,
-        reason: &impl ToString,
-    ) -> Self {
-        Self::Inconsistent {
-            table,
-            column,
-            row: row.to_string(),
-            reason: reason.to_string(),
-        }
-    }
-
-    /// The name of the violated constraint.
-    pub fn constraint(&self) -> Option<&str> {
-        match self {
-            Self::Constraint { name, .. } => Some(name),
-            Self::Unavailable(_) | Self::Busy | Self::Inconsistent { .. } | Self::Query(_) => None,
-        }
-    }
-}
-
-impl From<sqlx::Error> for DbError {
-    fn from(error: sqlx::Error) -> Self {
-        if is_unavailable(&error) {
-            return Self::Unavailable(Some(error));
-        }
-        match error.as_database_error().and_then(|e| e.constraint()) {
-            Some(name) => Self::Constraint {
-                name: name.to_owned(),
-                source: error,
-            },
-            None => Self::Query(error),
-        }
-    }
-}
-
-/// Whether the same statement may succeed later without anybody changing it.
-fn is_unavailable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Classes of SQLSTATE: 08 connection, 53 resources, 57 operator intervention (shutdown,
-            // starting, timeout), 28 credentials, 40 serialisation and deadlock; then: no such
-            // database, lock not available in time, read-only (a standby).
-            let class = code.get(..2).unwrap_or_default();
-            ["08", "28", "40", "53", "57"].contains(&class)
-                || ["3D000", "55P03", "25006"].contains(&code.as_ref())
-        }),
-        _ => false,
-    }
-}
 
 /// Whether queries may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::DbError;
-use super::applies::{policy, policy_name};
+use super::applies::{policy, policy_name, restored};
 use crate::domain::PbxId;
 use crate::domain::apply::{Attempt, AttemptOutcome};
 
@@ -18,9 +18,9 @@ pub async fn insert(connection: &mut PgConnection, attempt: &Attempt) -> Result<
     sqlx::query!(
         "insert into queued_apply (
             apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
-            started_at, lease_until
+            started_at, restored_from, lease_until
         )
-        values ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9))",
         attempt.id.0,
         attempt.pbx_id.0,
         policy_name(attempt.on_reload_failure),
@@ -28,6 +28,7 @@ pub async fn insert(connection: &mut PgConnection, attempt: &Attempt) -> Result<
         attempt.request_id,
         attempt.source_address,
         attempt.started_at,
+        attempt.restored_from.map(|source| source.id.0),
         LEASE_SECONDS,
     )
     .execute(connection)
@@ -64,12 +65,13 @@ pub async fn take_abandoned(
 ) -> Result<Option<Attempt>, DbError> {
     sqlx::query_as!(
         QueuedRow,
-        "delete from queued_apply where apply_id = (
+        "delete from queued_apply q where apply_id = (
             select apply_id from queued_apply where pbx_id = $1 and lease_until < now()
             order by apply_id limit 1 for update skip locked
         )
         returning apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
-            started_at",
+            started_at, restored_from,
+            (select revision from apply s where s.apply_id = q.restored_from) as restored_revision",
         pbx.0,
     )
     .fetch_optional(connection)
@@ -80,17 +82,7 @@ pub async fn take_abandoned(
 
 /// One attempt that waits.
 pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<Attempt>, DbError> {
-    sqlx::query_as!(
-        QueuedRow,
-        "select apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
-            started_at
-         from queued_apply where apply_id = $1",
-        id.0,
-    )
-    .fetch_optional(connection)
-    .await?
-    .map(Attempt::try_from)
-    .transpose()
+    Ok(select(connection, Some(id), None, 1).await?.pop())
 }
 
 /// The attempts that wait, the newest first, before `before`.
@@ -99,13 +91,25 @@ pub async fn list(
     before: Option<ApplyId>,
     limit: u16,
 ) -> Result<Vec<Attempt>, DbError> {
+    select(connection, None, before, limit).await
+}
+
+async fn select(
+    connection: &mut PgConnection,
+    id: Option<ApplyId>,
+    before: Option<ApplyId>,
+    limit: u16,
+) -> Result<Vec<Attempt>, DbError> {
     sqlx::query_as!(
         QueuedRow,
         "select apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
-            started_at
-         from queued_apply where $1::uuid is null or apply_id < $1
+            started_at, restored_from,
+            (select revision from apply s where s.apply_id = q.restored_from) as restored_revision
+         from queued_apply q
+         where ($1::uuid is null or apply_id = $1) and ($2::uuid is null or apply_id < $2)
          order by apply_id desc
-         limit $2",
+         limit $3",
+        id.map(|id| id.0),
         before.map(|id| id.0),
         i64::from(limit),
     )
@@ -124,6 +128,8 @@ struct QueuedRow {
     request_id: String,
     source_address: String,
     started_at: OffsetDateTime,
+    restored_from: Option<Uuid>,
+    restored_revision: Option<i64>,
 }
 
 impl TryFrom<QueuedRow> for Attempt {
@@ -150,7 +156,11 @@ impl TryFrom<QueuedRow> for Attempt {
             user_count: 0,
             users: Vec::new(),
             changes: None,
-            restored_from: None,
+            restored_from: row
+                .restored_from
+                .zip(row.restored_revision)
+                .map(|(source, revision)| restored(ApplyId(source), revision))
+                .transpose()?,
             notes: Vec::new(),
             bundle_kept: false,
         })

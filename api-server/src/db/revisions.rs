@@ -6,8 +6,8 @@ use sqlx::PgConnection;
 use super::DbError;
 use super::applies::{ApplyRow, restored, to_revision, users};
 use crate::domain::PbxId;
-use crate::domain::apply::{Attempt, IncludedUser};
-use crate::domain::revision::InForce;
+use crate::domain::apply::{Attempt, AttemptOutcome, IncludedUser};
+use crate::domain::revision::{Doubt, InForce};
 
 /// The stored content of a revision.
 #[derive(Clone, Debug)]
@@ -23,17 +23,11 @@ pub async fn in_force(
     connection: &mut PgConnection,
     pbx: PbxId,
 ) -> Result<Option<InForce>, DbError> {
+    let doubt = doubt(&mut *connection, pbx).await?;
     let row = sqlx::query!(
         r#"select apply_id, revision as "revision!", digest as "digest!", requested_by,
             ended_at as "ended_at!", restored_from, notes,
-            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision,
-            not exists (
-                select from apply later
-                where later.pbx_id = $1 and later.revision > a.revision and later.outcome in (
-                    'started', 'reload_failed_files_kept', 'rollback_failed', 'reload_unknown',
-                    'interrupted'
-                )
-            ) as "certain!"
+            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a
          where pbx_id = $1 and outcome in ('applied', 'unchanged')
          order by revision desc
@@ -46,10 +40,11 @@ pub async fn in_force(
     let id = ApplyId(row.apply_id);
     let digest = Digest::try_from(row.digest.as_slice())
         .map_err(|reason| DbError::inconsistent("apply", "digest", &id, &reason))?;
+    let revision = to_revision(id, row.revision)?;
     let restored_from = row.restored_from.zip(row.restored_revision);
     Ok(Some(InForce {
         apply_id: id,
-        revision: to_revision(id, row.revision)?,
+        revision,
         digest,
         requested_by: row.requested_by,
         proven_at: row.ended_at,
@@ -58,8 +53,42 @@ pub async fn in_force(
             .transpose()?,
         notes: serde_json::from_value(row.notes)
             .map_err(|reason| DbError::inconsistent("apply", "notes", &id, &reason))?,
-        certain: row.certain,
+        // What was proven between the two questions has ended it.
+        doubt: doubt.filter(|doubt| doubt.revision > revision),
     }))
+}
+
+/// The newest apply that leaves open what Asterisk holds, while nothing was proven since; one that
+/// has ended before one that runs. A roll-back proves as well: the revision that it restored.
+pub async fn doubt(connection: &mut PgConnection, pbx: PbxId) -> Result<Option<Doubt>, DbError> {
+    let row = sqlx::query!(
+        r#"select apply_id, revision as "revision!", outcome
+         from apply
+         where pbx_id = $1
+            and outcome in (
+                'started', 'reload_failed_files_kept', 'rollback_failed', 'reload_unknown',
+                'interrupted'
+            )
+            and revision > coalesce((
+                select max(revision) from apply
+                where pbx_id = $1 and outcome in ('applied', 'unchanged', 'rolled_back')
+            ), 0)
+         order by outcome = 'started', revision desc
+         limit 1"#,
+        pbx.0,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        let id = ApplyId(row.apply_id);
+        let unknown = || DbError::inconsistent("apply", "outcome", &id, &"unknown");
+        Ok(Doubt {
+            apply_id: id,
+            revision: to_revision(id, row.revision)?,
+            outcome: AttemptOutcome::from_name(&row.outcome).ok_or_else(unknown)?,
+        })
+    })
+    .transpose()
 }
 
 /// What an attempt consisted of; `None` when there is no such attempt.

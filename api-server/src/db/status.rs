@@ -21,36 +21,31 @@ pub async fn name(connection: &mut PgConnection, pbx: PbxId) -> Result<String, D
     )
 }
 
-/// The newest attempt.
+/// Of which attempts the newest is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newest {
+    /// Those that were given a revision, to be sent. What ended before is in the audit trail only.
+    Begun,
+    /// Those that were proven to be in force.
+    Proven,
+}
+
+/// The newest attempt of a kind.
 pub async fn newest(
     connection: &mut PgConnection,
     pbx: PbxId,
+    of: Newest,
 ) -> Result<Option<AttemptBrief>, DbError> {
     sqlx::query_as!(
         BriefRow,
         "select apply_id, revision, outcome, requested_by, started_at, ended_at, failure_code,
             failure_message, record->'files' as files
-         from apply where pbx_id = $1 order by apply_id desc limit 1",
-        pbx.0,
-    )
-    .fetch_optional(connection)
-    .await?
-    .map(AttemptBrief::try_from)
-    .transpose()
-}
-
-/// The newest attempt that was proven to be in force.
-pub async fn newest_proven(
-    connection: &mut PgConnection,
-    pbx: PbxId,
-) -> Result<Option<AttemptBrief>, DbError> {
-    sqlx::query_as!(
-        BriefRow,
-        "select apply_id, revision, outcome, requested_by, started_at, ended_at, failure_code,
-            failure_message, record->'files' as files
-         from apply where pbx_id = $1 and outcome in ('applied', 'unchanged')
+         from apply
+         where pbx_id = $1 and revision is not null
+            and (outcome in ('applied', 'unchanged') or not $2)
          order by revision desc limit 1",
         pbx.0,
+        of == Newest::Proven,
     )
     .fetch_optional(connection)
     .await?

@@ -32,6 +32,25 @@ pub struct AttemptBrief {
     pub files: Vec<WrittenFile>,
 }
 
+/// Something that an administrator should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// In words, without secrets.
+    pub message: String,
+}
+
+impl Warning {
+    /// A warning.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
 /// The content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
@@ -79,7 +98,7 @@ pub enum Verdict {
     PendingChanges,
     /// On disk is something else than what was applied.
     Drifted,
-    /// On disk is what was applied, but Asterisk holds something else.
+    /// On disk is what was applied, but Asterisk holds something else, or nothing of it.
     NotLoaded,
     /// Part of it is not known.
     Unknown,
@@ -122,8 +141,10 @@ pub struct FileState {
     pub on_disk: Option<Content>,
     /// Why it cannot be read.
     pub problem: Option<String>,
-    /// What Asterisk has read of it; `None` when it is not known.
+    /// What Asterisk has read of it; `None` when it shows nothing of it.
     pub loaded: Option<Loaded>,
+    /// Whether Asterisk answers; `None` when the agent does not say.
+    pub asterisk_answers: Option<bool>,
 }
 
 impl FileState {
@@ -144,13 +165,15 @@ impl FileState {
         }
         let wanted = self.wanted.as_ref();
         let as_wanted = wanted.map(|wanted| wanted.content == last.content);
-        let loaded = self.loaded.as_ref().and_then(|loaded| match wanted {
-            Some(wanted) if wanted.content == last.content => {
+        let loaded = match (&self.loaded, wanted) {
+            // Whatever was applied carries a mark.
+            (None, _) => (self.asterisk_answers == Some(true)).then_some(false),
+            (Some(loaded), Some(wanted)) if wanted.content == last.content => {
                 Some(wanted.generation == loaded.generation)
             }
             // The id of what was applied is not known here, its revision is.
-            Some(_) | None => loaded.revision.map(|revision| revision == last.revision),
-        });
+            (Some(loaded), _) => loaded.revision.map(|revision| revision == last.revision),
+        };
         match (loaded, as_wanted) {
             (Some(false), _) => Verdict::NotLoaded,
             (_, Some(false)) => Verdict::PendingChanges,
@@ -208,8 +231,6 @@ pub struct AgentView {
     pub foreign_files: Vec<String>,
     /// Why it touches nothing.
     pub safe_mode: Option<String>,
-    /// What an administrator should look at.
-    pub warnings: Vec<String>,
 }
 
 /// Everything that is known of a PBX.
@@ -225,7 +246,7 @@ pub struct PbxState {
     pub wanted: Result<Wanted, String>,
     /// Each managed file with its verdict.
     pub files: Vec<(FileState, Verdict)>,
-    /// The newest attempt, whatever came of it.
+    /// The newest attempt that got a revision, to be sent, whatever came of it.
     pub last_attempt: Option<AttemptBrief>,
     /// The newest attempt that was proven.
     pub last_proven: Option<AttemptBrief>,
@@ -240,7 +261,7 @@ pub struct PbxState {
     /// Why it is degraded; empty when it is not.
     pub reasons: Vec<String>,
     /// What else an administrator should look at.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 #[cfg(test)]
@@ -275,6 +296,7 @@ mod tests {
                 generation: loaded.0.to_owned(),
                 revision: Some(Revision(loaded.1)),
             }),
+            asterisk_answers: Some(true),
         }
     }
 
@@ -313,9 +335,19 @@ mod tests {
             ..fresh
         };
         assert_eq!(verdict(&made_by_hand), Verdict::PendingChanges);
-        let asterisk_down = FileState {
+        let nothing_loaded = FileState {
             loaded: None,
             ..whole
+        };
+        assert_eq!(verdict(&nothing_loaded), Verdict::NotLoaded);
+        let pending_too = FileState {
+            loaded: None,
+            ..file(A, B, B, ("g-b", 3))
+        };
+        assert_eq!(verdict(&pending_too), Verdict::NotLoaded);
+        let asterisk_down = FileState {
+            asterisk_answers: Some(false),
+            ..nothing_loaded
         };
         assert_eq!(verdict(&asterisk_down), Verdict::Unknown);
     }

@@ -1,10 +1,9 @@
 //! `/apply` and `/applies`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
@@ -15,21 +14,16 @@ use uuid::Uuid;
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
-use super::openapi::{ApplyProblems, IdProblems, ReadProblems};
+use super::openapi::{ApplyProblems, IdProblems, QueryProblems};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
-use crate::domain::Invalid;
+use super::query::{Query, limit};
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
+use crate::domain::{Actor, Invalid};
 use crate::services::{Portal, applies, apply};
 
 mod body;
 
-pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody};
-
-/// How many attempts a list holds unless told otherwise.
-const LIMIT_DEFAULT: u16 = 50;
-
-/// How many at most.
-const LIMIT_MAX: u16 = 200;
+pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody, milliseconds};
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -40,11 +34,24 @@ pub(super) struct ApplyRequestBody {
     /// portal's setting when absent.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
-    /// and the answer is 412. With a restore: the digest of the revision that is brought back.
+    /// and the answer is 412.
     expected_digest: Option<String>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
     /// safe mode it changes nothing.
+    force: Option<bool>,
+}
+
+/// How to restore. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
+pub(super) struct RestoreRequestBody {
+    /// As of `POST /apply`.
+    on_reload_failure: Option<PolicyBody>,
+    /// The digest of the revision that is to be brought back, as `GET /revisions` shows it: when its
+    /// stored bundle has another one, nothing happens and the answer is 412.
+    expected_digest: Option<String>,
+    /// As of `POST /apply`.
     force: Option<bool>,
 }
 
@@ -100,6 +107,16 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(fields).map_err(ApiError::InvalidFields)?;
+    carry_out(portal, actor, preferred, wish).await
+}
+
+/// Waits for the end, or answers as soon as the attempt stands in line.
+pub(super) async fn carry_out(
+    portal: Arc<Portal>,
+    actor: Actor,
+    preferred: Preferred,
+    wish: Wish,
+) -> Result<Response, ApiError> {
     if preferred.respond_async {
         let attempt = apply::accept(portal, actor, wish).await?;
         return Ok(accepted(attempt));
@@ -109,7 +126,7 @@ pub(super) async fn run(
 }
 
 /// 200 only for what is proven.
-pub(super) fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
+fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
     match attempt.outcome {
         AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
         _ => Err(ApiError::NotApplied(Box::new(attempt))),
@@ -144,7 +161,7 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
             .map(Some)
             .map_err(|_| Invalid {
                 code: "malformed",
-                message: "must be the digest of a preview: 64 hexadecimal digits",
+                message: "must be the digest of a bundle: 64 hexadecimal digits",
             })
     });
     let force = fields.or_default("force", |value| {
@@ -177,23 +194,19 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
     ),
     responses(
         (status = 200, description = "The attempts", body = [ApplyBody]),
-        (status = 400, description = "`validation_failed`",
-            body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
+    Query(fields): Query,
 ) -> Result<Json<Vec<ApplyBody>>, ApiError> {
-    let given = query.map(|Query(given)| given).unwrap_or_default();
-    let (before, limit) = page(given).map_err(ApiError::InvalidFields)?;
+    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
     let attempts = applies::list(&portal, before, limit).await?;
     Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
 }
 
-fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
-    let mut fields = Fields::of_query(given);
+fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
     let before = fields.or_default("before", |value| {
         let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
         id.map(|id| Some(ApplyId(id))).ok_or(Invalid {
@@ -203,19 +216,6 @@ fn page(given: BTreeMap<String, String>) -> Result<(Option<ApplyId>, u16), Vec<F
     });
     let limit = limit(&mut fields);
     fields.finish(before.zip(limit))
-}
-
-/// How many rows a page of the query holds.
-pub(super) fn limit(fields: &mut Fields) -> Option<u16> {
-    let limit = fields.or_default("limit", |value| {
-        let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
-        let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        limit.map(Some).ok_or(Invalid {
-            code: "out_of_range",
-            message: "must be a number from 1 to 200",
-        })
-    });
-    limit.map(|limit| limit.unwrap_or(LIMIT_DEFAULT))
 }
 
 /// Show one attempt to apply
@@ -244,16 +244,12 @@ mod tests {
     use shared::record::OnReloadFailure;
 
     use super::*;
-
-    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        pairs.iter().map(owned).collect()
-    }
+    use crate::http::query::read;
 
     #[test]
     fn pages() {
-        assert_eq!(page(given(&[])).unwrap(), (None, 50));
-        assert_eq!(page(given(&[("limit", "200")])).unwrap().1, 200);
+        assert_eq!(page(read("")).unwrap(), (None, 50));
+        assert_eq!(page(read("limit=200")).unwrap().1, 200);
         for bad in [
             ("limit", "0"),
             ("limit", "201"),
@@ -261,7 +257,8 @@ mod tests {
             ("before", "x"),
             ("x", "1"),
         ] {
-            assert_eq!(page(given(&[bad])).unwrap_err()[0].field, bad.0);
+            let query = format!("{}={}", bad.0, bad.1);
+            assert_eq!(page(read(&query)).unwrap_err()[0].field, bad.0);
         }
     }
 

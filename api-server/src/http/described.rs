@@ -1,13 +1,76 @@
-//! The words of errors that concern the agent or an apply.
+//! What errors of the services are called in HTTP.
 
 use axum::http::StatusCode;
 use shared::bundle::ApplyId;
 
-use super::error::{Description, plain};
+use super::error::{Description, internal, plain};
 use crate::domain::apply::Attempt;
 use crate::services::Error;
 
-pub(super) fn overloaded(error: &Error) -> Description {
+/// What an error of a service is called in HTTP.
+pub(super) fn describe(error: &Error) -> Description {
+    match error {
+        Error::DatabaseUnavailable(_) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "Database unavailable",
+            "The portal cannot reach its database now; nothing was changed by this request. \
+             Try again; GET /health/ready tells when it is back.",
+        ),
+        Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
+        Error::Overloaded(_) => overloaded(error),
+        Error::AgentUnreachable(_) => agent_unreachable(error),
+        Error::AgentRefused(reason) if reason.is_too_old() => agent_too_old(),
+        Error::AgentRefused(_) => agent_refused(error),
+        Error::ApplyRuns(running) => apply_runs(*running),
+        Error::NothingApplied => nothing_applied(),
+        Error::UserNotFound => plain(
+            StatusCode::NOT_FOUND,
+            "user_not_found",
+            "User not found",
+            "There is no user with this id, or it was deleted.",
+        ),
+        Error::EmailTaken => plain(
+            StatusCode::CONFLICT,
+            "email_taken",
+            "E-mail address taken",
+            "Another user has this e-mail address.",
+        ),
+        Error::ExtensionPoolExhausted { first, last } => Description(
+            StatusCode::CONFLICT,
+            "extension_pool_exhausted",
+            "No free extension",
+            format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
+        ),
+        Error::ApplyNotFound => plain(
+            StatusCode::NOT_FOUND,
+            "apply_not_found",
+            "Apply not found",
+            "There is no apply with this id.",
+        ),
+        Error::ApplyNotEnded(id) => apply_not_ended(*id),
+        Error::NothingToRestore => plain(
+            StatusCode::CONFLICT,
+            "nothing_to_restore",
+            "Nothing to restore",
+            "This apply has no bundle: it ended before there was one, or it is so old that its \
+             bundle is no longer kept. GET /revisions shows which revisions can be restored.",
+        ),
+        Error::NeverProven { outcome } => Description(
+            StatusCode::CONFLICT,
+            "revision_never_proven",
+            "Never proven",
+            format!(
+                "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
+                 brought back. GET /revisions shows which revisions can be restored."
+            ),
+        ),
+        Error::ApplyOutcomeUnknown { attempt, reason } => outcome_unknown(attempt, reason),
+        Error::ApplyNotRecorded { attempt, .. } => not_recorded(attempt),
+    }
+}
+
+fn overloaded(error: &Error) -> Description {
     Description(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
@@ -16,7 +79,7 @@ pub(super) fn overloaded(error: &Error) -> Description {
     )
 }
 
-pub(super) fn agent_unreachable(error: &Error) -> Description {
+fn agent_unreachable(error: &Error) -> Description {
     Description(
         StatusCode::SERVICE_UNAVAILABLE,
         "agent_unreachable",
@@ -28,7 +91,7 @@ pub(super) fn agent_unreachable(error: &Error) -> Description {
     )
 }
 
-pub(super) fn agent_too_old() -> Description {
+fn agent_too_old() -> Description {
     plain(
         StatusCode::BAD_GATEWAY,
         "agent_too_old",
@@ -37,7 +100,7 @@ pub(super) fn agent_too_old() -> Description {
     )
 }
 
-pub(super) fn agent_refused(error: &Error) -> Description {
+fn agent_refused(error: &Error) -> Description {
     Description(
         StatusCode::BAD_GATEWAY,
         "agent_refused",
@@ -46,7 +109,7 @@ pub(super) fn agent_refused(error: &Error) -> Description {
     )
 }
 
-pub(super) fn apply_runs(running: Option<ApplyId>) -> Description {
+fn apply_runs(running: Option<ApplyId>) -> Description {
     let detail = match running {
         None => "Nothing was compared: the PBX is busy with an apply. Try again later.".to_owned(),
         Some(id) => format!(
@@ -57,7 +120,19 @@ pub(super) fn apply_runs(running: Option<ApplyId>) -> Description {
     Description(StatusCode::CONFLICT, "apply_busy", "An apply runs", detail)
 }
 
-pub(super) fn nothing_applied() -> Description {
+fn apply_not_ended(id: ApplyId) -> Description {
+    Description(
+        StatusCode::CONFLICT,
+        "apply_not_ended",
+        "Apply not ended",
+        format!(
+            "Apply {id} waits or runs, so its bundle is not proven yet and cannot be brought back. \
+             GET /applies/{id}/events tells when it has ended."
+        ),
+    )
+}
+
+fn nothing_applied() -> Description {
     plain(
         StatusCode::CONFLICT,
         "nothing_applied",
@@ -66,7 +141,7 @@ pub(super) fn nothing_applied() -> Description {
     )
 }
 
-pub(super) fn outcome_unknown(attempt: &Attempt, reason: &str) -> Description {
+fn outcome_unknown(attempt: &Attempt, reason: &str) -> Description {
     Description(
         StatusCode::SERVICE_UNAVAILABLE,
         "apply_outcome_unknown",
@@ -79,7 +154,7 @@ pub(super) fn outcome_unknown(attempt: &Attempt, reason: &str) -> Description {
     )
 }
 
-pub(super) fn not_recorded(attempt: &Attempt) -> Description {
+fn not_recorded(attempt: &Attempt) -> Description {
     Description(
         StatusCode::SERVICE_UNAVAILABLE,
         "apply_not_recorded",

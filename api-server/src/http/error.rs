@@ -121,7 +121,12 @@ impl IntoResponse for ApiError {
         if let Self::Service(error) = &self
             && status.is_server_error()
         {
-            tracing::error!(code, error = causes(error), "request failed");
+            if matches!(error, Error::Overloaded(_)) {
+                // Its own bounds at work, and no fault.
+                tracing::warn!(code, %error, "request turned away");
+            } else {
+                tracing::error!(code, error = causes(error), "request failed");
+            }
         }
         let (errors, apply) = members(self);
         let problem = Problem {
@@ -167,6 +172,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
             | Error::ApplyNotFound
+            | Error::ApplyNotEnded(_)
             | Error::NothingToRestore
             | Error::NeverProven { .. },
         )
@@ -188,7 +194,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
 /// What an error is called in HTTP.
 pub(super) fn describe(error: &ApiError) -> Description {
     match error {
-        ApiError::Service(error) => describe_service(error),
+        ApiError::Service(error) => described::describe(error),
         ApiError::NotApplied(attempt) => outcome::describe(attempt),
         ApiError::InvalidFields(errors) => describe_fields(errors),
         ApiError::MalformedJson(reason) => Description(
@@ -276,69 +282,6 @@ fn unknown_path() -> Description {
     )
 }
 
-fn describe_service(error: &Error) -> Description {
-    match error {
-        Error::DatabaseUnavailable(_) => plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database_unavailable",
-            "Database unavailable",
-            "The portal cannot reach its database now; nothing was changed by this request. \
-             Try again; GET /health/ready tells when it is back.",
-        ),
-        Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
-        Error::Overloaded(_) => described::overloaded(error),
-        Error::AgentUnreachable(_) => described::agent_unreachable(error),
-        Error::AgentRefused(reason) if reason.is_too_old() => described::agent_too_old(),
-        Error::AgentRefused(_) => described::agent_refused(error),
-        Error::ApplyRuns(running) => described::apply_runs(*running),
-        Error::NothingApplied => described::nothing_applied(),
-        Error::UserNotFound => plain(
-            StatusCode::NOT_FOUND,
-            "user_not_found",
-            "User not found",
-            "There is no user with this id, or it was deleted.",
-        ),
-        Error::EmailTaken => plain(
-            StatusCode::CONFLICT,
-            "email_taken",
-            "E-mail address taken",
-            "Another user has this e-mail address.",
-        ),
-        Error::ExtensionPoolExhausted { first, last } => Description(
-            StatusCode::CONFLICT,
-            "extension_pool_exhausted",
-            "No free extension",
-            format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
-        ),
-        Error::ApplyNotFound => plain(
-            StatusCode::NOT_FOUND,
-            "apply_not_found",
-            "Apply not found",
-            "There is no apply with this id.",
-        ),
-        Error::NothingToRestore => plain(
-            StatusCode::CONFLICT,
-            "nothing_to_restore",
-            "Nothing to restore",
-            "This apply has no bundle: it ended before there was one, or it is so old that its \
-             bundle is no longer kept. GET /revisions shows which revisions can be restored.",
-        ),
-        Error::NeverProven { outcome } => Description(
-            StatusCode::CONFLICT,
-            "revision_never_proven",
-            "Never proven",
-            format!(
-                "This apply ended as '{outcome}': its bundle was never proven to work, so it is not \
-                 brought back. GET /revisions shows which revisions can be restored."
-            ),
-        ),
-        Error::ApplyOutcomeUnknown { attempt, reason } => {
-            described::outcome_unknown(attempt, reason)
-        }
-        Error::ApplyNotRecorded { attempt, .. } => described::not_recorded(attempt),
-    }
-}
-
 pub(super) fn plain(
     status: StatusCode,
     code: &'static str,
@@ -348,7 +291,7 @@ pub(super) fn plain(
     Description(status, code, title, detail.to_owned())
 }
 
-fn internal() -> Description {
+pub(super) fn internal() -> Description {
     plain(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal_error",
@@ -388,6 +331,8 @@ mod tests {
         let silent = Error::AgentUnreachable(crate::agent::LinkFault::Silent);
         assert_eq!(table(silent), (503, "agent_unreachable"));
         assert_eq!(table(Error::NothingToRestore), (409, "nothing_to_restore"));
+        let running = Error::ApplyNotEnded(shared::bundle::ApplyId(uuid::Uuid::nil()));
+        assert_eq!(table(running), (409, "apply_not_ended"));
         let never = Error::NeverProven { outcome: "busy" };
         assert_eq!(table(never), (409, "revision_never_proven"));
     }

@@ -1,28 +1,21 @@
 //! `/events`: what happened to the PBX apart from applies.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::fields::{FieldError, Fields};
-use super::openapi::ReadProblems;
+use super::openapi::QueryProblems;
+use super::query::{Query, limit};
 use crate::domain::Invalid;
 use crate::domain::event::{PbxEvent, PbxEventKind};
 use crate::services::{Portal, events};
-
-/// How many events a list holds unless told otherwise.
-const LIMIT_DEFAULT: u16 = 50;
-
-/// How many at most.
-const LIMIT_MAX: u16 = 200;
 
 /// Something that happened to a PBX apart from an apply.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,17 +89,14 @@ impl From<PbxEvent> for EventBody {
     ),
     responses(
         (status = 200, description = "The events", body = [EventBody]),
-        (status = 400, description = "`validation_failed`",
-            body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    Query(fields): Query,
 ) -> Result<Json<Vec<EventBody>>, ApiError> {
-    let given = query.map(|Query(given)| given).unwrap_or_default();
-    let page = page(given).map_err(ApiError::InvalidFields)?;
+    let page = page(fields).map_err(ApiError::InvalidFields)?;
     let events = events::list(&portal, page.kind, page.before, page.limit).await?;
     Ok(Json(events.into_iter().map(EventBody::from).collect()))
 }
@@ -118,8 +108,7 @@ struct Page {
     limit: u16,
 }
 
-fn page(given: BTreeMap<String, String>) -> Result<Page, Vec<FieldError>> {
-    let mut fields = Fields::of_query(given);
+fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
     let kind = fields.or_default("kind", |value| {
         let kind = value.as_str().and_then(PbxEventKind::from_name);
         kind.map(Some).ok_or(Invalid {
@@ -134,21 +123,14 @@ fn page(given: BTreeMap<String, String>) -> Result<Page, Vec<FieldError>> {
             message: "must be the id of an event",
         })
     });
-    let limit = fields.or_default("limit", |value| {
-        let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
-        let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        limit.map(Some).ok_or(Invalid {
-            code: "out_of_range",
-            message: "must be a number from 1 to 200",
-        })
-    });
+    let limit = limit(&mut fields);
     let page = kind
         .zip(before)
         .zip(limit)
         .map(|((kind, before), limit)| Page {
             kind,
             before,
-            limit: limit.unwrap_or(LIMIT_DEFAULT),
+            limit,
         });
     fields.finish(page)
 }
@@ -158,28 +140,21 @@ mod tests {
     use utoipa::PartialSchema as _;
 
     use super::*;
-
-    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        pairs.iter().map(owned).collect()
-    }
+    use crate::http::query::read;
 
     #[test]
     fn pages() {
-        let all = page(given(&[
-            ("kind", "agent_back"),
-            ("before", "7"),
-            ("limit", "3"),
-        ]));
+        let all = page(read("kind=agent_back&before=7&limit=3"));
         let expected = Page {
             kind: Some(PbxEventKind::AgentBack),
             before: Some(7),
             limit: 3,
         };
         assert_eq!(all.unwrap(), expected);
-        assert_eq!(page(given(&[])).unwrap().limit, LIMIT_DEFAULT);
+        assert_eq!(page(read("")).unwrap().limit, 50);
         for bad in [("kind", "x"), ("before", "x"), ("limit", "0"), ("y", "1")] {
-            assert_eq!(page(given(&[bad])).unwrap_err()[0].field, bad.0);
+            let query = format!("{}={}", bad.0, bad.1);
+            assert_eq!(page(read(&query)).unwrap_err()[0].field, bad.0);
         }
     }
 

@@ -1,6 +1,5 @@
 //! Reading a JSON object so that everything that is wrong with it is reported at once.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,7 +18,7 @@ pub(super) struct FieldError {
     #[schema(example = "email")]
     pub(super) field: String,
     /// For programs: `missing`, `wrong_type`, `unknown_field`, `empty`, `too_long`, `malformed`,
-    /// `control_character`, `too_deep`, `out_of_range`.
+    /// `control_character`, `too_deep`, `out_of_range`, `repeated`.
     #[schema(example = "malformed")]
     pub(super) code: &'static str,
     /// For people.
@@ -42,10 +41,9 @@ impl Fields {
         }
     }
 
-    /// The parameters of a query: every value is text.
-    pub(super) fn of_query(given: BTreeMap<String, String>) -> Self {
-        let pair = |(name, value)| (name, Value::String(value));
-        Self::new(given.into_iter().map(pair).collect())
+    /// Notes what is wrong with a field that cannot be read at all.
+    pub(super) fn refuse(&mut self, name: &str, code: &'static str, message: &'static str) {
+        self.fault::<()>(name, code, message);
     }
 
     /// A string that must be there. `None` means that an error was noted.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::PanicProblem;
+use super::warnings::WarningBody;
 use crate::services::Portal;
 use crate::services::health::{Check, readiness};
 
@@ -35,9 +36,9 @@ pub(super) struct ReadyBody {
     agent: CheckBody,
     /// Asterisk, as the agent sees it.
     asterisk: CheckBody,
-    /// What portal and agent want an administrator to look at, and that an earlier revision was
-    /// brought back and the database says something else.
-    warnings: Vec<String>,
+    /// What an administrator should look at although all of it works. Doubt about what is in force
+    /// on the PBX stands here and leaves the status as it is: the portal is what it is mended with.
+    warnings: Vec<WarningBody>,
 }
 
 /// One thing that the portal needs.
@@ -70,7 +71,7 @@ pub(super) async fn live() -> Json<LiveBody> {
 
 /// Whether the portal can do its work
 ///
-/// The database, the agent and Asterisk, each by itself.
+/// The database, the agent and Asterisk, each by itself. Warnings do not change the status.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses(
@@ -91,7 +92,11 @@ pub(super) async fn ready(State(portal): State<Arc<Portal>>) -> (StatusCode, Jso
         database: readiness.database.into(),
         agent: readiness.agent.into(),
         asterisk: readiness.asterisk.into(),
-        warnings: readiness.warnings,
+        warnings: readiness
+            .warnings
+            .into_iter()
+            .map(WarningBody::from)
+            .collect(),
     };
     (status, Json(body))
 }

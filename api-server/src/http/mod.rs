@@ -16,11 +16,13 @@ mod outcome;
 mod pending;
 mod prefer;
 mod preview;
+mod query;
 mod restore;
 mod revisions;
 mod status;
 mod users;
 mod verify;
+mod warnings;
 
 use std::sync::Arc;
 

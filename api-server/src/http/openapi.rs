@@ -92,6 +92,16 @@ impl IntoResponses for ReadProblems {
     }
 }
 
+/// Likewise, with a query.
+pub(super) struct QueryProblems;
+
+impl IntoResponses for QueryProblems {
+    fn responses() -> Responses {
+        let query = ("400", "`validation_failed` with every invalid parameter");
+        problems(&[query, TIMEOUT, INTERNAL, DATABASE])
+    }
+}
+
 /// Likewise, with an id in the path.
 pub(super) struct IdProblems;
 

@@ -25,6 +25,13 @@ pub(super) fn describe(attempt: &Attempt) -> Description {
             "Nothing was sent; the PBX runs what it ran before. Correct or delete the user that \
              is named, and apply again.",
         ),
+        AttemptOutcome::PreviewOutdated if attempt.restored_from.is_some() => (
+            StatusCode::PRECONDITION_FAILED,
+            "preview_outdated",
+            "Not the digest of that revision",
+            "Nothing was sent; the PBX runs what it ran before. GET /revisions shows the digest of \
+             each revision; without expected_digest it is brought back whatever it is.",
+        ),
         AttemptOutcome::PreviewOutdated => (
             StatusCode::PRECONDITION_FAILED,
             "preview_outdated",

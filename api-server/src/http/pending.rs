@@ -69,7 +69,7 @@ impl From<InForce> for InForceBody {
             requested_by: in_force.requested_by,
             proven_at: in_force.proven_at,
             restored_from: in_force.restored_from.map(RestoredFromBody::from),
-            certain: in_force.certain,
+            certain: in_force.doubt.is_none(),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::changes::{CountsBody, ObjectChangeBody, RestoredFromBody, UserChangeB
 use super::error::ApiError;
 use super::extract::By;
 use super::openapi::HeaderProblems;
+use super::warnings::WarningBody;
 use crate::domain::revision::InForce;
 use crate::domain::tenant::Tenant;
 use crate::services::Portal;
@@ -25,9 +26,9 @@ const LIST_MAX: usize = 500;
 /// What an apply would do.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PreviewBody {
-    /// Whether nothing that was looked at would keep an apply from succeeding. `check` says what
-    /// was looked at.
-    would_apply: bool,
+    /// Whether nothing would keep an apply from succeeding, as far as that can be known before;
+    /// `check` says what was looked at. Null when the agent, which must look as well, did not.
+    would_apply: Option<bool>,
     /// Whether what the database says is in force already.
     changes_nothing: bool,
     /// SHA-256 of the bundle: an apply with this as its `expected_digest` does what is shown here,
@@ -49,6 +50,10 @@ pub(super) struct PreviewBody {
     check: AgentCheckBody,
     /// What an administrator should know besides.
     notes: Vec<String>,
+    /// What an administrator should look at before: `drift` names each managed file that somebody
+    /// else has changed, and that an apply overwrites; `agent_unreachable`: what the agent would
+    /// have to say is not known.
+    warnings: Vec<WarningBody>,
 }
 
 /// The revision that was proven last.
@@ -61,7 +66,8 @@ struct ComparedWithBody {
     requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
     proven_at: OffsetDateTime,
-    /// False when a later apply ended in a way that leaves open what is in force.
+    /// False when a later apply leaves open what is in force: by how it ended, or because it has
+    /// not ended yet.
     certain: bool,
     /// Whose bundle it is, when it was brought back.
     restored_from: Option<RestoredFromBody>,
@@ -71,7 +77,8 @@ struct ComparedWithBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct FindingBody {
     /// `data`: what the database holds. `text`: what was rendered. `surroundings`: what lies beside
-    /// the files on the PBX host. `preflight`: a throw-away Asterisk.
+    /// the files on the PBX host. `preflight`: a throw-away Asterisk. `agent`: nothing can be applied
+    /// now, because the agent is in safe mode or Asterisk does not answer.
     #[schema(value_type = String, example = "text")]
     source: &'static str,
     /// The file, if it concerns one.
@@ -224,6 +231,7 @@ impl From<Preview> for PreviewBody {
             finding_count,
             check,
             notes: preview.notes,
+            warnings: head(preview.warnings).0,
         }
     }
 }
@@ -236,7 +244,7 @@ impl From<InForce> for ComparedWithBody {
             digest: in_force.digest.to_string(),
             requested_by: in_force.requested_by,
             proven_at: in_force.proven_at,
-            certain: in_force.certain,
+            certain: in_force.doubt.is_none(),
             restored_from: in_force.restored_from.map(RestoredFromBody::from),
         }
     }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use shared::bundle::ApplyId;
 
-use super::applies::{ApplyBody, ApplyRequestBody, answer, wish};
+use super::applies::{ApplyBody, RestoreRequestBody, carry_out, wish};
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
 use super::openapi::RestoreProblems;
+use super::prefer::Preferred;
 use crate::domain::apply::Wish;
-use crate::services::{Portal, apply};
+use crate::services::Portal;
 
 /// Bring an earlier revision back
 ///
@@ -19,20 +20,29 @@ use crate::services::{Portal, apply};
 /// as any apply. Only a bundle that was proven once. The database stays as it is: until the next
 /// apply it says something else than the PBX runs, and the notes say how. Deleted users work again
 /// as far as the bundle holds them.
+///
+/// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line,
+/// as of `POST /apply`.
 #[utoipa::path(
     post, path = "/applies/{id}/restore", tag = "applies", operation_id = "restore_apply",
     params(
         ("id" = Uuid, Path, description = "The apply whose bundle is brought back"),
         ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
     ),
-    request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
+    request_body(content = Option<RestoreRequestBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "`applied` or `unchanged`", body = ApplyBody),
+        (status = 202, description = "Accepted with `Prefer: respond-async`; it waits for its turn",
+            body = ApplyBody, headers(
+                ("Location" = String, description = "Where the attempt can be looked up"),
+                ("Preference-Applied" = String, description = "`respond-async`"),
+            )),
         (status = 404, description = "`apply_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`nothing_to_restore`: it has no bundle; \
-            `revision_never_proven`; `restore_failed`: the stored bundle cannot be used; \
-            `apply_busy`: waited too long for another apply",
+        (status = 409, description = "`nothing_to_restore`: it has no bundle; `apply_not_ended`: it \
+            waits or runs; `revision_never_proven`; `restore_failed`: the stored bundle cannot be \
+            used; `apply_busy`: waited too long for another apply",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the bundle's digest is not \
             `expected_digest`; nothing happened",
@@ -48,11 +58,12 @@ pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     Id(id): Id,
     By(actor): By,
+    preferred: Preferred,
     OptionalBody(fields): OptionalBody,
-) -> Result<Json<ApplyBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let wish = Wish {
         restore: Some(ApplyId(id)),
         ..wish(fields).map_err(ApiError::InvalidFields)?
     };
-    answer(apply::run_to_the_end(portal, actor, wish).await?)
+    carry_out(portal, actor, preferred, wish).await
 }

@@ -1,22 +1,20 @@
 //! `/revisions`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use shared::bundle::Revision;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::applies::limit;
 use super::changes::{RestoredFromBody, SummaryBody};
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::fields::{FieldError, Fields};
-use super::openapi::ReadProblems;
+use super::openapi::QueryProblems;
+use super::query::{Query, limit};
 use crate::domain::Invalid;
 use crate::domain::apply::Attempt;
 use crate::services::Portal;
@@ -42,7 +40,8 @@ pub(super) struct RevisionBody {
     outcome: &'static str,
     /// Whether it was proven to be in force.
     proven: bool,
-    /// Whether it is in force now; null when a later apply ended in a way that leaves that open.
+    /// Whether it is in force now; null when a later apply leaves that open: by how it ended, or
+    /// because it has not ended yet.
     in_force: Option<bool>,
     /// What it changed against the revision that was proven before it.
     changes: Option<SummaryBody>,
@@ -93,17 +92,14 @@ impl RevisionBody {
     ),
     responses(
         (status = 200, description = "The revisions", body = [RevisionBody]),
-        (status = 400, description = "`validation_failed`",
-            body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    Query(fields): Query,
 ) -> Result<Json<Vec<RevisionBody>>, ApiError> {
-    let given = query.map(|Query(given)| given).unwrap_or_default();
-    let (before, limit) = page(given).map_err(ApiError::InvalidFields)?;
+    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
     let History {
         revisions,
         proven_last,
@@ -113,8 +109,7 @@ pub(super) async fn list(
     Ok(Json(bodies.collect()))
 }
 
-fn page(given: BTreeMap<String, String>) -> Result<(Option<Revision>, u16), Vec<FieldError>> {
-    let mut fields = Fields::of_query(given);
+fn page(mut fields: Fields) -> Result<(Option<Revision>, u16), Vec<FieldError>> {
     let before = fields.or_default("before", |value| {
         let number = value.as_str().and_then(|text| text.parse().ok());
         number.map(|number| Some(Revision(number))).ok_or(Invalid {
@@ -129,12 +124,12 @@ fn page(given: BTreeMap<String, String>) -> Result<(Option<Revision>, u16), Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::query::read;
 
     #[test]
     fn pages() {
-        let given = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        assert_eq!(page(BTreeMap::new()).unwrap(), (None, 50));
-        let (before, _) = page(given("before", "7")).unwrap();
+        assert_eq!(page(read("")).unwrap(), (None, 50));
+        let (before, _) = page(read("before=7")).unwrap();
         assert_eq!(before, Some(Revision(7)));
         for (name, value) in [
             ("before", "x"),
@@ -142,7 +137,8 @@ mod tests {
             ("limit", "0"),
             ("x", "1"),
         ] {
-            assert_eq!(page(given(name, value)).unwrap_err()[0].field, name);
+            let query = format!("{name}={value}");
+            assert_eq!(page(read(&query)).unwrap_err()[0].field, name);
         }
     }
 }

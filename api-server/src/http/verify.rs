@@ -8,7 +8,7 @@ use serde::Serialize;
 use shared::status::VerifyReport;
 use utoipa::ToSchema;
 
-use super::applies::MismatchBody;
+use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
 use super::extract::By;
 use super::openapi::ReadProblems;
@@ -30,7 +30,7 @@ pub(super) struct VerifyBody {
     mismatches: Vec<MismatchBody>,
     /// Why it could not be compared to the end; null when it was.
     failure: Option<String>,
-    /// How long it took.
+    /// How long it took, to a tenth.
     duration_ms: f64,
 }
 
@@ -47,7 +47,7 @@ impl From<VerifyReport> for VerifyBody {
                 .map(MismatchBody::from)
                 .collect(),
             failure: Some(report.failure).filter(|failure| !failure.is_empty()),
-            duration_ms: report.duration.as_secs_f64() * 1000.0,
+            duration_ms: milliseconds(report.duration),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Whether the portal can do its work: the database, the agent and Asterisk, each by itself.
 
-use super::status::foreign;
-use super::{Portal, restore};
-use crate::db::{DbError, State};
+use super::{Error, Portal, warnings};
+use crate::db::{self, DbError, State};
+use crate::domain::status::Warning;
 
 /// One thing that the portal needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +39,12 @@ pub struct Readiness {
     /// Asterisk, as the agent sees it.
     pub asterisk: Check,
     /// What portal and agent want an administrator to look at.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Readiness {
-    /// Whether all of it works.
+    /// Whether all of it works. What is in force on the PBX is no part of that: a portal whose PBX is
+    /// in doubt is what an administrator needs to mend it, so it warns and stays ready.
     pub const fn ok(&self) -> bool {
         self.database.ok && self.agent.ok && self.asterisk.ok
     }
@@ -52,13 +53,11 @@ impl Readiness {
 /// Asks each of them, all at once.
 pub async fn readiness(portal: &Portal) -> Readiness {
     let (database, agent) = tokio::join!(database(portal), portal.agent.status());
-    let restored = restored(portal, &database).await;
-    let early = portal.settings.cert_warning;
-    let (_, mut warnings) = portal.agent.certificates(portal.clock.now(), early);
+    let history = history(portal, &database).await;
+    let mut warnings = warnings::of_link(portal);
     let mut readiness = match agent {
         Ok(status) => {
-            warnings.extend(foreign(&status.foreign_files));
-            warnings.extend(status.warnings);
+            warnings.extend(warnings::of_agent(&status));
             let revision = status.active.map_or_else(
                 || "no revision proven yet".to_owned(),
                 |active| format!("revision {} in force", active.revision),
@@ -80,17 +79,27 @@ pub async fn readiness(portal: &Portal) -> Readiness {
             warnings,
         },
     };
-    readiness.warnings.extend(restored);
+    readiness.warnings.extend(history);
     readiness
 }
 
-/// That an earlier bundle is in force, if it is.
-async fn restored(portal: &Portal, database: &Check) -> Vec<String> {
+/// What the audit trail gives reason for.
+async fn history(portal: &Portal, database: &Check) -> Vec<Warning> {
     // What is known to be down is not waited for.
     if !database.ok {
         return Vec::new();
     }
-    restore::warnings(portal).await.unwrap_or_default()
+    asked(portal).await.unwrap_or_default()
+}
+
+async fn asked(portal: &Portal) -> Result<Vec<Warning>, Error> {
+    let pbx = portal.settings.pbx;
+    let mut connection = portal.database.acquire().await?;
+    let doubt = db::revisions::doubt(&mut connection, pbx).await?;
+    let in_force = db::revisions::in_force(&mut connection, pbx).await?;
+    let mut found: Vec<Warning> = warnings::of_doubt(doubt.as_ref()).into_iter().collect();
+    found.extend(warnings::of_restore(in_force.as_ref()));
+    Ok(found)
 }
 
 async fn database(portal: &Portal) -> Check {

@@ -16,6 +16,7 @@ pub mod revisions;
 pub mod status;
 pub mod users;
 pub mod verify;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +126,9 @@ pub enum Error {
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,
+    /// The attempt waits or runs, so it proved nothing yet.
+    #[error("the apply has not ended")]
+    ApplyNotEnded(ApplyId),
     /// The attempt never had a bundle, or it is no longer kept.
     #[error("the apply has no bundle")]
     NothingToRestore,

@@ -1,31 +1,26 @@
 //! What an apply would do, without doing any of it: nothing is written, locked or taken.
 
+mod agent;
 mod pending;
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use shared::bundle::{ApplyId, Bundle, Digest, FileManifest, Revision, Slot};
+use shared::bundle::{Bundle, Digest, FileManifest, Slot};
 use shared::status::{AgentStatus, CheckReport, FindingSource, RegisteredPhone};
 
 use super::compare::{Content, Instant, Unrenderable};
 use super::{Error, Portal};
-use crate::agent::{AgentError, Order};
-use crate::clock::{os_rng, unix_ms};
 use crate::db;
 use crate::domain::apply::RestoredFrom;
 use crate::domain::change::Changes;
 use crate::domain::diff::{Diff, unified};
 use crate::domain::revision::InForce;
+use crate::domain::status::Warning;
 use crate::domain::tenant::Tenant;
-use crate::domain::{RequestId, UserId, uuid_v7};
+use crate::domain::{RequestId, UserId};
 use crate::vault::Vault;
 
 pub use pending::{Pending, Wanted, pending};
-
-/// How long the agent may take to check a bundle and to name phones, in seconds: a preview answers
-/// without what it does not say in time.
-const AGENT_SECONDS: u64 = 10;
 
 /// Largest diff of a file, in bytes.
 const DIFF_BYTES_MAX: usize = 64 * 1024;
@@ -44,8 +39,12 @@ pub struct Preview {
     pub findings: Vec<Finding>,
     /// The agent's part of that; the error is why there is none.
     pub checked: Result<Checked, String>,
+    /// Whether the agent told how it is.
+    pub agent_told: bool,
     /// What an administrator should know besides.
     pub notes: Vec<String>,
+    /// What an administrator should look at before an apply.
+    pub warnings: Vec<Warning>,
 }
 
 /// What would be applied.
@@ -87,7 +86,7 @@ pub struct FileDifference {
 /// Something that would keep the bundle from coming into force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Who found it: `data`, `text`, `surroundings` or `preflight`.
+    /// Who found it: `data`, `text`, `surroundings`, `preflight` or `agent`.
     pub source: &'static str,
     /// In which file, if in one.
     pub slot: Option<Slot>,
@@ -107,9 +106,17 @@ pub struct Checked {
 }
 
 impl Preview {
-    /// Whether nothing that was looked at would keep an apply from succeeding.
-    pub fn would_apply(&self) -> bool {
-        self.wanted.is_some() && self.findings.is_empty()
+    /// Whether nothing would keep an apply from succeeding, as far as that can be known before;
+    /// `None` when the agent did not look.
+    pub const fn would_apply(&self) -> Option<bool> {
+        if self.wanted.is_none() || !self.findings.is_empty() {
+            return Some(false);
+        }
+        if self.checked.is_ok() && self.agent_told {
+            Some(true)
+        } else {
+            None
+        }
     }
 
     /// Whether it is in force already.
@@ -139,18 +146,16 @@ pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview,
         Some(Err(_)) | None => Vec::new(),
     };
     let (checked, phones, status, tenants) = tokio::join!(
-        in_time(check(portal, &look, content.bundle, request_id)),
-        in_time(phones(portal, aors)),
-        in_time(portal.agent.status()),
+        agent::check(portal, look.in_force.as_ref(), content.bundle, request_id),
+        agent::phones(portal, aors),
+        agent::status(portal),
         tenants(portal, &look),
     );
     if let Some(Ok(difference)) = &mut look.difference {
         difference.phones = phones;
         difference.tenants = tenants?;
     }
-    if let Ok(status) = &status {
-        look.compare_with_agent(status);
-    }
+    look.hear(status);
     Ok(look.preview(checked))
 }
 
@@ -161,7 +166,9 @@ struct Look {
     wanted: Option<WantedBundle>,
     difference: Option<Result<Difference, String>>,
     findings: Vec<Finding>,
+    agent_told: bool,
     notes: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl Look {
@@ -187,22 +194,21 @@ impl Look {
             wanted,
             difference,
             findings,
+            agent_told: false,
+            warnings: Vec::new(),
         }
     }
 
-    fn compare_with_agent(&mut self, status: &AgentStatus) {
-        let proven = status.active.map(|active| active.digest);
-        let known = self.in_force.as_ref().map(|in_force| in_force.digest);
-        if proven != known {
-            let proven = status.active.map_or_else(
-                || "nothing".to_owned(),
-                |active| format!("revision {}", active.revision),
-            );
-            self.notes.push(format!(
-                "The agent says that {proven} was proven last on the PBX. That is not what this was \
-                 compared with: another database may have been applied, or this one restored from \
-                 a backup."
-            ));
+    fn hear(&mut self, status: Result<AgentStatus, String>) {
+        match status {
+            Ok(status) => {
+                self.agent_told = true;
+                self.findings.extend(agent::findings(&status));
+                self.warnings.extend(agent::overwritten(&status));
+                self.notes
+                    .extend(agent::other_history(&status, self.in_force.as_ref()));
+            }
+            Err(reason) => self.warnings.push(agent::silent(&reason)),
         }
     }
 
@@ -226,7 +232,9 @@ impl Look {
             difference: self.difference,
             findings: self.findings,
             checked,
+            agent_told: self.agent_told,
             notes: self.notes,
+            warnings: self.warnings,
         }
     }
 }
@@ -284,11 +292,10 @@ fn text(bundle: &Bundle, slot: Slot) -> Cow<'_, str> {
 
 fn standing_notes(in_force: &InForce) -> Vec<String> {
     let mut notes = Vec::new();
-    if !in_force.certain {
+    if let Some(doubt) = &in_force.doubt {
         notes.push(format!(
-            "Revision {} was proven last, but a later apply ended in a way that leaves open what \
-             Asterisk holds now: GET /applies shows it.",
-            in_force.revision
+            "Revision {} was proven last, but since then {doubt}: GET /applies/{} shows it.",
+            in_force.revision, doubt.apply_id
         ));
     }
     if let Some(source) = in_force.restored_from {
@@ -303,45 +310,6 @@ pub(super) fn restored_note(in_force: &InForce, source: RestoredFrom) -> String 
         "The PBX runs revision {} again: {} brought it back as revision {}.",
         source.revision, in_force.requested_by, in_force.revision
     )
-}
-
-/// What the agent does not say in time is not known.
-async fn in_time<T>(answer: impl Future<Output = Result<T, AgentError>>) -> Result<T, String> {
-    match tokio::time::timeout(Duration::from_secs(AGENT_SECONDS), answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("the agent: {error}")),
-        Err(_) => Err(format!("the agent did not answer within {AGENT_SECONDS} s")),
-    }
-}
-
-async fn check(
-    portal: &Portal,
-    look: &Look,
-    bundle: Bundle,
-    request_id: &RequestId,
-) -> Result<CheckReport, AgentError> {
-    let latest = look
-        .in_force
-        .as_ref()
-        .map_or(0, |in_force| in_force.revision.0);
-    let now = unix_ms(portal.clock.now());
-    // Nothing of it is kept: of the order only the digest matters.
-    let order = Order {
-        id: ApplyId(uuid_v7(now, &mut os_rng())),
-        revision: Revision(latest + 1),
-        digest: bundle.manifest().digest(),
-        on_reload_failure: portal.settings.on_reload_failure,
-        force: false,
-    };
-    portal.agent.check(&order, bundle, request_id).await
-}
-
-async fn phones(portal: &Portal, aors: Vec<String>) -> Result<Vec<RegisteredPhone>, AgentError> {
-    // To the agent, none would mean any.
-    if aors.is_empty() {
-        return Ok(Vec::new());
-    }
-    portal.agent.registered(aors).await
 }
 
 async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<Tenant>, Error> {

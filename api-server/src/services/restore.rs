@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use shared::bundle::{ApplyId, Digest};
 
 use super::compare::{Content, Unrenderable, changes, unseal};
-use super::{Error, Portal};
+use super::{Error, Portal, applies};
 use crate::db;
 use crate::db::revisions::StoredContent;
 use crate::domain::UserId;
@@ -23,12 +23,16 @@ const NAMES_MAX: usize = 20;
 /// put in force with less knowledge than it failed with. Correct the data and apply instead.
 ///
 /// # Errors
-/// [`Error::ApplyNotFound`], [`Error::NeverProven`], [`Error::NothingToRestore`].
+/// [`Error::ApplyNotFound`], [`Error::ApplyNotEnded`], [`Error::NeverProven`],
+/// [`Error::NothingToRestore`].
 pub async fn source(portal: &Portal, id: ApplyId) -> Result<RestoredFrom, Error> {
-    let mut connection = portal.database.acquire().await?;
-    let attempt = db::applies::find(&mut connection, id).await?;
-    let attempt = attempt.filter(|attempt| attempt.pbx_id == portal.settings.pbx);
-    let attempt = attempt.ok_or(Error::ApplyNotFound)?;
+    let attempt = applies::get(portal, id).await?;
+    if attempt.pbx_id != portal.settings.pbx {
+        return Err(Error::ApplyNotFound);
+    }
+    if !attempt.outcome.has_ended() {
+        return Err(Error::ApplyNotEnded(id));
+    }
     let revision = attempt.revision.ok_or(Error::NothingToRestore)?;
     if !attempt.outcome.is_proven() {
         let outcome = attempt.outcome.name();
@@ -152,24 +156,4 @@ fn named<'a>(what: &str, users: impl Iterator<Item = &'a IncludedUser>) -> Optio
     let first = names.get(..names.len().min(NAMES_MAX))?.join(", ");
     let more = more.unwrap_or_default();
     (!first.is_empty()).then(|| format!("{what}: {first}{more}."))
-}
-
-/// What `GET /health/ready` warns of while an earlier bundle is in force.
-///
-/// # Errors
-/// The database cannot be asked.
-pub async fn warnings(portal: &Portal) -> Result<Vec<String>, Error> {
-    let mut connection = portal.database.acquire().await?;
-    let in_force = db::revisions::in_force(&mut connection, portal.settings.pbx).await?;
-    let restored = in_force.and_then(|in_force| Some((in_force.restored_from?, in_force)));
-    // Without notes it was what the database said as well.
-    let differing = restored.filter(|(_, in_force)| !in_force.notes.is_empty());
-    Ok(differing.map_or_else(Vec::new, |(source, in_force)| {
-        let restored = super::preview::restored_note(&in_force, source);
-        let how = "The database says something else; GET /apply/preview shows how they differ.";
-        let mut warnings = vec![format!("{restored} {how}")];
-        // The first note counts what differed then; the others name users.
-        warnings.extend(in_force.notes.into_iter().skip(1));
-        warnings
-    }))
 }

@@ -26,7 +26,7 @@ pub async fn list(portal: &Portal, before: Option<Revision>, limit: u16) -> Resu
     db::commit(transaction).await?;
     Ok(History {
         revisions,
-        proven_last: in_force.map(|in_force| (in_force.apply_id, in_force.certain)),
+        proven_last: in_force.map(|in_force| (in_force.apply_id, in_force.doubt.is_none())),
     })
 }
 

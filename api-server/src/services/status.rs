@@ -1,20 +1,23 @@
 //! What is wanted, applied, on disk and loaded on each PBX, and what that means in words.
 
+mod judgement;
+
 use std::collections::BTreeMap;
 
 use shared::bundle::{Bundle, Revision, Slot};
 use shared::status::{AgentStatus, FileStatus};
-use time::Duration;
 
 use super::counters::FOLLOWERS;
 use super::preview::{self, Pending};
-use super::{Error, Portal};
+use super::{Error, Portal, warnings};
+use crate::db::status::Newest;
 use crate::db::{self, DbError};
-use crate::domain::apply::{Attempt, AttemptOutcome};
+use crate::domain::apply::Attempt;
+use crate::domain::revision::Doubt;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::{
     AgentView, AttemptBrief, Content, Drift, FileState, LastApplied, LinkCertificate, Loaded,
-    PbxState, Verdict, Wanted, WantedFile,
+    PbxState, Verdict, Wanted, WantedFile, Warning,
 };
 use crate::render;
 
@@ -50,31 +53,52 @@ pub async fn read(portal: &Portal) -> Result<Vec<Status>, Error> {
         .collect();
     let certificates = certificates(portal, agent.as_ref().ok());
     let counters = counters(portal, agent.as_ref().ok());
+    let unproven = agent.as_ref().ok().and_then(warnings::unproven);
+    let warnings = warned(portal, agent.as_ref().ok(), &known, &pending);
     let state = PbxState {
         id: portal.settings.pbx,
         name: std::mem::take(&mut known.name),
         agent: agent.map(view),
         wanted,
         files,
-        last_attempt: known.newest,
+        last_attempt: known.begun,
         last_proven: known.proven,
         open: known.open,
         queued: known.queued,
         certificates,
         counters,
         reasons: Vec::new(),
-        warnings: Vec::new(),
+        warnings,
     };
-    Ok(vec![(judged(portal, state), pending)])
+    let reasons = judgement::reasons(&state, unproven, portal.clock.now());
+    Ok(vec![(PbxState { reasons, ..state }, pending)])
+}
+
+/// What is worth a look besides.
+fn warned(
+    portal: &Portal,
+    agent: Option<&AgentStatus>,
+    known: &Known,
+    pending: &Pending,
+) -> Vec<Warning> {
+    let mut found = warnings::of_link(portal);
+    found.extend(agent.map(warnings::of_agent).unwrap_or_default());
+    found.extend(warnings::of_doubt(known.doubt.as_ref()));
+    // Whoever has changed the data back since has ended the difference.
+    if pending.wanted.differs() != Some(false) {
+        found.extend(warnings::of_restore(pending.in_force.as_ref()));
+    }
+    found
 }
 
 /// What the database knows without rendering anything.
 struct Known {
     name: String,
-    newest: Option<AttemptBrief>,
+    begun: Option<AttemptBrief>,
     proven: Option<AttemptBrief>,
     open: Vec<AttemptBrief>,
     queued: usize,
+    doubt: Option<Doubt>,
 }
 
 async fn known(portal: &Portal) -> Result<Known, DbError> {
@@ -83,8 +107,9 @@ async fn known(portal: &Portal) -> Result<Known, DbError> {
     let open = db::applies::unsettled(&mut connection, pbx).await?;
     Ok(Known {
         name: db::status::name(&mut connection, pbx).await?,
-        newest: db::status::newest(&mut connection, pbx).await?,
-        proven: db::status::newest_proven(&mut connection, pbx).await?,
+        begun: db::status::newest(&mut connection, pbx, Newest::Begun).await?,
+        proven: db::status::newest(&mut connection, pbx, Newest::Proven).await?,
+        doubt: db::revisions::doubt(&mut connection, pbx).await?,
         open: open.into_iter().map(brief).collect(),
         queued: db::queued::list(&mut connection, None, QUEUED_MAX)
             .await?
@@ -232,6 +257,7 @@ fn file(
                 revision,
             })
         }),
+        asterisk_answers: told.and(agent).map(|agent| agent.asterisk_answering),
     }
 }
 
@@ -251,7 +277,6 @@ fn view(status: AgentStatus) -> AgentView {
         }),
         foreign_files: status.foreign_files,
         safe_mode: status.safe_mode,
-        warnings: status.warnings,
     }
 }
 
@@ -278,108 +303,4 @@ fn counters(portal: &Portal, agent: Option<&AgentStatus>) -> BTreeMap<String, u6
     counters.insert(FOLLOWERS.to_owned(), followers);
     counters.extend(agent.into_iter().flat_map(|agent| agent.counters.clone()));
     counters
-}
-
-/// Says in words why a PBX is degraded, and what else is worth a look.
-fn judged(portal: &Portal, mut state: PbxState) -> PbxState {
-    let now = portal.clock.now();
-    let mut reasons = Vec::new();
-    match &state.agent {
-        Err(error) => reasons.push(format!("the agent: {error}")),
-        Ok(agent) => {
-            if let Some(reason) = &agent.safe_mode {
-                reasons.push(format!("the agent is in safe mode: {reason}"));
-            }
-            if !agent.asterisk_answering {
-                reasons.push(format!(
-                    "Asterisk does not answer: {}",
-                    agent.asterisk_detail
-                ));
-            }
-            reasons.extend(unproven(agent, &state.files));
-        }
-    }
-    if let Err(reason) = &state.wanted {
-        reasons.push(format!(
-            "what the database holds cannot be rendered: {reason}"
-        ));
-    }
-    reasons.extend(state.files.iter().filter_map(reason_of_file));
-    if let Some(last) = &state.last_attempt
-        && let Some(reason) = reason_of_attempt(last)
-    {
-        reasons.push(reason);
-    }
-    let ended = state
-        .certificates
-        .iter()
-        .filter(|found| found.status.not_after < now);
-    reasons.extend(ended.filter_map(|found| found.status.warning(now, Duration::ZERO)));
-    let (_, own) = portal.agent.certificates(now, portal.settings.cert_warning);
-    state.warnings.extend(own);
-    if let Ok(agent) = &state.agent {
-        state.warnings.extend(foreign(&agent.foreign_files));
-        state.warnings.extend(agent.warnings.iter().cloned());
-    }
-    state.reasons = reasons;
-    state
-}
-
-/// What to say of files that are not managed, but that Asterisk includes.
-pub(super) fn foreign(files: &[String]) -> impl Iterator<Item = String> {
-    let words = |file| format!("{file} is not managed, but Asterisk includes it");
-    files.iter().map(words)
-}
-
-/// That what is live was not proven.
-fn unproven(agent: &AgentView, files: &[(FileState, Verdict)]) -> Option<String> {
-    let (file, _) = files.first()?;
-    let live = file.last_applied.as_ref()?.revision;
-    let proven = agent.active.map(|active| active.revision);
-    (proven != Some(live) && agent.running.is_none())
-        .then(|| format!("revision {live} is live but was not proven to be in force"))
-}
-
-fn reason_of_file((file, verdict): &(FileState, Verdict)) -> Option<String> {
-    let name = file
-        .path
-        .clone()
-        .unwrap_or_else(|| file.slot.relative_path().to_owned());
-    match (verdict, &file.problem) {
-        (_, Some(problem)) => Some(format!("{name} cannot be read: {problem}")),
-        (Verdict::Drifted, None) if file.on_disk.is_none() => {
-            Some(format!("{name} is gone; the next apply puts it back"))
-        }
-        (Verdict::Drifted, None) => Some(format!(
-            "{name} is not what was applied; the next apply keeps a copy and replaces it"
-        )),
-        (Verdict::NotLoaded, None) => Some(format!(
-            "Asterisk does not hold what {name} says; apply again"
-        )),
-        (Verdict::InSync | Verdict::PendingChanges | Verdict::Unknown, None) => None,
-    }
-}
-
-fn reason_of_attempt(last: &AttemptBrief) -> Option<String> {
-    let proven_or_harmless = match last.outcome {
-        AttemptOutcome::OnPbx(outcome) => outcome.is_proven(),
-        AttemptOutcome::Started
-        | AttemptOutcome::Queued
-        | AttemptOutcome::Busy
-        | AttemptOutcome::PreviewOutdated => true,
-        AttemptOutcome::RenderFailed
-        | AttemptOutcome::AgentUnreachable
-        | AttemptOutcome::AgentRefused
-        | AttemptOutcome::RestoreFailed
-        | AttemptOutcome::NeverStarted => false,
-    };
-    (!proven_or_harmless).then(|| {
-        let reason = last.failure.as_ref().map(|failure| failure.message.trim());
-        format!(
-            "the last apply ({}) ended as '{}': {}",
-            last.id,
-            last.outcome.name(),
-            reason.unwrap_or("no reason known")
-        )
-    })
 }

@@ -7,6 +7,7 @@ use tests::lab::Lab;
 use crate::audit::{applied, audited, step};
 use crate::crowd::create_users;
 use crate::held::{assert_exactly, live_files, sections};
+use crate::status::{status, warning_codes};
 
 /// PJSIP takes the new configuration and the dialplan cannot: `pbx_config.so` is unloaded, so that
 /// Asterisk does not know `dialplan reload`, answers so with exit status 0, and has no dialplan.
@@ -51,6 +52,11 @@ async fn partial_reload_failure_is_told_and_the_files_stay() -> anyhow::Result<(
     assert_exactly(&lab.asterisk, [1000, 1001]).await
 }
 
+/// What readiness says while everything that it is about works.
+async fn readiness(lab: &Lab) -> anyhow::Result<Value> {
+    lab.client.get("/health/ready").await?.expect(200)?.json()
+}
+
 #[tokio::test]
 async fn partial_reload_failure_that_cannot_be_rolled_back_is_told() -> anyhow::Result<()> {
     let lab = lab_without_dialplan_module().await?;
@@ -61,7 +67,38 @@ async fn partial_reload_failure_that_cannot_be_rolled_back_is_told() -> anyhow::
     assert_both_told(&attempt)?;
     // The old dialplan could not be loaded either, but both files are of one revision again.
     assert_eq!(live_files(&lab.asterisk)?, proven);
+    // The portal can do its work, and says what is in doubt; no refused apply hides that.
+    let nothing = json!({ "expected_digest": "00".repeat(32) });
+    let refused = lab.client.post("/apply", &nothing).await?;
+    assert_eq!(refused.problem(412)?, "preview_outdated");
+    let id = attempt["id"].as_str().unwrap_or_default();
+    for body in [readiness(&lab).await?, status(&lab.client).await?] {
+        assert!(warning_codes(&body).contains(&"pbx_in_doubt"), "{body}");
+        let warnings = body["warnings"].to_string();
+        assert!(
+            warnings.contains("'rollback_failed'") && warnings.contains(id),
+            "{body}"
+        );
+    }
+    let state = status(&lab.client).await?;
+    assert_eq!(state["last_attempt"]["id"], id, "{state}");
+    assert_eq!(state["degraded"], true, "{state}");
+    // Asterisk answers, and has no dialplan.
+    let routing = &state["files"][1];
+    assert_eq!(routing["verdict"], "not_loaded", "{state}");
+    assert_eq!(routing["loaded"], Value::Null);
+    assert!(
+        routing["loaded_detail"]
+            .to_string()
+            .contains("nothing of it"),
+        "{routing}"
+    );
+    assert_eq!(state["files"][0]["loaded_detail"], Value::Null);
+
     lab.asterisk.rx("module load pbx_config.so").await?;
     applied(&lab.client, lab.apply().await?).await?;
+    for body in [readiness(&lab).await?, status(&lab.client).await?] {
+        assert_eq!(warning_codes(&body), [""; 0], "{body}");
+    }
     assert_exactly(&lab.asterisk, [1000, 1001]).await
 }

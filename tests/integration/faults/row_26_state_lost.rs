@@ -13,7 +13,9 @@ use tests::scratch;
 
 use crate::audit::{applied, audited};
 use crate::held::{assert_exactly, managed_files};
+use crate::preview::preview;
 use crate::stand_in::{self, Reload};
+use crate::status::{status, warning_codes};
 
 /// Flips one bit in the middle of a file.
 fn damage(path: &Path) -> anyhow::Result<()> {
@@ -39,6 +41,14 @@ async fn assert_safe_mode(lab: &mut Lab, damaged: &str) -> anyhow::Result<()> {
     for words in ["damaged", "Nothing is touched", "intent", "force"] {
         ensure!(warnings.contains(words), "{words}: {warnings}");
     }
+    let state = status(&lab.client).await?;
+    for body in [&ready, &state] {
+        let codes = warning_codes(body);
+        let told = codes.iter().filter(|code| **code == "safe_mode");
+        ensure!(told.count() == 1, "{codes:?}: {body}");
+    }
+    let shown = preview(&lab.client).await?;
+    ensure!(shown["would_apply"] == false, "{shown}");
     let reply = lab.apply().await?;
     ensure!(reply.problem(502)? == "agent_refused", "{reply}");
     let attempt = audited(&lab.client, &reply).await?;

@@ -73,11 +73,19 @@ async fn queries_that_mean_nothing_are_refused() -> anyhow::Result<()> {
         ("before=1", "before"),
         ("before=' or 1=1", "before"),
         ("before=%00", "before"),
+        ("limit=%zz", "limit"),
+        ("limit=%ff", "limit"),
+        ("limit=1&limit=2", "limit"),
         ("offset=1", "offset"),
     ] {
-        let reply = lab.client.get(&format!("/applies?{query}")).await?;
-        let body = assert_problem(&reply, 400, "validation_failed")?;
-        assert_eq!(body["errors"][0]["field"], field, "{query}: {reply}");
+        for list in ["/applies", "/revisions", "/events"] {
+            if query == "before=1" && list != "/applies" {
+                continue;
+            }
+            let reply = lab.client.get(&format!("{list}?{query}")).await?;
+            let body = assert_problem(&reply, 400, "validation_failed")?;
+            assert_eq!(body["errors"][0]["field"], field, "{query}: {reply}");
+        }
     }
     lab.client.get("/applies?limit=200").await?.expect(200)?;
     Ok(())

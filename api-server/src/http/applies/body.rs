@@ -1,5 +1,7 @@
 //! The body of an apply: what `/apply` and everything else that tells of one answer.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, Step, WrittenFile};
 use time::OffsetDateTime;
@@ -88,6 +90,7 @@ pub(in crate::http) struct StepBody {
     action: String,
     #[serde(with = "time::serde::rfc3339")]
     started_at: OffsetDateTime,
+    /// To a tenth.
     duration_ms: f64,
     ok: bool,
     /// What Asterisk or the operating system said.
@@ -125,13 +128,19 @@ struct IncludedUserBody {
     extension: u32,
 }
 
+/// A duration as the API tells it: in milliseconds, to a tenth.
+pub(in crate::http) fn milliseconds(duration: Duration) -> f64 {
+    let tenths = (duration.as_micros() + 50) / 100;
+    f64::from(u32::try_from(tenths).unwrap_or(u32::MAX)) / 10.0
+}
+
 impl From<Step> for StepBody {
     fn from(step: Step) -> Self {
         Self {
             phase: step.phase,
             action: step.action,
             started_at: step.started_at,
-            duration_ms: f64::from(u32::try_from(step.duration_us).unwrap_or(u32::MAX)) / 1000.0,
+            duration_ms: milliseconds(Duration::from_micros(step.duration_us)),
             ok: step.ok,
             said: step.said,
         }
@@ -230,6 +239,25 @@ impl ApplyBody {
         Self {
             users: None,
             ..Self::from(attempt)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_to_a_tenth_of_a_millisecond() {
+        for (micros, told) in [
+            (0, "0.0"),
+            (49, "0.0"),
+            (50, "0.1"),
+            (30_505, "30.5"),
+            (7_880, "7.9"),
+        ] {
+            let value = serde_json::json!(milliseconds(Duration::from_micros(micros)));
+            assert_eq!(value.to_string(), told);
         }
     }
 }

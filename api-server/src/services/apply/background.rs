@@ -12,7 +12,7 @@ use shared::bundle::ApplyId;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use super::{Error, Portal, end_unsent, new_attempt, run, run_attempt};
+use super::{Error, Portal, begin, end_unsent, run, run_attempt};
 use crate::causes::causes;
 use crate::db::{self, Database};
 use crate::domain::Actor;
@@ -43,7 +43,8 @@ pub async fn run_to_the_end(
 /// Accepts an apply and answers the attempt as it stands in line; it runs on its own.
 ///
 /// # Errors
-/// [`Error::Overloaded`] when too many wait already. Nothing was accepted then.
+/// [`Error::Overloaded`] when too many wait already, and of a restore those of
+/// [`restore::source`](crate::services::restore::source). Nothing was accepted then.
 pub async fn accept(portal: Arc<Portal>, actor: Actor, wish: Wish) -> Result<Attempt, Error> {
     // A caller that goes away in the middle must leave all of it or nothing.
     tokio::spawn(put_in_line(portal, actor, wish).in_current_span()).await?
@@ -55,7 +56,7 @@ async fn put_in_line(portal: Arc<Portal>, actor: Actor, wish: Wish) -> Result<At
         .queue
         .take_place()
         .ok_or(Error::Overloaded("too many applies wait for their turn"))?;
-    let mut attempt = new_attempt(&portal, &actor, &wish);
+    let mut attempt = begin(&portal, &actor, &wish).await?;
     attempt.outcome = AttemptOutcome::Queued;
     let mut connection = portal.database.acquire().await?;
     db::queued::insert(&mut connection, &attempt).await?;

@@ -34,10 +34,7 @@ pub use queue::{AllEnded, Queue};
 /// error means that nothing was sent. Of a restore, those of [`restore::source`] come before there
 /// is an attempt.
 pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
-    let mut attempt = new_attempt(portal, actor, wish);
-    if let Some(id) = wish.restore {
-        attempt.restored_from = Some(restore::source(portal, id).await?);
-    }
+    let mut attempt = begin(portal, actor, wish).await?;
     run_attempt(portal, actor, wish, &mut attempt).await?;
     Ok(attempt)
 }
@@ -121,9 +118,14 @@ async fn run_alone(
     close(portal, attempt, sent).await
 }
 
-fn new_attempt(portal: &Portal, actor: &Actor, wish: &Wish) -> Attempt {
+/// An attempt that nobody knows of yet.
+async fn begin(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
+    let restored_from = match wish.restore {
+        Some(id) => Some(restore::source(portal, id).await?),
+        None => None,
+    };
     let started_at = portal.clock.now();
-    Attempt {
+    Ok(Attempt {
         id: ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
         pbx_id: portal.settings.pbx,
         revision: None,
@@ -142,10 +144,10 @@ fn new_attempt(portal: &Portal, actor: &Actor, wish: &Wish) -> Attempt {
         user_count: 0,
         users: Vec::new(),
         changes: None,
-        restored_from: None,
+        restored_from,
         notes: Vec::new(),
         bundle_kept: false,
-    }
+    })
 }
 
 /// Commits the attempt as `started`, with its bundle and the next revision; `None` when it stood in

@@ -111,7 +111,7 @@ fn seal(
 ) -> Outcome {
     let digest = content.digest();
     if let Some(expected) = expected.filter(|expected| *expected != digest) {
-        let message = format!("expected was the digest {expected}, but now it is {digest}");
+        let message = format!("expected was the digest {expected}, but it is {digest}");
         let failure = Failure::new("preview_outdated", message);
         return Ok(Err((AttemptOutcome::PreviewOutdated, failure)));
     }

@@ -36,6 +36,16 @@ pub enum Wanted {
     Unrenderable(String),
 }
 
+impl Wanted {
+    /// Whether an apply would change anything; `None` when there is nothing to apply.
+    pub const fn differs(&self) -> Option<bool> {
+        match self {
+            Self::Bundle { differs, .. } => Some(*differs),
+            Self::Unrenderable(_) => None,
+        }
+    }
+}
+
 /// What the database wants beyond what is in force. Costs as much as rendering; asks nobody but the
 /// database.
 ///
