@@ -93,6 +93,9 @@ pub(crate) struct Ledger {
     /// of what.
     #[serde(default)]
     pub(crate) torn: bool,
+    /// The books were lost, and this revision forced: what is not known of earlier ones is lost.
+    #[serde(default)]
+    pub(crate) forgotten_before: Option<Revision>,
     /// The last apply that ended. Its file under `applies/` is written only after this.
     pub(crate) last: Option<ApplyRecord>,
 }
@@ -111,6 +114,7 @@ impl Ledger {
             unsettled: false,
             doubtful: false,
             torn: false,
+            forgotten_before: None,
             last: None,
         }
     }

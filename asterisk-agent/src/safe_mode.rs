@@ -64,7 +64,11 @@ impl Remains {
 }
 
 /// Sets aside what is damaged, so that the state can be opened again. Returns where it is now.
-pub(crate) fn set_aside(config: &Config, now: OffsetDateTime) -> Result<String, JournalError> {
+pub(crate) fn set_aside(
+    config: &Config,
+    forced: Revision,
+    now: OffsetDateTime,
+) -> Result<String, JournalError> {
     let remains = Remains::look(config);
     let state = Dir::open(&config.state_dir)?;
     let damaged = state.subdir("damaged")?;
@@ -84,6 +88,9 @@ pub(crate) fn set_aside(config: &Config, now: OffsetDateTime) -> Result<String, 
     ledger.owed.everything = true;
     ledger.unsettled = true;
     ledger.torn = false;
+    if remains.is_blind {
+        ledger.forgotten_before = Some(forced);
+    }
     journal.write_ledger(&ledger)?;
     move_aside(&state, Journal::INTENT, &aside)?;
     prune(&damaged)?;

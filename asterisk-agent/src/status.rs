@@ -47,6 +47,10 @@ pub(crate) fn read(agent: &Agent) -> AgentStatus {
             proven_at: proven.at,
         }),
         highest_revision: standing.highest,
+        forgotten_before: standing
+            .ledger
+            .as_ref()
+            .and_then(|ledger| ledger.forgotten_before),
         running: standing.running,
         asterisk_answering,
         asterisk_detail,

@@ -18,6 +18,9 @@ pub struct AgentStatus {
     pub active: Option<ActiveRevision>,
     /// The highest revision that it has seen: it refuses lower ones.
     pub highest_revision: Revision,
+    /// Its books were lost before this one: of applies of lower ones that it does not know, nobody
+    /// knows what became of them.
+    pub forgotten_before: Option<Revision>,
     /// The apply that runs now.
     pub running: Option<ApplyId>,
     /// Whether Asterisk answers.

@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use shared::bundle::ApplyId;
+use shared::record::Outcome;
+use shared::status::AgentStatus;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::counters::RECONCILED;
@@ -137,11 +140,28 @@ async fn settle_all(portal: &Portal) -> Result<Left, Error> {
                 left = Left::Running;
                 continue;
             }
-            None => attempt.fail(AttemptOutcome::NeverStarted, never_started(), now),
+            None => match portal.agent.status().await {
+                Ok(status) => unknown(&status, &mut attempt, now),
+                Err(error) => {
+                    tracing::warn!(apply = %attempt.id, %error, "an open apply cannot be settled yet");
+                    return Ok(Left::Nothing);
+                }
+            },
         }
         settled(portal, &attempt).await?;
     }
     Ok(left)
+}
+
+/// The agent knows nothing of an attempt: it never received it, or has lost its books since.
+fn unknown(status: &AgentStatus, attempt: &mut Attempt, now: OffsetDateTime) {
+    let forgotten = status.forgotten_before.zip(attempt.revision);
+    if forgotten.is_some_and(|(before, revision)| revision < before) {
+        let outcome = AttemptOutcome::OnPbx(Outcome::Interrupted);
+        attempt.fail(outcome, forgotten_apply(), now);
+    } else {
+        attempt.fail(AttemptOutcome::NeverStarted, never_started(), now);
+    }
 }
 
 async fn settled(portal: &Portal, attempt: &Attempt) -> Result<(), DbError> {
@@ -165,6 +185,14 @@ async fn end_abandoned(portal: &Portal) -> Result<(), DbError> {
         portal.counters.count(RECONCILED);
         tracing::warn!(apply = %attempt.id, "an apply in line was left by its portal");
     }
+}
+
+fn forgotten_apply() -> Failure {
+    Failure::new(
+        "interrupted",
+        "the agent's state was lost since: it is not known whether and how far this apply came; a \
+         forced apply has followed",
+    )
 }
 
 fn never_started() -> Failure {

@@ -101,7 +101,7 @@ impl Agent {
             tracing::error!(reason, "safe mode");
             Refusal::SafeMode(reason)
         };
-        let aside = safe_mode::set_aside(&self.config, self.clock.now());
+        let aside = safe_mode::set_aside(&self.config, forced, self.clock.now());
         let place = aside.map_err(|error| unable(&error))?;
         let (engine, _) = self.open_engine().map_err(|error| unable(&error))?;
         let Some(engine) = engine else {

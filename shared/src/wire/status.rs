@@ -72,6 +72,7 @@ impl From<AgentStatus> for pb::AgentStatus {
             agent_version: status.version,
             active: status.active.map(pb::ActiveRevision::from),
             highest_revision: status.highest_revision.0,
+            forgotten_before: status.forgotten_before.map(|revision| revision.0),
             running_apply_id: status.running.map(|id| id.to_string()),
             asterisk: Some(pb::AsteriskStatus {
                 answering: status.asterisk_answering,
@@ -100,6 +101,7 @@ impl TryFrom<pb::AgentStatus> for AgentStatus {
             version: status.agent_version,
             active: status.active.map(ActiveRevision::try_from).transpose()?,
             highest_revision: Revision(status.highest_revision),
+            forgotten_before: status.forgotten_before.map(Revision),
             running: running.map(apply_id).transpose()?,
             asterisk_answering: asterisk.answering,
             asterisk_detail: asterisk.detail,

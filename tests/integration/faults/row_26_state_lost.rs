@@ -5,13 +5,15 @@ mod every_file;
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tests::lab::Lab;
+use tests::process::wait_until;
 use tests::scratch;
 
-use crate::audit::{applied, audited};
+use crate::audit::{applied, audited, trail};
 use crate::held::{assert_exactly, managed_files};
 use crate::preview::preview;
 use crate::stand_in::{self, Reload};
@@ -118,4 +120,46 @@ async fn with_a_damaged_intent_nothing_is_touched() -> anyhow::Result<()> {
     ensure!(outcomes.contains(&&json!("interrupted")), "{outcomes:?}");
     ensure!(!outcomes.contains(&&json!("never_started")), "{outcomes:?}");
     Ok(())
+}
+
+/// Portal and agent are killed in the middle, and the agent's books are gone: nobody may say that the
+/// apply was never started.
+#[tokio::test]
+async fn what_nobody_knows_any_more_is_not_called_never_started() -> anyhow::Result<()> {
+    let (mut lab, stand_in) = stand_in::lab().await?;
+    let hold = stand_in.hold(Reload::Pjsip)?;
+    let client = lab.client.clone();
+    let (portal, agent) = (&mut lab.portal, &mut lab.agent);
+    let state = agent.state_dir().to_owned();
+    let kill = async {
+        hold.reached().await?;
+        portal.kill();
+        agent.kill();
+        drop(hold);
+        for entry in std::fs::read_dir(&state)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path)?;
+            } else {
+                std::fs::remove_file(path)?;
+            }
+        }
+        agent.resume().await?;
+        portal.resume().await
+    };
+    let (lost, killed) = tokio::join!(client.post_nothing("/apply"), kill);
+    killed?;
+    ensure!(lost.is_err(), "the portal answered although it was killed");
+    let forced = lab.client.post("/apply", &json!({"force": true})).await?;
+    let forced = audited(&lab.client, &forced.expect(200)?).await?;
+    ensure!(forced["outcome"] == "applied", "{forced}");
+    let lost = async || {
+        let rows = trail(&lab.client).await.unwrap_or_default();
+        let lost = rows.iter().find(|row| row["revision"] == 2);
+        lost.is_some_and(|row| {
+            let said = row["failure"]["message"].as_str().unwrap_or_default();
+            row["outcome"] == "interrupted" && said.contains("not known")
+        })
+    };
+    wait_until("the lost row is closed", Duration::from_secs(60), lost).await
 }

@@ -1,5 +1,6 @@
 //! A damaged state directory, and files that somebody has made unreadable.
 
+use super::killed::killed;
 use super::*;
 
 /// Killed with `phase` in the journal, and one bit of `name` flipped.
