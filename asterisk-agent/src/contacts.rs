@@ -21,7 +21,9 @@ use crate::verify::{Questions, VerifyError, mismatch};
 /// registered there was let in by what is no longer valid.
 pub(crate) fn changed_hands(before: &Model, after: &Model) -> BTreeSet<String> {
     let mut changed = BTreeSet::new();
-    for name in before.endpoints.keys().chain(after.endpoints.keys()) {
+    let is_new = |name: &&String| !before.endpoints.contains_key(*name);
+    let new = after.endpoints.keys().filter(is_new);
+    for name in before.endpoints.keys().chain(new) {
         let (old, new) = (admission(before, name), admission(after, name));
         if old != new {
             changed.extend(old.into_iter().chain(new).map(|(aor, _)| aor));

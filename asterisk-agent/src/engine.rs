@@ -118,6 +118,31 @@ impl Engine {
         }
     }
 
+    /// Stores an upload. While the disk works, its text is read: the apply that follows then finds it
+    /// read, or reads it again and says what is wrong.
+    pub(crate) fn store(
+        &mut self,
+        generation: Generation,
+        bundle: &Bundle,
+    ) -> Result<(), FileError> {
+        let Generation {
+            revision, apply_id, ..
+        } = generation;
+        if self.remembered(&generation).is_some() {
+            return self.generations.store(apply_id, revision, bundle);
+        }
+        self.forget_what_is_over();
+        let (read, stored) = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| validate::text(bundle).ok());
+            let stored = self.generations.store(apply_id, revision, bundle);
+            (reading.join(), stored)
+        });
+        if let (Ok(Some(model)), Ok(())) = (read, &stored) {
+            self.remember(generation, &Arc::new(model));
+        }
+        stored
+    }
+
     /// Reads and checks a stored generation.
     pub(crate) fn target(&mut self, generation: Generation) -> Result<Target, TargetError> {
         let (bundle, manifest) = self

@@ -13,7 +13,7 @@ use super::{Agent, Job, Refusal, StartError, state_error};
 use crate::apply::{self, Request};
 use crate::engine::Engine;
 use crate::events::Counter;
-use crate::journal::JournalError;
+use crate::journal::{Generation, JournalError};
 use crate::preflight;
 use crate::recover::{self, Unfinished};
 use crate::safe_mode::{self, Remains};
@@ -87,9 +87,12 @@ impl Agent {
                 return Err(Refusal::SafeMode(reason));
             }
         };
-        let stored = engine
-            .generations
-            .store(header.apply_id, header.revision, bundle);
+        let generation = Generation {
+            revision: header.revision,
+            digest: header.digest,
+            apply_id: header.apply_id,
+        };
+        let stored = engine.store(generation, bundle);
         self.publish(engine);
         Ok(stored?)
     }

@@ -198,11 +198,17 @@ impl Victim {
     }
 }
 
-/// Whether the traced thread waits for its next job.
+/// Whether the traced thread waits for its next job, as it did when it was attached to: at the same
+/// address. It waits for locks as well, and wakes others by the same call.
 fn is_idle(strace: &Strace) -> bool {
     let log = strace.log();
+    let address = |line: &str| {
+        let (address, call) = line.strip_prefix("futex(")?.split_once(',')?;
+        call.contains("FUTEX_WAIT").then(|| address.to_owned())
+    };
     let last = log.lines().next_back().unwrap_or_default();
-    last.starts_with("futex(") && !last.contains(" = ")
+    let first = log.lines().find_map(address);
+    first.is_some() && address(last) == first && !last.contains(" = ")
 }
 
 /// Whether the engine of an agent, traced or not, waits.

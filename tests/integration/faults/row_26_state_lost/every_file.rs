@@ -121,6 +121,8 @@ async fn comes_back(pbx: &mut Pbx) -> anyhow::Result<&'static str> {
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
         how = "a forced apply";
     } else {
+        // What was under way comes to its end first.
+        pbx.idle().await?;
         let record = pbx.apply(&last).await?;
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     }
