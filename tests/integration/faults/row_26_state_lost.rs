@@ -161,5 +161,5 @@ async fn what_nobody_knows_any_more_is_not_called_never_started() -> anyhow::Res
             row["outcome"] == "interrupted" && said.contains("not known")
         })
     };
-    wait_until("the lost row is closed", Duration::from_secs(60), lost).await
+    wait_until("the lost row is closed", Duration::from_mins(1), lost).await
 }
