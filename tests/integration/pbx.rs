@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api_server::agent::{Agent as Link, Order};
+use api_server::agent::{Agent as Link, AgentError, Order};
 use api_server::domain::snapshot::{Snapshot, SnapshotUser};
 use api_server::domain::{RequestId, SipPassword, UserId};
 use api_server::pki::Role;
@@ -138,7 +138,12 @@ impl Pbx {
     pub(crate) async fn idle(&self) -> anyhow::Result<()> {
         let idle = async || {
             let request = request_id();
-            self.link.verify(APPLY_LIMIT, &request).await.is_ok()
+            match self.link.verify(APPLY_LIMIT, &request).await {
+                Ok(_) => true,
+                // That is an answer as well.
+                Err(AgentError::Refused { message, .. }) => message.contains("NOTHING_APPLIED"),
+                Err(_) => false,
+            }
         };
         wait_until("the agent is idle", APPLY_LIMIT, idle).await
     }

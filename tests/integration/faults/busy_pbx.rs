@@ -112,7 +112,11 @@ async fn applying_ten_thousand_endpoints_loses_no_call_and_no_registration() -> 
         "a held call has ended"
     );
     let channels = pbx.asterisk.rx("core show channels count").await?;
-    ensure!(channels.contains("50 active calls"), "{channels}");
+    let active = channels
+        .lines()
+        .find_map(|line| line.strip_suffix(" active calls")?.parse::<usize>().ok());
+    // One that rang twice may still be on its way out.
+    ensure!(active >= Some(HELD), "{channels}");
     let after = registered(&pbx.asterisk).await?;
     let lost: Vec<_> = before
         .iter()
