@@ -103,6 +103,7 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
     if let Err(error) = beside {
         return ended(log, Outcome::Rejected, chain(&error));
     }
+    // What cannot be looked at is not trusted.
     let stamps = live.stamps().ok();
     let trusted = is_trusted(engine, &live, stamps.as_ref());
     if is_in_force(engine, &target, &old, trusted, log) {

@@ -143,6 +143,8 @@ impl Live {
         Ok(())
     }
 }
+
+/// `None`: there is no such file.
 fn stamp(dir: &Dir, name: &str) -> Result<Stamp, FileError> {
     Ok(dir.stat(name)?.map(|stat| {
         [

@@ -19,7 +19,7 @@ use crate::domain::PbxId;
 const LOCK_CLASS: i32 = 0x0061_7079;
 
 /// How long connecting and the round trips may take beside the wait, in seconds.
-const GRACE_SECONDS: u64 = 10;
+const GRACE_SECONDS: u64 = 3;
 
 /// The held lock of a PBX. Dropping it closes the connection, which frees the lock as well.
 pub struct ApplyLock {

@@ -34,6 +34,19 @@ fn damage(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes everything in a directory.
+fn empty(dir: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        } else {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Fails unless the agent touches nothing and says what to do, and is well after that was done.
 async fn assert_safe_mode(lab: &mut Lab, damaged: &str) -> anyhow::Result<()> {
     let files = managed_files(&lab.asterisk)?;
@@ -136,14 +149,7 @@ async fn what_nobody_knows_any_more_is_not_called_never_started() -> anyhow::Res
         portal.kill();
         agent.kill();
         drop(hold);
-        for entry in std::fs::read_dir(&state)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(path)?;
-            } else {
-                std::fs::remove_file(path)?;
-            }
-        }
+        empty(&state)?;
         agent.resume().await?;
         portal.resume().await
     };

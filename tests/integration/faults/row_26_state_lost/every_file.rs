@@ -251,15 +251,7 @@ async fn a_state_directory_that_is_lost_as_a_whole_waits_for_a_forced_apply() ->
 {
     let mut pbx = rich().await?;
     pbx.agent.stop().await?;
-    let state = pbx.agent.state_dir().to_owned();
-    for entry in std::fs::read_dir(&state)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            std::fs::remove_dir_all(path)?;
-        } else {
-            std::fs::remove_file(path)?;
-        }
-    }
+    super::empty(pbx.agent.state_dir())?;
     let how = comes_back(&mut pbx).await?;
     assert_eq!(how, "a forced apply");
     Ok(())
