@@ -14,9 +14,10 @@ use std::fmt;
 
 use crate::bundle::{Bundle, GENERATION_EXTENSION, GENERATION_MARKER, Slot};
 use crate::conf::{self, Entry, Section};
+use crate::names::is_name;
 pub use options::Options;
 use options::Texts;
-use vocabulary::{argument, dialled, is_name, step, vocabulary};
+use vocabulary::{argument, dialled, step, vocabulary};
 
 /// The objects of a bundle, by name.
 #[derive(Clone, PartialEq, Eq, Default)]

@@ -27,16 +27,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use api_server::agent::{Agent as Link, Order};
-use api_server::domain::snapshot::{Snapshot, SnapshotUser};
-use api_server::domain::{RequestId, SipPassword, UserId};
+use api_server::domain::RequestId;
 use api_server::pki::Role;
-use secrecy::SecretString;
 use shared::bundle::{ApplyId, BUNDLE_BYTES_MAX, Bundle, Revision, Slot};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase};
 use tests::agent::Agent;
 use tests::asterisk::{Asterisk, Settings};
 use tests::pki::Pki;
 use tests::scratch::Scratch;
+use tests::snapshots;
 use uuid::Uuid;
 
 /// Pairs of measured and bare runs; the medians are reported.
@@ -151,22 +150,13 @@ fn bundle(users: u32, edition: usize) -> anyhow::Result<Bundle> {
         } else {
             0
         };
-        let password = SecretString::from(format!("abcdefghABCDEFGH{number:08}"));
-        Ok(SnapshotUser {
-            user_id: UserId(Uuid::from_u128(number.into())),
-            extension: number.try_into()?,
-            name: format!("User {number} {edition}").parse()?,
-            email: format!("user{number}@example.org").parse()?,
-            sip_password: SipPassword::try_from(password)?,
-        })
+        let device = snapshots::device(1, &format!("abcdefghABCDEFGH{number:08}"))?;
+        snapshots::user(number, &format!("User {number} {edition}"), vec![device])
     };
-    let snapshot = Snapshot {
-        realm: "synergycall".parse()?,
-        reserved_numbers: vec![first..=first + users],
-        users: (first..first + users)
-            .map(user)
-            .collect::<anyhow::Result<_>>()?,
-    };
+    let numbers = first..first + users;
+    let users: anyhow::Result<_> = numbers.clone().map(user).collect();
+    let mut snapshot = snapshots::snapshot(vec![snapshots::tenant(1, users?)?])?;
+    snapshot.reserved_numbers = vec![first..=numbers.end];
     Ok(api_server::render::render(&snapshot)?)
 }
 

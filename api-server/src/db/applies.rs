@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{DbError, changes};
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom};
-use crate::domain::{PbxId, UserId};
+use crate::domain::{PbxId, TenantNumber, UserId};
 
 /// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
 /// its PBX. To be called under the PBX's lock, and committed before anything is sent.
@@ -257,7 +257,15 @@ pub(super) fn restored(id: ApplyId, revision: i64) -> Result<RestoredFrom, DbErr
 struct UserJson {
     id: Uuid,
     name: String,
+    /// The default one in rows from before there were others.
+    #[serde(default = "default_tenant")]
+    tenant: u32,
     extension: u32,
+}
+
+/// The tenant of whoever was kept before there was more than one.
+pub(super) const fn default_tenant() -> u32 {
+    TenantNumber::DEFAULT.get()
 }
 
 impl From<UserJson> for IncludedUser {
@@ -265,6 +273,7 @@ impl From<UserJson> for IncludedUser {
         Self {
             id: UserId(user.id),
             name: user.name,
+            tenant: user.tenant,
             extension: user.extension,
         }
     }
@@ -272,7 +281,9 @@ impl From<UserJson> for IncludedUser {
 
 fn users_json(attempt: &Attempt) -> Value {
     let users = attempt.users.iter().map(|user| {
-        serde_json::json!({ "id": user.id.0, "name": user.name, "extension": user.extension })
+        serde_json::json!({
+            "id": user.id.0, "name": user.name, "tenant": user.tenant, "extension": user.extension,
+        })
     });
     Value::Array(users.collect())
 }

@@ -7,8 +7,10 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Database, DbError, extensions};
-use crate::domain::snapshot::{Snapshot, SnapshotUser};
-use crate::domain::{PbxId, SipPassword, UserId};
+use crate::domain::device::{Codecs, DigestAlgorithm, Nat};
+use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
+use crate::domain::tenant::DEFAULT_TENANT;
+use crate::domain::{DeviceId, DeviceSlot, PbxId, SipPassword, TenantNumber, UserId};
 use crate::vault::{Place, Vault};
 
 struct SnapshotRow {
@@ -67,10 +69,14 @@ pub async fn read_within(
             .parse()
             .map_err(|reason| DbError::inconsistent("pbx", "sip_realm", &pbx, &reason))?,
         reserved_numbers,
-        users: rows
-            .iter()
-            .map(|row| to_user(row, vault))
-            .collect::<Result<_, _>>()?,
+        tenants: vec![SnapshotTenant {
+            id: DEFAULT_TENANT,
+            number: TenantNumber::DEFAULT,
+            users: rows
+                .iter()
+                .map(|row| to_user(row, vault))
+                .collect::<Result<_, _>>()?,
+        }],
     })
 }
 
@@ -121,7 +127,16 @@ fn to_user(row: &SnapshotRow, vault: &Vault) -> Result<SnapshotUser, DbError> {
             .email
             .parse()
             .map_err(|reason| broken("user", "email", &reason))?,
-        sip_password: SipPassword::try_from(SecretString::from(clear))
-            .map_err(|reason| password(&reason))?,
+        devices: vec![SnapshotDevice {
+            device_id: DeviceId(row.user_id),
+            slot: DeviceSlot::FIRST,
+            sip_password: SipPassword::try_from(SecretString::from(clear))
+                .map_err(|reason| password(&reason))?,
+            previous_password: None,
+            algorithm: DigestAlgorithm::default(),
+            transport: None,
+            nat: Nat::default(),
+            codecs: Codecs::default(),
+        }],
     })
 }

@@ -143,6 +143,8 @@ pub struct IncludedUser {
     pub id: UserId,
     /// The name at that time.
     pub name: String,
+    /// The tenant's number.
+    pub tenant: u32,
     /// The number at that time.
     pub extension: u32,
 }

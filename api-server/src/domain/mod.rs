@@ -8,6 +8,7 @@ use uuid::{Builder, Uuid};
 pub mod admin;
 pub mod apply;
 pub mod change;
+pub mod device;
 pub mod diff;
 pub mod event;
 pub mod pbx;
@@ -18,8 +19,9 @@ pub mod tenant;
 pub mod user;
 
 pub use admin::{Actor, AdminUser, RequestId};
+pub use device::{DeviceId, DeviceSlot};
 pub use pbx::{PbxId, SipRealm};
-pub use tenant::TenantId;
+pub use tenant::{TenantId, TenantNumber};
 pub use user::{DisplayName, Email, ExtensionNumber, Metadata, SipPassword, UserId};
 
 /// Why a value was refused: a stable code, and a sentence that never repeats the value.

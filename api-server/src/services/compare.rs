@@ -10,7 +10,7 @@ use crate::domain::PbxId;
 use crate::domain::apply::IncludedUser;
 use crate::domain::change::{Changes, Side, Summary};
 use crate::domain::revision::InForce;
-use crate::domain::snapshot::{Snapshot, SnapshotUser};
+use crate::domain::snapshot::Snapshot;
 use crate::render;
 use crate::vault::{Place, Vault};
 
@@ -49,12 +49,16 @@ pub(super) fn render(snapshot: &Snapshot) -> Result<Content, Unrenderable> {
 
 /// The users of a snapshot as the audit trail keeps them.
 pub(super) fn included(snapshot: &Snapshot) -> Vec<IncludedUser> {
-    let user = |user: &SnapshotUser| IncludedUser {
-        id: user.user_id,
-        name: user.name.as_str().to_owned(),
-        extension: user.extension.get(),
-    };
-    snapshot.users.iter().map(user).collect()
+    let tenants = snapshot.tenants.iter();
+    let users = tenants.flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)));
+    users
+        .map(|(tenant, user)| IncludedUser {
+            id: user.user_id,
+            name: user.name.as_str().to_owned(),
+            tenant: tenant.number.get(),
+            extension: user.extension.get(),
+        })
+        .collect()
 }
 
 /// Decrypts the bundle of an attempt.

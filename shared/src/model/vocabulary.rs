@@ -1,6 +1,7 @@
 //! The closed vocabulary of [`super`]: which options, values and dialplan steps the portal renders.
 
 use crate::bundle::GENERATION_EXTENSION;
+use crate::names::is_name;
 
 /// Whether a value may be what it is.
 pub(super) type Grammar = fn(&str) -> bool;
@@ -36,12 +37,6 @@ pub(super) fn vocabulary(kind: &str) -> Option<&'static [(&'static str, Grammar)
         ]),
         _ => None,
     }
-}
-
-/// Names are made by the portal alone: far shorter than the 79 bytes at which Asterisk cuts.
-pub(super) fn is_name(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(plain)
 }
 
 fn is_realm(text: &str) -> bool {

@@ -17,6 +17,7 @@ fn user(number: u32, name: &str) -> IncludedUser {
     IncludedUser {
         id: UserId(Uuid::from_u128(number.into())),
         name: name.to_owned(),
+        tenant: 1,
         extension: number,
     }
 }
