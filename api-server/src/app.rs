@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::agent::Agent;
+use crate::causes::causes;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::db::Database;
@@ -28,7 +29,8 @@ const SHUTDOWN_GRACE_SECONDS: u64 = 20;
 /// Serves until it is told to stop by SIGTERM or SIGINT; applies that run are finished first.
 ///
 /// # Errors
-/// The address cannot be listened on. A database or an agent that is down is no error.
+/// The address cannot be listened on, or the database, reached at once, is sealed with another key.
+/// A database or an agent that is down is no error.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -42,7 +44,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     );
     let (portal, ended) = wire(&config);
     let database = portal.database.clone();
-    let keeper = tokio::spawn(database.clone().keep());
+    let mut keeper = tokio::spawn(database.clone().keep());
     let reconciler = tokio::spawn({
         let portal = Arc::clone(&portal);
         async move { reconcile::run(&portal).await }
@@ -54,10 +56,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let watchdog = tokio::spawn(watchdog());
     tell(NotifyState::Ready);
 
-    let stop = async move {
+    let mut refused = None;
+    let stop = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            reason = &mut keeper => {
+                refused = Some(reason);
+                "the database cannot be used"
+            }
         }
     };
     let running = listen::serve(listener, http::router(Arc::clone(&portal)), stop).await;
@@ -82,7 +89,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     keeper.abort();
     watchdog.abort();
     tracing::info!("stopped");
-    Ok(())
+    match refused {
+        None => Ok(()),
+        Some(reason) => {
+            let reason = reason.context("the task that keeps the database in order died")?;
+            tracing::error!(error = causes(&reason), "the database cannot be used");
+            Err(reason.into())
+        }
+    }
 }
 
 fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
@@ -99,7 +113,7 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
     );
     let (queue, ended) = Queue::new();
     let portal = Portal {
-        database: Database::new(config.database.clone(), pbx),
+        database: Database::new(config.database.clone(), pbx, config.vault.clone()),
         vault: config.vault.clone(),
         clock: Arc::new(SystemClock),
         agent,

@@ -113,6 +113,42 @@ impl Config {
     }
 }
 
+/// What `secret-key rotate` and `secret-key retire` are told from outside. No `Debug`.
+pub struct KeyConfig {
+    /// `DATABASE_URL` or `DATABASE_URL_FILE`.
+    pub database: PgConnectOptions,
+    /// `SECRET_KEY` or `SECRET_KEY_FILE`: the key in use.
+    pub vault: Vault,
+}
+
+impl KeyConfig {
+    /// Reads every variable before it reports any error.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let config = Self::of(&mut env);
+        env.finish(config)
+    }
+
+    /// As [`KeyConfig::read`], with the key to come: `NEW_SECRET_KEY` or `NEW_SECRET_KEY_FILE`.
+    pub fn read_with_new(
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vault), ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let config = Self::of(&mut env);
+        let meaning = "the key to come; `api-server secret-key` prints a fresh one";
+        let new = key(&mut env, "NEW_SECRET_KEY", meaning);
+        env.finish(config.zip(new))
+    }
+
+    fn of(env: &mut Env<'_>) -> Option<Self> {
+        let (database, vault) = (database(env), vault(env));
+        Some(Self {
+            database: database?,
+            vault: vault?,
+        })
+    }
+}
+
 fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
     let url = env.secret("DATABASE_URL", "postgres://user:password@host/database")?;
     // The parser's own words may repeat parts of the URL.
@@ -124,10 +160,14 @@ fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
 
 fn vault(env: &mut Env<'_>) -> Option<Vault> {
     let meaning = "the key for secrets at rest; `api-server secret-key` prints a fresh one";
-    let key = env.secret("SECRET_KEY", meaning)?;
+    key(env, "SECRET_KEY", meaning)
+}
+
+fn key(env: &mut Env<'_>, name: &str, meaning: &str) -> Option<Vault> {
+    let key = env.secret(name, meaning)?;
     match key.expose_secret().parse() {
         Ok(vault) => Some(vault),
-        Err(error) => env.fault(format!("SECRET_KEY: {error}")),
+        Err(error) => env.fault(format!("{name}: {error}")),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::device::{Codecs, DigestAlgorithm, Nat};
 use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
 use crate::domain::tenant::DEFAULT_TENANT;
 use crate::domain::{DeviceId, DeviceSlot, PbxId, SipPassword, TenantNumber, UserId};
-use crate::vault::{Place, Vault};
+use crate::vault::{Opener, Place, Vault};
 
 struct SnapshotRow {
     user_id: Uuid,
@@ -28,7 +28,8 @@ struct SnapshotRow {
 /// [`DbError::Inconsistent`] also when a SIP password was sealed with another key.
 pub async fn read(database: &Database, pbx: PbxId, vault: &Vault) -> Result<Snapshot, DbError> {
     let mut transaction = begin(database).await?;
-    let snapshot = read_within(&mut transaction, pbx, vault).await;
+    let opener = vault.opener(&mut transaction).await?;
+    let snapshot = read_within(&mut transaction, pbx, &opener).await;
     super::commit(transaction).await?;
     snapshot
 }
@@ -46,7 +47,7 @@ pub async fn begin(database: &Database) -> Result<Transaction<'static, Postgres>
 pub async fn read_within(
     transaction: &mut PgConnection,
     pbx: PbxId,
-    vault: &Vault,
+    opener: &Opener,
 ) -> Result<Snapshot, DbError> {
     let realm = sqlx::query_scalar!("select sip_realm from pbx where pbx_id = $1", pbx.0)
         .fetch_one(&mut *transaction)
@@ -74,7 +75,7 @@ pub async fn read_within(
             number: TenantNumber::DEFAULT,
             users: rows
                 .iter()
-                .map(|row| to_user(row, vault))
+                .map(|row| to_user(row, opener))
                 .collect::<Result<_, _>>()?,
         }],
     })
@@ -106,13 +107,13 @@ async fn ranges(
     .collect()
 }
 
-fn to_user(row: &SnapshotRow, vault: &Vault) -> Result<SnapshotUser, DbError> {
+fn to_user(row: &SnapshotRow, opener: &Opener) -> Result<SnapshotUser, DbError> {
     let user_id = UserId(row.user_id);
     let broken = |table, column, reason: &dyn ToString| {
         DbError::inconsistent(table, column, &user_id, &reason.to_string())
     };
     let password = |reason: &dyn ToString| broken("extension", "sip_password_encrypted", reason);
-    let clear = vault
+    let clear = opener
         .open(Place::SipPassword(user_id), &row.sip_password_encrypted)
         .map_err(|reason| password(&reason))?;
     let clear = String::from_utf8(clear).map_err(|_| password(&"not UTF-8"))?;

@@ -102,13 +102,26 @@ async fn asked(portal: &Portal) -> Result<Vec<Warning>, Error> {
     Ok(found)
 }
 
+/// Whether `SECRET_KEY` is still one that opens the database: after `secret-key retire` a portal
+/// works on with the data keys that it knows, but not past its next start.
+async fn opened(portal: &Portal, connection: &mut sqlx::PgConnection) -> Check {
+    match db::data_keys::is_opened_by(connection, &portal.vault).await {
+        Ok(true) => Check::good("answers, schema up to date"),
+        Ok(false) => Check::bad(
+            "is sealed with another SECRET_KEY, because this one was retired: set SECRET_KEY or \
+             SECRET_KEY_FILE to the new one and restart",
+        ),
+        Err(_) => Check::bad("does not answer a query"),
+    }
+}
+
 async fn database(portal: &Portal) -> Check {
     // What is known to be down is not waited for.
     if let State::Down(reason) = portal.database.state() {
         return Check::bad(reason);
     }
     match portal.database.acquire().await {
-        Ok(_) => Check::good("answers, schema up to date"),
+        Ok(mut connection) => opened(portal, &mut connection).await,
         Err(DbError::Busy) => Check::good("answers, but every connection is in use"),
         Err(_) => Check::bad(match portal.database.state() {
             State::Down(reason) => reason,

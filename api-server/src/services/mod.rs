@@ -13,6 +13,7 @@ pub mod preview;
 pub mod reconcile;
 pub mod restore;
 pub mod revisions;
+pub mod rotation;
 pub mod status;
 pub mod users;
 pub mod verify;
@@ -160,7 +161,7 @@ pub enum Error {
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Unavailable(_) => Self::DatabaseUnavailable(error),
+            DbError::Unavailable(_) | DbError::OtherKey => Self::DatabaseUnavailable(error),
             DbError::Busy => Self::Overloaded("every connection to the database is in use"),
             DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Query(_) => {
                 Self::Database(error)

@@ -18,7 +18,6 @@ use crate::domain::revision::InForce;
 use crate::domain::status::Warning;
 use crate::domain::tenant::Tenant;
 use crate::domain::{RequestId, UserId};
-use crate::vault::Vault;
 
 pub use pending::{Pending, Wanted, pending};
 
@@ -134,8 +133,7 @@ impl Preview {
 /// no configuration.
 pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview, Error> {
     let instant = Instant::read(portal).await?;
-    let vault = portal.vault.clone();
-    let look = move || Look::at(instant, &vault);
+    let look = move || Look::at(instant);
     let mut look = tokio::task::spawn_blocking(look).await?;
     let Some(content) = look.content.take() else {
         let reason = "there is no bundle to check".to_owned();
@@ -172,7 +170,7 @@ struct Look {
 }
 
 impl Look {
-    fn at(instant: Instant, vault: &Vault) -> Self {
+    fn at(instant: Instant) -> Self {
         let (content, findings) = match instant.render() {
             Ok(content) => (Some(content), Vec::new()),
             Err(unrenderable) => (None, findings(unrenderable)),
@@ -183,7 +181,7 @@ impl Look {
             user_count: content.users.len(),
         });
         let difference = content.as_ref().map(|content| {
-            let known = baseline.open(vault)?;
+            let known = baseline.open(&instant.opener)?;
             difference(known.as_ref(), content)
         });
         let in_force = instant.baseline.in_force;

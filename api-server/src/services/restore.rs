@@ -12,7 +12,7 @@ use crate::db::revisions::StoredContent;
 use crate::domain::UserId;
 use crate::domain::apply::{Attempt, Failure, IncludedUser, RestoredFrom};
 use crate::domain::change::{Action, Counts};
-use crate::vault::Vault;
+use crate::vault::Opener;
 
 /// Most users that one note names.
 const NAMES_MAX: usize = 20;
@@ -49,19 +49,23 @@ pub(super) struct Stored {
     id: ApplyId,
     digest: Digest,
     content: StoredContent,
+    opener: Opener,
 }
 
 impl Stored {
     /// Reads it; `None` when it was dropped meanwhile.
     pub(super) async fn read(portal: &Portal, id: ApplyId) -> Result<Option<Self>, Error> {
-        let mut connection = portal.database.acquire().await?;
-        let attempt: Option<Attempt> = db::applies::find(&mut connection, id).await?;
-        let content = db::revisions::content(&mut connection, id).await?;
+        let mut instant = db::snapshot::begin(&portal.database).await?;
+        let attempt: Option<Attempt> = db::applies::find(&mut instant, id).await?;
+        let content = db::revisions::content(&mut instant, id).await?;
+        let opener = portal.vault.opener(&mut instant).await?;
+        db::commit(instant).await?;
         let digest = attempt.and_then(|attempt| attempt.digest);
         Ok(content.zip(digest).map(|(content, digest)| Self {
             id,
             digest,
             content,
+            opener,
         }))
     }
 
@@ -69,11 +73,11 @@ impl Stored {
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub(super) fn open(self, vault: &Vault) -> Result<Content, Failure> {
+    pub(super) fn open(self) -> Result<Content, Failure> {
         let failure = |reason: String| Failure::new("restore_failed", reason);
         let dropped = || failure("the bundle is no longer kept".to_owned());
         let encrypted = self.content.bundle_encrypted.ok_or_else(dropped)?;
-        let bundle = unseal(vault, self.id, &encrypted).map_err(failure)?;
+        let bundle = unseal(&self.opener, self.id, &encrypted).map_err(failure)?;
         if bundle.manifest().digest() != self.digest {
             let reason = "the stored bundle does not have the digest that was applied";
             return Err(failure(reason.to_owned()));

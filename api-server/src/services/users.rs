@@ -37,11 +37,10 @@ pub async fn create(
     let now = portal.clock.now();
     let id = UserId(uuid_v7(unix_ms(now), rng));
     let password = SipPassword::generate(rng);
-    let sealed = portal
-        .vault
-        .seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
 
     let mut transaction = portal.database.begin().await?;
+    let sealer = portal.vault.sealer(&mut transaction).await?;
+    let sealed = sealer.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
     db::users::insert(&mut transaction, tenant, id, &new, &actor.admin, now)
         .await
         .map_err(email_taken)?;

@@ -7,6 +7,7 @@ mod send;
 pub(super) mod stored;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Revision};
 use tracing::Instrument as _;
@@ -21,6 +22,7 @@ use crate::clock::{os_rng, unix_ms};
 use crate::db;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
 use crate::domain::{Actor, uuid_v7};
+use crate::vault::Place;
 
 pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue};
@@ -161,8 +163,12 @@ async fn open(
     if !leaves_the_line(&mut transaction, attempt).await? {
         return Ok(None);
     }
-    let (digest, encrypted) = (prepared.digest, &prepared.encrypted);
-    let revision = db::applies::open(&mut transaction, attempt, digest, encrypted).await?;
+    let sealer = portal.vault.sealer(&mut transaction).await?;
+    let (id, kept, digest) = (attempt.id, Arc::clone(&prepared.kept), prepared.digest);
+    // Of thousands of users, too much for the threads that serve requests.
+    let seal = move || sealer.seal(Place::Bundle(id), &kept, &mut os_rng());
+    let encrypted = tokio::task::spawn_blocking(seal).await??;
+    let revision = db::applies::open(&mut transaction, attempt, digest, &encrypted).await?;
     db::commit(transaction).await?;
     attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);

@@ -53,7 +53,6 @@ impl Wanted {
 /// The database cannot be asked.
 pub async fn pending(portal: &Portal) -> Result<Pending, Error> {
     let instant = Instant::read(portal).await?;
-    let vault = portal.vault.clone();
     let work = move || {
         let baseline = &instant.baseline;
         let wanted = match instant.render() {
@@ -61,7 +60,7 @@ pub async fn pending(portal: &Portal) -> Result<Pending, Error> {
                 digest: content.digest(),
                 user_count: content.users.len(),
                 differs: !baseline.is(&content),
-                changes: baseline.summary(&vault, &content),
+                changes: baseline.summary(&instant.opener, &content),
             },
             Err(unrenderable) => Wanted::Unrenderable(unrenderable.to_string()),
         };
