@@ -11,7 +11,7 @@ mod changes;
 mod error;
 pub mod events;
 pub mod extensions;
-pub mod pbx;
+pub mod pbxes;
 pub mod queued;
 pub mod revisions;
 pub mod snapshot;
@@ -28,7 +28,7 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
-use self::pbx::PbxSettings;
+use self::pbxes::PbxSettings;
 use crate::causes::causes;
 
 pub use error::DbError;
@@ -190,7 +190,7 @@ impl Database {
             .await
             .map_err(|_| PrepareError::Silent)??;
         MIGRATOR.run_direct(None, &mut connection, false).await?;
-        pbx::configure(&mut connection, &self.pbx).await?;
+        pbxes::configure(&mut connection, &self.pbx).await?;
         let epoch = epoch(&mut connection).await?;
         *self
             .schema

@@ -18,7 +18,7 @@ pub mod tenant;
 pub mod user;
 
 pub use admin::{Actor, AdminUser, RequestId};
-pub use pbx::{PbxId, SipRealm};
+pub use pbx::{PbxId, PbxName, SipRealm};
 pub use tenant::TenantId;
 pub use user::{DisplayName, Email, ExtensionNumber, Metadata, SipPassword, UserId};
 
