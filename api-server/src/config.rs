@@ -13,6 +13,7 @@ use shared::tls::{Identity, TlsFiles};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::domain::SipRealm;
+use crate::domain::pbx::AgentAddress;
 use crate::vault::Vault;
 
 /// How long an apply waits for another one unless told otherwise, in milliseconds.
@@ -216,34 +217,6 @@ impl FromStr for TrustedNetwork {
     }
 }
 
-/// `host:port`, the host a name or an address (IPv6 in brackets).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentAddress(String);
-
-impl AgentAddress {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for AgentAddress {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (host, port) = text.rsplit_once(':').unwrap_or_default();
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        let plain = !host.is_empty()
-            && (bracketed || !host.contains(':'))
-            && !host.contains(|c: char| c.is_whitespace() || c == '/');
-        if plain && port.parse::<u16>().is_ok_and(|port| port != 0) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must read host:port")
-        }
-    }
-}
-
 struct Policy(OnReloadFailure);
 
 impl FromStr for Policy {
@@ -371,26 +344,6 @@ mod tests {
         }
         for secret in ["hunter2", "swordfish"] {
             assert!(!message.contains(secret), "{message}");
-        }
-    }
-
-    #[test]
-    fn addresses() {
-        for good in ["a:1", "127.0.0.1:50051", "[::1]:50051", "pbx.example:65535"] {
-            assert!(good.parse::<AgentAddress>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "a",
-            "a:",
-            ":1",
-            "a:0",
-            "a:65536",
-            "::1:5",
-            "a b:1",
-            "http://a:1",
-        ] {
-            assert!(bad.parse::<AgentAddress>().is_err(), "{bad}");
         }
     }
 }

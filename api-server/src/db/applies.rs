@@ -10,20 +10,22 @@ use uuid::Uuid;
 
 use super::{DbError, changes};
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom};
-use crate::domain::{PbxId, TenantNumber, UserId};
+use crate::domain::{Invalid, PbxId, TenantNumber, UserId};
 
 /// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
-/// its PBX. To be called under the PBX's lock, and committed before anything is sent.
+/// its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
+/// committed before anything is sent.
 pub async fn open(
     connection: &mut PgConnection,
     attempt: &Attempt,
     digest: Digest,
     bundle_encrypted: &[u8],
-) -> Result<Revision, DbError> {
+) -> Result<Option<Revision>, DbError> {
     let revision = sqlx::query_scalar!(
         r#"
         with next as (
-            update pbx set last_revision = last_revision + 1 where pbx_id = $2
+            update pbx set last_revision = last_revision + 1
+            where pbx_id = $2 and deleted_at is null
             returning last_revision
         )
         insert into apply (
@@ -50,9 +52,11 @@ pub async fn open(
         attempt.restored_from.map(|source| source.id.0),
         serde_json::json!(attempt.notes),
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    to_revision(attempt.id, revision)
+    revision
+        .map(|revision| to_revision(attempt.id, revision))
+        .transpose()
 }
 
 /// Inserts an attempt that ended before there was a bundle.
@@ -109,7 +113,8 @@ pub async fn close(connection: &mut PgConnection, attempt: &Attempt) -> Result<b
 pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<Attempt>, DbError> {
     sqlx::query_as!(
         ApplyRow,
-        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
             record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
@@ -128,7 +133,8 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
 pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<Attempt>, DbError> {
     sqlx::query_as!(
         ApplyRow,
-        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
             record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
@@ -141,23 +147,28 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
     .transpose()
 }
 
-/// Attempts, the newest first, before `before`; the users they included are only counted.
+/// Attempts, the newest first, before `before`, of one PBX if there is one; the users they included
+/// are only counted.
 pub async fn list(
     connection: &mut PgConnection,
+    pbx: Option<PbxId>,
     before: Option<ApplyId>,
     limit: u16,
 ) -> Result<Vec<Attempt>, DbError> {
     sqlx::query_as!(
         ApplyRow,
-        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
             record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
-         from apply a where $1::uuid is null or apply_id < $1
+         from apply a
+         where ($1::uuid is null or apply_id < $1) and ($3::uuid is null or pbx_id = $3)
          order by apply_id desc
          limit $2"#,
         before.map(|id| id.0),
         i64::from(limit),
+        pbx.map(|pbx| pbx.0),
     )
     .fetch_all(connection)
     .await?
@@ -169,6 +180,7 @@ pub async fn list(
 pub(super) struct ApplyRow {
     pub(super) apply_id: Uuid,
     pub(super) pbx_id: Uuid,
+    pub(super) pbx_name: String,
     pub(super) revision: Option<i64>,
     pub(super) digest: Option<Vec<u8>>,
     pub(super) on_reload_failure: String,
@@ -203,6 +215,10 @@ impl TryFrom<ApplyRow> for Attempt {
         Ok(Self {
             id,
             pbx_id: PbxId(row.pbx_id),
+            pbx_name: row
+                .pbx_name
+                .parse()
+                .map_err(|reason: Invalid| broken("pbx_id", reason.to_string()))?,
             revision: row
                 .revision
                 .map(|revision| to_revision(id, revision))

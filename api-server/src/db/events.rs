@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::DbError;
-use crate::domain::PbxId;
 use crate::domain::event::{NewEvent, PbxEvent, PbxEventKind};
+use crate::domain::{Invalid, PbxId};
 
 /// How many events of a kind are kept for each PBX: whoever knocks at the agent's door all day
 /// fills only the place of its own kind.
@@ -129,23 +129,28 @@ pub async fn last_sequence(
     .await?)
 }
 
-/// Events, the newest first, before `before`, of one kind if there is one.
+/// Events, the newest first, before `before`, of one PBX and of one kind if there is one.
 pub async fn list(
     connection: &mut PgConnection,
+    pbx: Option<PbxId>,
     kind: Option<PbxEventKind>,
     before: Option<i64>,
     limit: u16,
 ) -> Result<Vec<PbxEvent>, DbError> {
     sqlx::query_as!(
         EventRow,
-        "select event_id, pbx_id, kind, detail, at, recorded_at, requested_by, request_id
+        r#"select event_id, pbx_id, name as pbx_name, kind, detail, at, recorded_at, requested_by,
+            request_id
          from pbx_event
+         join pbx using (pbx_id)
          where ($1::text is null or kind = $1) and ($2::bigint is null or event_id < $2)
+            and ($4::uuid is null or pbx_id = $4)
          order by event_id desc
-         limit $3",
+         limit $3"#,
         kind.map(PbxEventKind::name),
         before,
         i64::from(limit),
+        pbx.map(|pbx| pbx.0),
     )
     .fetch_all(connection)
     .await?
@@ -157,6 +162,7 @@ pub async fn list(
 struct EventRow {
     event_id: i64,
     pbx_id: Uuid,
+    pbx_name: String,
     kind: String,
     detail: String,
     at: OffsetDateTime,
@@ -173,6 +179,9 @@ impl TryFrom<EventRow> for PbxEvent {
         Ok(Self {
             id: row.event_id,
             pbx_id: PbxId(row.pbx_id),
+            pbx_name: row.pbx_name.parse().map_err(|reason: Invalid| {
+                DbError::inconsistent("pbx", "name", &row.event_id, &reason)
+            })?,
             kind: PbxEventKind::from_name(&row.kind).ok_or_else(unknown)?,
             detail: row.detail,
             at: row.at,

@@ -12,7 +12,7 @@ pub mod data_keys;
 mod error;
 pub mod events;
 pub mod extensions;
-pub mod pbx;
+pub mod pbxes;
 pub mod queued;
 pub mod revisions;
 pub mod sealed;
@@ -31,7 +31,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
 use self::data_keys::KeyError;
-use self::pbx::PbxSettings;
+use self::pbxes::PbxSettings;
 use crate::causes::causes;
 use crate::vault::Vault;
 
@@ -182,7 +182,7 @@ impl Database {
     async fn prepare(&self) -> Result<(), PrepareError> {
         let mut connection = migrated(self.options.clone()).await?;
         data_keys::ensure(&mut connection, &self.vault).await?;
-        pbx::configure(&mut connection, &self.pbx).await?;
+        pbxes::configure(&mut connection, &self.pbx).await?;
         let epoch = epoch(&mut connection).await?;
         *self
             .schema

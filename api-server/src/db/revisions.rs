@@ -122,7 +122,8 @@ pub async fn list(
     let before = before.map(|revision| i64::try_from(revision.0).unwrap_or(i64::MAX));
     sqlx::query_as!(
         ApplyRow,
-        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
             null::jsonb as record, user_count, '[]'::jsonb as "users!", changes, restored_from,
             notes, bundle_encrypted is not null as "bundle_kept!",

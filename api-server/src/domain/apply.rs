@@ -5,7 +5,7 @@ use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
 use super::change::Summary;
-use super::{PbxId, UserId};
+use super::{PbxId, PbxName, UserId};
 
 /// How an attempt ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,8 @@ pub struct Attempt {
     pub id: ApplyId,
     /// On which PBX.
     pub pbx_id: PbxId,
+    /// What that is called now.
+    pub pbx_name: PbxName,
     /// `None` when it ended before there was a bundle.
     pub revision: Option<Revision>,
     /// The bundle's digest.

@@ -3,7 +3,7 @@
 use shared::status::EventKind;
 use time::OffsetDateTime;
 
-use super::{Actor, PbxId};
+use super::{Actor, PbxId, PbxName};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct PbxEvent {
     pub id: i64,
     /// Where.
     pub pbx_id: PbxId,
+    /// What that is called now.
+    pub pbx_name: PbxName,
     /// What happened.
     pub kind: PbxEventKind,
     /// In plain words.

@@ -20,7 +20,7 @@ pub mod user;
 
 pub use admin::{Actor, AdminUser, RequestId};
 pub use device::{DeviceId, DeviceSlot};
-pub use pbx::{PbxId, SipRealm};
+pub use pbx::{PbxId, PbxName, SipRealm};
 pub use tenant::{TenantId, TenantNumber};
 pub use user::{DisplayName, Email, ExtensionNumber, Metadata, SipPassword, UserId};
 

@@ -1,7 +1,12 @@
 //! An Asterisk host with its agent.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+
+use shared::tls::Identity;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Invalid, typed_id};
 
@@ -10,8 +15,284 @@ typed_id! {
     PbxId
 }
 
-/// The PBX that the first migration creates, and the only one so far.
+/// The PBX that the first migration creates. Its agent and its realm come from the environment.
 pub const DEFAULT_PBX: PbxId = PbxId(uuid::uuid!("01900000-0000-7000-8000-000000000001"));
+
+/// What the first migration calls it.
+pub const DEFAULT_PBX_NAME: &str = "default";
+
+/// What administrators call a PBX, in paths as well: shorter than any id, so that the two cannot be
+/// confused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PbxName(String);
+
+impl PbxName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PbxName {
+    type Err = Invalid;
+
+    /// `^[a-z0-9][a-z0-9-]{0,31}$`.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let first = text.as_bytes().first().is_some_and(alphanumeric);
+        let rest = text.bytes().all(|byte| alphanumeric(&byte) || byte == b'-');
+        if first && rest && text.len() <= 32 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new(
+                "malformed",
+                "a name is 1 to 32 of a-z, 0-9 and '-', and begins with a letter or digit",
+            ))
+        }
+    }
+}
+
+impl fmt::Display for PbxName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How somebody names a PBX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PbxRef {
+    /// By its id.
+    Id(PbxId),
+    /// By its name.
+    Name(PbxName),
+}
+
+impl FromStr for PbxRef {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        // Only the form with hyphens: one PBX, two names and no more.
+        if text.len() == 36
+            && let Ok(id) = Uuid::try_parse(text)
+        {
+            return Ok(Self::Id(PbxId(id)));
+        }
+        text.parse()
+            .map(Self::Name)
+            .map_err(|_| Invalid::new("malformed", "must be the id or the name of a PBX"))
+    }
+}
+
+impl From<PbxId> for PbxRef {
+    fn from(id: PbxId) -> Self {
+        Self::Id(id)
+    }
+}
+
+/// Where an agent listens: `host:port`, the host a name or an address (IPv6 in brackets).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentAddress(String);
+
+impl AgentAddress {
+    /// Longest, in bytes: a host name of 253, and a port.
+    const BYTES_MAX: usize = 259;
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentAddress {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (host, port) = text.rsplit_once(':').unwrap_or_default();
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
+        let plain = !host.is_empty()
+            && text.len() <= Self::BYTES_MAX
+            && (bracketed || !host.contains(':'))
+            && !host.contains(odd);
+        if plain && port.parse::<u16>().is_ok_and(|port| port != 0) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("malformed", "must read host:port"))
+        }
+    }
+}
+
+/// By what phones reach a PBX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// `WebSocket`.
+    Ws,
+    /// `WebSocket` over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// The word that the database and the REST API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// The transport of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|transport| transport.name() == name)
+    }
+}
+
+/// The name of a section in a PBX's own pjsip.conf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SectionName(String);
+
+impl SectionName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SectionName {
+    type Err = Invalid;
+
+    /// `^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`: it is written into Asterisk's files.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let first = text
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_alphanumeric);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if first && text.bytes().all(allowed) && text.len() <= 64 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new(
+                "malformed",
+                "a section's name is 1 to 64 of A-Z, a-z, 0-9, '_' and '-', and begins with a \
+                 letter or digit",
+            ))
+        }
+    }
+}
+
+/// Which section of a PBX's pjsip.conf is which transport.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transports(pub BTreeMap<Transport, SectionName>);
+
+impl Transports {
+    /// Those that `other` lacks.
+    pub fn missing_in(&self, other: &Self) -> BTreeSet<Transport> {
+        let missing = |transport: &&Transport| !other.0.contains_key(*transport);
+        self.0.keys().filter(missing).copied().collect()
+    }
+}
+
+/// A PBX as its row says.
+#[derive(Clone, Debug)]
+pub struct Pbx {
+    /// Which PBX.
+    pub id: PbxId,
+    /// What administrators call it.
+    pub name: PbxName,
+    /// Where its agent listens.
+    pub agent_address: AgentAddress,
+    /// Whom its agent's certificate must name.
+    pub agent_identity: Identity,
+    /// The realm of its SIP digests.
+    pub sip_realm: SipRealm,
+    /// Its transports.
+    pub transports: Transports,
+    /// Raised by each change.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+}
+
+/// What a PBX is made from.
+#[derive(Clone, Debug)]
+pub struct NewPbx {
+    /// What administrators will call it.
+    pub name: PbxName,
+    /// Where its agent listens.
+    pub agent_address: AgentAddress,
+    /// Whom its agent's certificate must name.
+    pub agent_identity: Identity,
+    /// The realm of its SIP digests.
+    pub sip_realm: SipRealm,
+    /// Its transports.
+    pub transports: Transports,
+}
+
+/// What shall be otherwise about a PBX; `None` leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct PbxPatch {
+    /// What administrators call it.
+    pub name: Option<PbxName>,
+    /// Where its agent listens.
+    pub agent_address: Option<AgentAddress>,
+    /// Whom its agent's certificate must name.
+    pub agent_identity: Option<Identity>,
+    /// The realm of its SIP digests.
+    pub sip_realm: Option<SipRealm>,
+    /// Transports by name: a section, or `None` to take it away.
+    pub transports: BTreeMap<Transport, Option<SectionName>>,
+}
+
+impl PbxPatch {
+    /// The PBX as it shall be.
+    #[must_use]
+    pub fn of(&self, pbx: &Pbx) -> Pbx {
+        let mut changed = pbx.clone();
+        if let Some(name) = &self.name {
+            changed.name.clone_from(name);
+        }
+        if let Some(address) = &self.agent_address {
+            changed.agent_address.clone_from(address);
+        }
+        if let Some(identity) = &self.agent_identity {
+            changed.agent_identity.clone_from(identity);
+        }
+        if let Some(realm) = &self.sip_realm {
+            changed.sip_realm.clone_from(realm);
+        }
+        for (transport, section) in &self.transports {
+            match section {
+                Some(section) => changed.transports.0.insert(*transport, section.clone()),
+                None => changed.transports.0.remove(transport),
+            };
+        }
+        changed
+    }
+
+    /// Which of the fields that the environment sets of the default PBX it would change.
+    pub fn set_by_environment(&self) -> Vec<&'static str> {
+        let fields = [
+            ("agent_address", self.agent_address.is_some()),
+            ("agent_identity", self.agent_identity.is_some()),
+            ("sip_realm", self.sip_realm.is_some()),
+        ];
+        let named = fields.into_iter().filter(|(_, named)| *named);
+        named.map(|(field, _)| field).collect()
+    }
+}
 
 /// The realm of SIP digests: `H(user:realm:password)` holds for this realm only, so changing it
 /// invalidates every digest on the PBX until the next apply.
@@ -55,6 +336,83 @@ impl fmt::Display for SipRealm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "default", "pbx-2", "0", &"a".repeat(32)] {
+            assert!(good.parse::<PbxName>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "-a",
+            "A",
+            "a_b",
+            "a.b",
+            "a b",
+            "a/",
+            "ä",
+            "a\n",
+            &"a".repeat(33),
+        ] {
+            assert!(bad.parse::<PbxName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_pbx_is_named_by_id_or_by_name() {
+        let id = DEFAULT_PBX.to_string();
+        assert_eq!(id.parse(), Ok(PbxRef::Id(DEFAULT_PBX)));
+        let simple = id.replace('-', "");
+        assert_eq!(simple.parse(), Ok(PbxRef::Name(PbxName(simple))));
+        assert!(id.to_uppercase().parse::<PbxRef>().is_ok());
+        assert!("a b".parse::<PbxRef>().is_err());
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["a:1", "127.0.0.1:50051", "[::1]:50051", "pbx.example:65535"] {
+            assert!(good.parse::<AgentAddress>().is_ok(), "{good}");
+        }
+        let long = format!("{}:1", "a".repeat(300));
+        for bad in [
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:65536",
+            "::1:5",
+            "a b:1",
+            "http://a:1",
+            "a\0:1",
+            &long,
+        ] {
+            assert!(bad.parse::<AgentAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sections() {
+        for good in ["transport-udp", "0", "A_b-c", &"a".repeat(64)] {
+            assert!(good.parse::<SectionName>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "_a",
+            "-a",
+            "a]",
+            "a b",
+            "a;b",
+            "a\nb",
+            "ä",
+            &"a".repeat(65),
+        ] {
+            assert!(bad.parse::<SectionName>().is_err(), "{bad:?}");
+        }
+        for transport in Transport::ALL {
+            assert_eq!(Transport::from_name(transport.name()), Some(transport));
+        }
+    }
 
     #[test]
     fn realms() {

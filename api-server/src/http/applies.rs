@@ -19,6 +19,7 @@ use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use super::query::{Query, limit};
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
 use crate::domain::{Actor, Invalid};
+use crate::services::pbxes::Pbx;
 use crate::services::{Portal, applies, apply};
 
 mod body;
@@ -107,21 +108,23 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(fields).map_err(ApiError::InvalidFields)?;
-    carry_out(portal, actor, preferred, wish).await
+    let pbx = Arc::clone(portal.pbxes.default());
+    carry_out(portal, pbx, actor, preferred, wish).await
 }
 
 /// Waits for the end, or answers as soon as the attempt stands in line.
 pub(super) async fn carry_out(
     portal: Arc<Portal>,
+    pbx: Arc<Pbx>,
     actor: Actor,
     preferred: Preferred,
     wish: Wish,
 ) -> Result<Response, ApiError> {
     if preferred.respond_async {
-        let attempt = apply::accept(portal, actor, wish).await?;
+        let attempt = apply::accept(portal, pbx, actor, wish).await?;
         return Ok(accepted(attempt));
     }
-    let attempt = apply::run_to_the_end(portal, actor, wish).await?;
+    let attempt = apply::run_to_the_end(portal, pbx, actor, wish).await?;
     answer(attempt).map(IntoResponse::into_response)
 }
 
@@ -202,7 +205,7 @@ pub(super) async fn list(
     Query(fields): Query,
 ) -> Result<Json<Vec<ApplyBody>>, ApiError> {
     let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
-    let attempts = applies::list(&portal, before, limit).await?;
+    let attempts = applies::list(&portal, None, before, limit).await?;
     Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
 }
 

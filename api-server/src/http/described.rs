@@ -42,6 +42,12 @@ pub(super) fn describe(error: &Error) -> Description {
             "No free extension",
             format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
         ),
+        Error::PbxNotFound => plain(
+            StatusCode::NOT_FOUND,
+            "pbx_not_found",
+            "PBX not found",
+            "There is no PBX with this id or name, or it was deleted. GET /pbxes names them.",
+        ),
         Error::ApplyNotFound => plain(
             StatusCode::NOT_FOUND,
             "apply_not_found",

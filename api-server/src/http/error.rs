@@ -171,6 +171,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
+            | Error::PbxNotFound
             | Error::ApplyNotFound
             | Error::ApplyNotEnded(_)
             | Error::NothingToRestore
@@ -325,6 +326,7 @@ mod tests {
         };
         assert_eq!(table(exhausted), (409, "extension_pool_exhausted"));
         assert_eq!(table(Error::ApplyNotFound), (404, "apply_not_found"));
+        assert_eq!(table(Error::PbxNotFound), (404, "pbx_not_found"));
         assert_eq!(table(Error::from(DbError::Busy)), (503, "overloaded"));
         assert_eq!(table(Error::ApplyRuns(None)), (409, "apply_busy"));
         assert_eq!(table(Error::NothingApplied), (409, "nothing_applied"));

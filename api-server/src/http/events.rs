@@ -97,7 +97,7 @@ pub(super) async fn list(
     Query(fields): Query,
 ) -> Result<Json<Vec<EventBody>>, ApiError> {
     let page = page(fields).map_err(ApiError::InvalidFields)?;
-    let events = events::list(&portal, page.kind, page.before, page.limit).await?;
+    let events = events::list(&portal, None, page.kind, page.before, page.limit).await?;
     Ok(Json(events.into_iter().map(EventBody::from).collect()))
 }
 

@@ -356,6 +356,11 @@ pub(super) async fn show(
     By(actor): By,
 ) -> Result<Json<PreviewBody>, ApiError> {
     // Several questions at once make a large future.
-    let preview = Box::pin(preview::preview(&portal, &actor.request_id)).await?;
+    let preview = Box::pin(preview::preview(
+        &portal,
+        portal.pbxes.default(),
+        &actor.request_id,
+    ))
+    .await?;
     Ok(Json(preview.into()))
 }

@@ -12,7 +12,7 @@ use super::extract::{By, Id, OptionalBody};
 use super::openapi::RestoreProblems;
 use super::prefer::Preferred;
 use crate::domain::apply::Wish;
-use crate::services::Portal;
+use crate::services::{Portal, restore};
 
 /// Bring an earlier revision back
 ///
@@ -65,5 +65,6 @@ pub(super) async fn run(
         restore: Some(ApplyId(id)),
         ..wish(fields).map_err(ApiError::InvalidFields)?
     };
-    carry_out(portal, actor, preferred, wish).await
+    let pbx = restore::pbx(&portal, ApplyId(id)).await?;
+    carry_out(portal, pbx, actor, preferred, wish).await
 }

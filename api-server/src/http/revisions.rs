@@ -103,7 +103,7 @@ pub(super) async fn list(
     let History {
         revisions,
         proven_last,
-    } = revisions::list(&portal, before, limit).await?;
+    } = revisions::list(&portal, portal.pbxes.default().id, before, limit).await?;
     let revisions = revisions.into_iter();
     let bodies = revisions.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
     Ok(Json(bodies.collect()))

@@ -27,6 +27,6 @@ use crate::services::{Portal, status};
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
 ) -> Result<Json<Vec<PbxStatusBody>>, ApiError> {
-    let states = Box::pin(status::read(&portal)).await?;
+    let states = Box::pin(status::read(&portal, None)).await?;
     Ok(Json(states.into_iter().map(PbxStatusBody::from).collect()))
 }

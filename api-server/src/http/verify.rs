@@ -76,6 +76,7 @@ pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
 ) -> Result<Json<VerifyBody>, ApiError> {
-    let report = verify::run_to_the_end(portal, actor).await?;
+    let pbx = Arc::clone(portal.pbxes.default());
+    let report = verify::run_to_the_end(portal, pbx, actor).await?;
     Ok(Json(report.into()))
 }

@@ -6,6 +6,7 @@ use shared::bundle::ApplyId;
 
 use super::{Error, Portal};
 use crate::db;
+use crate::domain::PbxId;
 use crate::domain::apply::Attempt;
 
 /// One attempt, with the users it included.
@@ -22,17 +23,18 @@ pub async fn get(portal: &Portal, id: ApplyId) -> Result<Attempt, Error> {
     attempt.ok_or(Error::ApplyNotFound)
 }
 
-/// Attempts, the newest first.
+/// Attempts, the newest first, of one PBX if there is one.
 pub async fn list(
     portal: &Portal,
+    pbx: Option<PbxId>,
     before: Option<ApplyId>,
     limit: u16,
 ) -> Result<Vec<Attempt>, Error> {
     let mut connection = portal.database.acquire().await?;
     // Those in line first: one whose turn comes between the two questions is then found twice, not
     // missed.
-    let queued = db::queued::list(&mut connection, before, limit).await?;
-    let mut attempts = db::applies::list(&mut connection, before, limit).await?;
+    let queued = db::queued::list(&mut connection, pbx, before, limit).await?;
+    let mut attempts = db::applies::list(&mut connection, pbx, before, limit).await?;
     if !queued.is_empty() {
         let begun: BTreeSet<ApplyId> = attempts.iter().map(|attempt| attempt.id).collect();
         attempts.extend(

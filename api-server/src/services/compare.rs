@@ -173,8 +173,7 @@ pub(super) struct Instant {
 
 impl Instant {
     /// Reads both in one transaction.
-    pub(super) async fn read(portal: &super::Portal) -> Result<Self, DbError> {
-        let pbx = portal.settings.pbx;
+    pub(super) async fn read(portal: &super::Portal, pbx: PbxId) -> Result<Self, DbError> {
         let mut transaction = db::snapshot::begin(&portal.database).await?;
         let baseline = Baseline::read(&mut transaction, pbx).await?;
         let opener = portal.vault.opener(&mut transaction).await?;

@@ -2,6 +2,7 @@
 
 pub mod applies;
 pub mod apply;
+mod at_once;
 mod compare;
 pub mod counters;
 pub mod events;
@@ -9,6 +10,7 @@ pub mod follow;
 pub mod health;
 pub mod live;
 pub mod monitor;
+pub mod pbxes;
 pub mod preview;
 pub mod reconcile;
 pub mod restore;
@@ -25,11 +27,11 @@ use std::time::Duration;
 use shared::bundle::ApplyId;
 use shared::record::OnReloadFailure;
 
-use crate::agent::{Agent, AgentError, LinkFault};
+use crate::agent::{AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::domain::apply::Attempt;
-use crate::domain::{PbxId, SipRealm, TenantId};
+use crate::domain::{SipRealm, TenantId};
 use crate::vault::{TooLarge, Vault};
 
 /// What every service works with.
@@ -40,16 +42,14 @@ pub struct Portal {
     pub vault: Vault,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The PBX's agent.
-    pub agent: Agent,
+    /// The PBXes: what is kept apart for each.
+    pub pbxes: pbxes::Pbxes,
     /// What the environment says.
     pub settings: Settings,
-    /// The applies of this process, one after another.
-    pub queue: apply::Queue,
+    /// How many applies of this process run.
+    pub runs: apply::Runs,
     /// Where each of them stands.
     pub live: live::Live,
-    /// Between those who learn of the agent's state and those who need it.
-    pub signals: monitor::Signals,
     /// What was counted.
     pub counters: counters::Counters,
     /// Who may render for a question: one at a time.
@@ -61,9 +61,7 @@ pub struct Portal {
 pub struct Settings {
     /// The one tenant so far.
     pub tenant: TenantId,
-    /// The one PBX so far.
-    pub pbx: PbxId,
-    /// The realm of SIP digests, shown with a new account.
+    /// The realm of SIP digests on the default PBX, shown with a new account.
     pub sip_realm: SipRealm,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
@@ -124,6 +122,9 @@ pub enum Error {
     /// Nothing was ever applied on that PBX.
     #[error("nothing was ever applied")]
     NothingApplied,
+    /// No PBX in service has that id or name.
+    #[error("no such PBX")]
+    PbxNotFound,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,

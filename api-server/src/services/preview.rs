@@ -9,6 +9,7 @@ use shared::bundle::{Bundle, Digest, FileManifest, Slot};
 use shared::status::{AgentStatus, CheckReport, FindingSource, RegisteredPhone};
 
 use super::compare::{Content, Instant, Unrenderable};
+use super::pbxes::Pbx;
 use super::{Error, Portal};
 use crate::db;
 use crate::domain::apply::RestoredFrom;
@@ -126,13 +127,13 @@ impl Preview {
     }
 }
 
-/// What an apply would do now.
+/// What an apply of a PBX would do now.
 ///
 /// # Errors
 /// The database cannot be asked. An agent that cannot be asked is no error, nor is data that can be
 /// no configuration.
-pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview, Error> {
-    let instant = Instant::read(portal).await?;
+pub async fn preview(portal: &Portal, pbx: &Pbx, request_id: &RequestId) -> Result<Preview, Error> {
+    let instant = Instant::read(portal, pbx.id).await?;
     let look = move || Look::at(instant);
     let mut look = tokio::task::spawn_blocking(look).await?;
     let Some(content) = look.content.take() else {
@@ -143,10 +144,12 @@ pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview,
         Some(Ok(difference)) => difference.changes.touched_aors(),
         Some(Err(_)) | None => Vec::new(),
     };
+    let agent = pbx.agent();
+    let in_force = look.in_force.as_ref();
     let (checked, phones, status, tenants) = tokio::join!(
-        agent::check(portal, look.in_force.as_ref(), content.bundle, request_id),
-        agent::phones(portal, aors),
-        agent::status(portal),
+        agent::check(portal, &agent, in_force, content.bundle, request_id),
+        agent::phones(&agent, aors),
+        agent::status(&agent),
         tenants(portal, &look),
     );
     if let Some(Ok(difference)) = &mut look.difference {

@@ -5,6 +5,7 @@ use shared::bundle::{ApplyId, Revision};
 use super::{Error, Portal};
 use crate::causes::causes;
 use crate::db;
+use crate::domain::PbxId;
 use crate::domain::apply::Attempt;
 
 /// A page of the history.
@@ -17,9 +18,13 @@ pub struct History {
     pub proven_last: Option<(ApplyId, bool)>,
 }
 
-/// Revisions below `before`.
-pub async fn list(portal: &Portal, before: Option<Revision>, limit: u16) -> Result<History, Error> {
-    let pbx = portal.settings.pbx;
+/// Revisions of a PBX below `before`.
+pub async fn list(
+    portal: &Portal,
+    pbx: PbxId,
+    before: Option<Revision>,
+    limit: u16,
+) -> Result<History, Error> {
     let mut transaction = db::snapshot::begin(&portal.database).await?;
     let revisions = db::revisions::list(&mut transaction, pbx, before, limit).await?;
     let in_force = db::revisions::in_force(&mut transaction, pbx).await?;
@@ -30,12 +35,12 @@ pub async fn list(portal: &Portal, before: Option<Revision>, limit: u16) -> Resu
     })
 }
 
-/// Drops the bundles of old revisions. What cannot be dropped now is dropped after the next apply.
-pub(super) async fn prune(portal: &Portal) {
+/// Drops the bundles of old revisions of a PBX. What cannot be dropped now is dropped after the next apply.
+pub(super) async fn prune(portal: &Portal, pbx: PbxId) {
     let kept = portal.settings.bundles_kept;
     let pruned = async {
         let mut connection = portal.database.acquire().await?;
-        db::revisions::prune(&mut connection, portal.settings.pbx, kept).await
+        db::revisions::prune(&mut connection, pbx, kept).await
     };
     match pruned.await {
         Ok(0) => {}

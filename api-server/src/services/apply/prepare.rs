@@ -8,6 +8,7 @@ use super::stored;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom, Wish};
 use crate::domain::change::Summary;
 use crate::services::compare::{Content, Instant, Unrenderable};
+use crate::services::pbxes::Pbx;
 use crate::services::restore::{self, Stored};
 use crate::services::{Error, Portal};
 
@@ -28,10 +29,11 @@ pub(super) type Refusal = (AttemptOutcome, Failure);
 /// force; tells the attempt what it will do.
 pub(super) async fn prepare(
     portal: &Portal,
+    pbx: &Pbx,
     attempt: &mut Attempt,
     wish: &Wish,
 ) -> Result<Result<Prepared, Refusal>, Error> {
-    let instant = Instant::read(portal).await?;
+    let instant = Instant::read(portal, pbx.id).await?;
     if let Ok(snapshot) = &instant.snapshot
         && attempt.restored_from.is_none()
     {
