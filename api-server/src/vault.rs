@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use shared::bundle::ApplyId;
 
 use crate::domain::UserId;
+use crate::domain::idempotency::AnswerId;
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 4;
@@ -28,6 +29,8 @@ pub enum Place {
     SipPassword(UserId),
     /// `apply.bundle_encrypted` of this attempt.
     Bundle(ApplyId),
+    /// `idempotency_key.answer_encrypted` of this key.
+    Answer(AnswerId),
 }
 
 impl Place {
@@ -35,6 +38,7 @@ impl Place {
         match self {
             Self::SipPassword(user) => format!("extension.sip_password:{user}"),
             Self::Bundle(apply) => format!("apply.bundle:{apply}"),
+            Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
         }
     }
 }

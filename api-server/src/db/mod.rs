@@ -11,6 +11,8 @@ mod changes;
 mod error;
 pub mod events;
 pub mod extensions;
+pub mod idempotency;
+pub mod page;
 pub mod pbx;
 pub mod queued;
 pub mod revisions;
