@@ -23,7 +23,8 @@ use sha2::{Digest as _, Sha256};
 use shared::bundle::ApplyId;
 use uuid::Uuid;
 
-use crate::domain::UserId;
+use crate::domain::DeviceId;
+use crate::domain::idempotency::AnswerId;
 
 const KEY_BYTES: usize = 32;
 const MASTER_KEY_ID_BYTES: usize = 4;
@@ -38,24 +39,24 @@ const BY_DATA_KEY: u8 = 2;
 
 /// What a ciphertext belongs to: it opens for nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
-    /// `sip_password_encrypted` of this device; for now, of the user who has it.
-    SipPassword(UserId),
-    /// The password before that, while both work.
-    PreviousSipPassword(UserId),
+pub enum Place {
+    /// `device.sip_password_encrypted` of this device.
+    SipPassword(DeviceId),
+    /// `device.previous_sip_password_encrypted` of this device.
+    PreviousSipPassword(DeviceId),
     /// `apply.bundle_encrypted` of this attempt.
     Bundle(ApplyId),
-    /// A stored answer, by the text that its row is found with.
-    Answer(&'a str),
+    /// `idempotency_key.answer_encrypted` of this key.
+    Answer(AnswerId),
 }
 
-impl Place<'_> {
+impl Place {
     fn associated_data(self) -> String {
         match self {
             Self::SipPassword(device) => format!("device.sip_password:{device}"),
             Self::PreviousSipPassword(device) => format!("device.previous_sip_password:{device}"),
             Self::Bundle(apply) => format!("apply.bundle:{apply}"),
-            Self::Answer(key) => format!("answer:{key}"),
+            Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
         }
     }
 
@@ -254,7 +255,7 @@ impl Vault {
     /// `None` for a place that is newer than that.
     pub fn seal_as_before(
         &self,
-        place: Place<'_>,
+        place: Place,
         clear: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Option<Vec<u8>> {
@@ -288,7 +289,7 @@ impl Sealer {
     /// Only the cipher's own limit of 256 GiB.
     pub fn seal(
         &self,
-        place: Place<'_>,
+        place: Place,
         clear: &[u8],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, TooLarge> {
@@ -313,7 +314,7 @@ pub struct Opener {
 
 impl Opener {
     /// Decrypts what was sealed for `place`.
-    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    pub fn open(&self, place: Place, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         match sealed.split_first().ok_or(OpenError::Malformed)? {
             (&BY_MASTER_KEY, rest) => {
                 let label = place.associated_data_before();

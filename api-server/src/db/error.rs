@@ -53,6 +53,15 @@ impl DbError {
         }
     }
 
+    /// Whether a statement waited for others for as long as it may.
+    pub fn is_wait_too_long(&self) -> bool {
+        let Self::Unavailable(Some(sqlx::Error::Database(error))) = self else {
+            return false;
+        };
+        // `lock_timeout`, or `statement_timeout` when that is as short.
+        matches!(error.code().as_deref(), Some("55P03" | "57014"))
+    }
+
     /// The name of the violated constraint.
     pub fn constraint(&self) -> Option<&str> {
         match self {

@@ -12,6 +12,8 @@ pub mod data_keys;
 mod error;
 pub mod events;
 pub mod extensions;
+pub mod idempotency;
+pub mod page;
 pub mod pbxes;
 pub mod queued;
 pub mod revisions;

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::DbError;
 use super::data_keys::master_key_id;
 use crate::clock::os_rng;
-use crate::domain::UserId;
+use crate::domain::DeviceId;
+use crate::domain::idempotency::AnswerId;
 use crate::vault::{DataKeyId, MasterKeyId, Opener, Place, Vault};
 use shared::bundle::ApplyId;
 
@@ -21,19 +22,36 @@ pub struct Sealed {
     /// SQL for the text that tells one row from another.
     key: &'static str,
     /// What a row's value is bound to.
-    place: fn(&str) -> Option<Place<'_>>,
+    place: fn(&str) -> Option<Place>,
     /// How many rows are sealed anew in one transaction: few where values are large.
     batch: u16,
 }
 
 /// All of them.
-pub const SEALED: [Sealed; 2] = [
+pub const SEALED: [Sealed; 4] = [
     Sealed {
-        table: "extension",
+        table: "device",
         column: "sip_password_encrypted",
-        key: "user_id::text",
-        place: |key| Some(Place::SipPassword(UserId(key.parse().ok()?))),
+        key: "device_id::text",
+        place: |key| Some(Place::SipPassword(DeviceId(key.parse().ok()?))),
         batch: 200,
+    },
+    Sealed {
+        table: "device",
+        column: "previous_sip_password_encrypted",
+        key: "device_id::text",
+        place: |key| Some(Place::PreviousSipPassword(DeviceId(key.parse().ok()?))),
+        batch: 200,
+    },
+    Sealed {
+        table: "idempotency_key",
+        column: "answer_encrypted",
+        key: "json_build_array(actor, key)::text",
+        place: |key| {
+            let (actor, key): (String, String) = serde_json::from_str(key).ok()?;
+            Some(Place::Answer(AnswerId::of_row(&actor, &key)))
+        },
+        batch: 50,
     },
     Sealed {
         table: "apply",
@@ -104,7 +122,7 @@ fn clear<'a>(
     sealed: &Sealed,
     key: &'a str,
     old: &[u8],
-) -> Result<(Place<'a>, Vec<u8>), String> {
+) -> Result<(Place, Vec<u8>), String> {
     let place = (sealed.place)(key).ok_or("its key is malformed")?;
     let clear = opener.open(place, old).map_err(|error| error.to_string())?;
     Ok((place, clear))

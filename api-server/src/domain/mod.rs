@@ -11,18 +11,22 @@ pub mod change;
 pub mod device;
 pub mod diff;
 pub mod event;
+pub mod idempotency;
+pub mod page;
 pub mod pbx;
 pub mod revision;
 pub mod snapshot;
 pub mod status;
 pub mod tenant;
 pub mod user;
+pub mod version;
 
 pub use admin::{Actor, AdminUser, RequestId};
 pub use device::{DeviceId, DeviceSlot};
 pub use pbx::{PbxId, PbxName, SipRealm};
 pub use tenant::{TenantId, TenantNumber};
 pub use user::{DisplayName, Email, ExtensionNumber, Metadata, SipPassword, UserId};
+pub use version::{Expected, Version};
 
 /// Why a value was refused: a stable code, and a sentence that never repeats the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -177,6 +177,17 @@ impl Metadata {
         Value::Object(self.0)
     }
 
+    /// With a change by RFC 7396: null removes a member, an object is merged, anything else
+    /// replaces.
+    ///
+    /// # Errors
+    /// The result is no metadata, e.g. too large.
+    pub fn merged(self, change: Map<String, Value>) -> Result<Self, Invalid> {
+        let mut object = self.0;
+        merge(&mut object, change);
+        Self::try_from(Value::Object(object))
+    }
+
     /// What the database holds. Only its type is looked at: PostgreSQL writes numbers in a way of
     /// its own (`1e16` in 17 digits), and a limit for what comes in must not make whoever is stored
     /// unreadable.
@@ -227,6 +238,28 @@ impl TryFrom<Value> for Metadata {
             ));
         }
         Ok(metadata)
+    }
+}
+
+/// RFC 7396, section 2.
+fn merge(target: &mut Map<String, Value>, change: Map<String, Value>) {
+    for (key, value) in change {
+        match value {
+            Value::Null => {
+                target.remove(&key);
+            }
+            Value::Object(inner) => {
+                let mut object = match target.remove(&key) {
+                    Some(Value::Object(object)) => object,
+                    Some(_) | None => Map::new(),
+                };
+                merge(&mut object, inner);
+                target.insert(key, Value::Object(object));
+            }
+            other => {
+                target.insert(key, other);
+            }
+        }
     }
 }
 
@@ -296,5 +329,65 @@ impl TryFrom<SecretString> for SipPassword {
 impl fmt::Debug for SipPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         redacted(f, "SipPassword")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(target: Value, change: Value) -> Result<Value, Invalid> {
+        let Value::Object(change) = change else {
+            panic!("no object")
+        };
+        let metadata = Metadata::from_stored(target)?;
+        metadata.merged(change).map(Metadata::into_value)
+    }
+
+    #[test]
+    fn metadata_is_changed_as_rfc_7396_says() {
+        // Its appendix A, as far as it is about objects.
+        for (target, change, result) in [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (
+                json!({"a":"b","b":"c"}),
+                json!({"a":null}),
+                json!({"b":"c"}),
+            ),
+            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
+            (
+                json!({"a":{"b":"c"}}),
+                json!({"a":{"b":"d","c":null}}),
+                json!({"a":{"b":"d"}}),
+            ),
+            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
+            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
+            (
+                json!({}),
+                json!({"a":{"bb":{"ccc":null}}}),
+                json!({"a":{"bb":{}}}),
+            ),
+        ] {
+            assert_eq!(merged(target, change).unwrap(), result);
+        }
+    }
+
+    #[test]
+    fn the_limits_are_those_of_the_result() {
+        let half = json!({ "a": "x".repeat(3000) });
+        assert!(merged(json!({}), half.clone()).is_ok());
+        let other = json!({ "b": "x".repeat(3000) });
+        assert_eq!(merged(half.clone(), other).unwrap_err().code, "too_long");
+        assert!(merged(half, json!({ "a": null, "b": "x".repeat(3000) })).is_ok());
+        let nul = json!({ "a": { "b": "\u{0}" } });
+        assert_eq!(
+            merged(json!({}), nul).unwrap_err().code,
+            "control_character"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use shared::bundle::ApplyId;
 
-use super::error::{Description, internal, plain};
+use super::error::{Description, describe_fields, internal, plain};
 use crate::domain::apply::Attempt;
 use crate::services::Error;
 
@@ -17,7 +17,12 @@ pub(super) fn describe(error: &Error) -> Description {
             "The portal cannot reach its database now; nothing was changed by this request. \
              Try again; GET /health/ready tells when it is back.",
         ),
-        Error::Database(_) | Error::Sealing(_) | Error::Task(_) => internal(),
+        Error::Database(_) | Error::Sealing(_) | Error::Unsealing(_) | Error::Task(_) => internal(),
+        Error::InvalidField { field, .. } => describe_fields(std::iter::once(*field)),
+        Error::PreconditionFailed(_)
+        | Error::PreconditionRequired
+        | Error::KeyReused
+        | Error::KeyInUse => refused_repetition(error),
         Error::Overloaded(_) => overloaded(error),
         Error::AgentUnreachable(_) => agent_unreachable(error),
         Error::AgentRefused(reason) if reason.is_too_old() => agent_too_old(),
@@ -73,6 +78,40 @@ pub(super) fn describe(error: &Error) -> Description {
         ),
         Error::ApplyOutcomeUnknown { attempt, reason } => outcome_unknown(attempt, reason),
         Error::ApplyNotRecorded { attempt, .. } => not_recorded(attempt),
+    }
+}
+
+/// Requests that may only be carried out under a condition, or once.
+fn refused_repetition(error: &Error) -> Description {
+    match error {
+        Error::PreconditionFailed(_) => plain(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "Changed meanwhile",
+            "Nothing was changed: If-Match names another state than the one that it is in. Read it \
+             again; its ETag is in this answer.",
+        ),
+        Error::PreconditionRequired => plain(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "If-Match required",
+            "Nothing was changed: what would be lost cannot be got back. Send the ETag of what you \
+             have seen as If-Match, or * for whatever it is.",
+        ),
+        Error::KeyReused => plain(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "Idempotency-Key used before",
+            "Nothing was done: another request was sent with this Idempotency-Key within the last \
+             24 hours. Take a fresh key for each request.",
+        ),
+        _ => plain(
+            StatusCode::CONFLICT,
+            "idempotency_key_in_use",
+            "The first request still runs",
+            "Nothing was done: a request with this Idempotency-Key has no answer yet. Send the same \
+             again after the time that Retry-After says.",
+        ),
     }
 }
 

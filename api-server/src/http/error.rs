@@ -1,13 +1,14 @@
 //! Errors as RFC 9457 problem details: one match from each error to its status, code and words.
 
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ETAG, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::applies::ApplyBody;
 use super::described;
+use super::etag::Tag;
 use super::fields::FieldError;
 use super::outcome;
 use crate::causes::causes;
@@ -16,6 +17,12 @@ use crate::services::Error;
 
 /// The media type of problem details.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The media type of changes (RFC 7396).
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// Which changes a resource takes (RFC 5789).
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// When to try again what was too much.
 const RETRY_SECONDS: &str = "2";
@@ -71,6 +78,10 @@ pub(super) enum ApiError {
     InvalidHeader(&'static str, &'static str),
     /// The body is of another type.
     UnsupportedMediaType,
+    /// The body of a PATCH is of another type.
+    UnsupportedPatch,
+    /// What would be overwritten cannot be got back, and the request does not say what it has seen.
+    PreconditionRequired,
     /// The body is too large.
     BodyTooLarge,
     /// The body broke off.
@@ -128,6 +139,7 @@ impl IntoResponse for ApiError {
                 tracing::error!(code, error = causes(error), "request failed");
             }
         }
+        let headers = headers(&self, code);
         let (errors, apply) = members(self);
         let problem = Problem {
             kind: format!("urn:synergycall:problem:{code}"),
@@ -142,18 +154,38 @@ impl IntoResponse for ApiError {
         };
         let pending = Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(problem))));
         let mut response = status.into_response();
-        if code == "overloaded" {
-            let headers = response.headers_mut();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-        }
+        response.headers_mut().extend(headers);
         response.extensions_mut().insert(pending);
         response
     }
 }
 
+/// What a problem says beside its body.
+fn headers(error: &ApiError, code: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if ["overloaded", "idempotency_key_in_use"].contains(&code) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    }
+    match error {
+        ApiError::UnsupportedPatch => {
+            headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
+        }
+        ApiError::Service(Error::PreconditionFailed(moved)) => {
+            if let Ok(tag) = HeaderValue::from_str(Tag::version(moved.current).as_str()) {
+                headers.insert(ETAG, tag);
+            }
+        }
+        _ => {}
+    }
+    headers
+}
+
 fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>) {
     match error {
         ApiError::InvalidFields(errors) => (Some(errors), None),
+        ApiError::Service(Error::InvalidField { field, reason }) => {
+            (Some(vec![FieldError::new(field, reason)]), None)
+        }
         ApiError::NotApplied(attempt)
         | ApiError::Service(
             Error::ApplyOutcomeUnknown { attempt, .. } | Error::ApplyNotRecorded { attempt, .. },
@@ -167,7 +199,12 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::NothingApplied
             | Error::Database(_)
             | Error::Sealing(_)
+            | Error::Unsealing(_)
             | Error::Task(_)
+            | Error::PreconditionFailed(_)
+            | Error::PreconditionRequired
+            | Error::KeyReused
+            | Error::KeyInUse
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
@@ -182,6 +219,8 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         | ApiError::MalformedId
         | ApiError::InvalidHeader(..)
         | ApiError::UnsupportedMediaType
+        | ApiError::UnsupportedPatch
+        | ApiError::PreconditionRequired
         | ApiError::BodyTooLarge
         | ApiError::BodyIncomplete
         | ApiError::UnknownPath
@@ -197,7 +236,9 @@ pub(super) fn describe(error: &ApiError) -> Description {
     match error {
         ApiError::Service(error) => described::describe(error),
         ApiError::NotApplied(attempt) => outcome::describe(attempt),
-        ApiError::InvalidFields(errors) => describe_fields(errors),
+        ApiError::InvalidFields(errors) => {
+            describe_fields(errors.iter().map(|error| error.field.as_str()))
+        }
         ApiError::MalformedJson(reason) => Description(
             StatusCode::BAD_REQUEST,
             "malformed_json",
@@ -228,6 +269,13 @@ pub(super) fn describe(error: &ApiError) -> Description {
             "Unsupported media type",
             "Send the body as Content-Type: application/json.",
         ),
+        ApiError::UnsupportedPatch => plain(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Unsupported media type",
+            "Send the changes as Content-Type: application/merge-patch+json.",
+        ),
+        ApiError::PreconditionRequired => described::describe(&Error::PreconditionRequired),
         ApiError::BodyTooLarge => plain(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
@@ -263,8 +311,8 @@ pub(super) fn describe(error: &ApiError) -> Description {
     }
 }
 
-fn describe_fields(errors: &[FieldError]) -> Description {
-    let names: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+pub(super) fn describe_fields<'a>(names: impl Iterator<Item = &'a str>) -> Description {
+    let names: Vec<&str> = names.collect();
     let detail = format!("Correct these fields: {}.", names.join(", "));
     Description(
         StatusCode::BAD_REQUEST,
@@ -305,6 +353,8 @@ pub(super) fn internal() -> Description {
 mod tests {
     use super::*;
     use crate::db::DbError;
+    use crate::domain::Version;
+    use crate::domain::version::Moved;
 
     fn table(error: impl Into<ApiError>) -> (u16, &'static str) {
         let Description(status, code, _, detail) = describe(&error.into());
@@ -335,6 +385,16 @@ mod tests {
         assert_eq!(table(Error::NothingToRestore), (409, "nothing_to_restore"));
         let running = Error::ApplyNotEnded(shared::bundle::ApplyId(uuid::Uuid::nil()));
         assert_eq!(table(running), (409, "apply_not_ended"));
+        let moved = Error::PreconditionFailed(Moved {
+            current: Version(2),
+        });
+        assert_eq!(table(moved), (412, "precondition_failed"));
+        assert_eq!(
+            table(Error::PreconditionRequired),
+            (428, "precondition_required")
+        );
+        assert_eq!(table(Error::KeyReused), (422, "idempotency_key_reused"));
+        assert_eq!(table(Error::KeyInUse), (409, "idempotency_key_in_use"));
         let never = Error::NeverProven { outcome: "busy" };
         assert_eq!(table(never), (409, "revision_never_proven"));
     }

@@ -12,12 +12,15 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::envelope::REQUEST_SECONDS;
-use super::error::ApiError;
+use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
 use crate::domain::{Actor, AdminUser, RequestId};
 
 /// Who asks, in trusted-network mode: whoever the header names.
 const ADMIN_HEADER: &str = "x-admin-user";
+
+/// The media type of JSON.
+const JSON: &str = "application/json";
 
 /// Who asks, from where, under which request.
 pub(super) struct By(pub(super) Actor);
@@ -104,18 +107,38 @@ impl<S: Send + Sync> FromRequest<S> for OptionalBody {
     }
 }
 
-/// Whether the body is announced as JSON; `None` when it is not announced.
-fn is_json(headers: &HeaderMap) -> Option<bool> {
+/// The changes of a PATCH: a JSON Merge Patch (RFC 7396), which must be an object here.
+pub(super) struct PatchBody(pub(super) Fields);
+
+impl<S: Send + Sync> FromRequest<S> for PatchBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let essence = essence(request.headers());
+        if !essence.is_some_and(|essence| [MERGE_PATCH, JSON].contains(&essence.as_str())) {
+            return Err(ApiError::UnsupportedPatch);
+        }
+        object(&read(request, state).await?).map(Self)
+    }
+}
+
+/// The announced media type of the body without its parameters.
+fn essence(headers: &HeaderMap) -> Option<String> {
     let announced = headers.get(CONTENT_TYPE)?;
     let essence = announced.to_str().unwrap_or_default().split(';').next();
-    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
+    Some(essence.unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Whether the body is announced as JSON; `None` when it is not announced.
+fn is_json(headers: &HeaderMap) -> Option<bool> {
+    let essence = essence(headers)?;
     let suffixed = essence.starts_with("application/") && essence.ends_with("+json");
-    Some(essence == "application/json" || suffixed)
+    Some(essence == JSON || suffixed)
 }
 
 /// The whole body. It has its own deadline, because an apply, which lasts as long as it lasts, has
 /// no other: a caller that never ends its body would keep the connection for ever.
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     read_within(Duration::from_secs(REQUEST_SECONDS), request, state).await
 }
 

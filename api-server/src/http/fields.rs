@@ -18,11 +18,45 @@ pub(super) struct FieldError {
     #[schema(example = "email")]
     pub(super) field: String,
     /// For programs: `missing`, `wrong_type`, `unknown_field`, `empty`, `too_long`, `malformed`,
-    /// `control_character`, `too_deep`, `out_of_range`, `repeated`.
+    /// `control_character`, `too_deep`, `out_of_range`, `repeated`, `read_only`, `not_nullable`,
+    /// `other_sort`, and those of single fields.
     #[schema(example = "malformed")]
     pub(super) code: &'static str,
     /// For people.
     pub(super) message: &'static str,
+}
+
+impl FieldError {
+    /// What is wrong with `field`, whose name is not of a client.
+    pub(super) fn new(field: &str, Invalid { code, message }: Invalid) -> Self {
+        Self {
+            field: field.to_owned(),
+            code,
+            message,
+        }
+    }
+}
+
+/// What a change says of a field that may be null (RFC 7396).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Patch<T> {
+    /// Nothing: it stays as it is.
+    Absent,
+    /// It has no value any more.
+    Null,
+    /// It has this value now.
+    Value(T),
+}
+
+impl<T> Patch<T> {
+    /// `None`: it stays; `Some(None)`: no value; `Some(Some(…))`: this one.
+    pub(super) fn into_option(self) -> Option<Option<T>> {
+        match self {
+            Self::Absent => None,
+            Self::Null => Some(None),
+            Self::Value(value) => Some(Some(value)),
+        }
+    }
 }
 
 /// The fields of an object that nobody has read yet, and what was wrong with the others.
@@ -30,6 +64,8 @@ pub(super) struct FieldError {
 pub(super) struct Fields {
     object: Map<String, Value>,
     errors: Vec<FieldError>,
+    /// What stands before each name in an error: `call_forward.`, or nothing.
+    prefix: String,
 }
 
 impl Fields {
@@ -37,7 +73,7 @@ impl Fields {
     pub(super) fn new(object: Map<String, Value>) -> Self {
         Self {
             object,
-            errors: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -48,10 +84,7 @@ impl Fields {
 
     /// A string that must be there. `None` means that an error was noted.
     pub(super) fn required_text<T: FromStr<Err = Invalid>>(&mut self, name: &str) -> Option<T> {
-        match self.object.remove(name) {
-            Some(value) => self.parse(name, value, text),
-            None => self.fault(name, "missing", "is required"),
-        }
+        self.required(name, text)
     }
 
     /// A value that may be missing or null. `None` means that an error was noted.
@@ -63,6 +96,91 @@ impl Fields {
         match self.object.remove(name) {
             None | Some(Value::Null) => Some(T::default()),
             Some(value) => self.parse(name, value, parse),
+        }
+    }
+
+    /// A value that must be there and is not null. `None` means that an error was noted.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        match self.object.remove(name) {
+            Some(value) => self.parse(name, value, parse),
+            None => self.fault(name, "missing", "is required"),
+        }
+    }
+
+    /// A value that may be missing or null. `None` means that an error was noted.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        self.or_default(name, |value| parse(value).map(Some))
+    }
+
+    /// What a change says of a field that cannot be null: `Some(None)` is nothing. `None` means
+    /// that an error was noted.
+    pub(super) fn patch<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        match self.object.remove(name) {
+            None => Some(None),
+            Some(Value::Null) => self.fault(name, "not_nullable", "cannot be null"),
+            Some(value) => self.parse(name, value, parse).map(Some),
+        }
+    }
+
+    /// What a change says of a field that may be null. `None` means that an error was noted.
+    pub(super) fn patch_nullable<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<Patch<T>> {
+        match self.object.remove(name) {
+            None => Some(Patch::Absent),
+            Some(Value::Null) => Some(Patch::Null),
+            Some(value) => self.parse(name, value, parse).map(Patch::Value),
+        }
+    }
+
+    /// An object with fields of its own, whose errors are named like `call_forward.busy`. `read`
+    /// gets its fields and takes every one that it knows; `None` means that an error was noted.
+    pub(super) fn object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Patch<T>> {
+        let object = match self.object.remove(name) {
+            None => return Some(Patch::Absent),
+            Some(Value::Null) => return Some(Patch::Null),
+            Some(Value::Object(object)) => object,
+            Some(_) => return self.fault(name, "wrong_type", "must be a JSON object"),
+        };
+        let mut inner = Self {
+            object,
+            errors: Vec::new(),
+            prefix: format!("{}{name}.", self.prefix),
+        };
+        let value = read(&mut inner);
+        match inner.finish(value) {
+            Ok(value) => Some(Patch::Value(value)),
+            Err(errors) => {
+                self.errors.extend(errors);
+                None
+            }
+        }
+    }
+
+    /// Refuses fields that can be read but not be changed this way.
+    pub(super) fn read_only(&mut self, names: &[&str]) {
+        for name in names {
+            if self.object.remove(*name).is_some() {
+                self.fault::<()>(name, "read_only", "cannot be changed here");
+            }
         }
     }
 
@@ -80,7 +198,11 @@ impl Fields {
 
     fn fault<T>(&mut self, name: &str, code: &'static str, message: &'static str) -> Option<T> {
         self.errors.push(FieldError {
-            field: name.chars().take(NAME_CHARS_MAX).collect(),
+            field: self
+                .prefix
+                .chars()
+                .chain(name.chars().take(NAME_CHARS_MAX))
+                .collect(),
             code,
             message,
         });
@@ -101,13 +223,53 @@ impl Fields {
     }
 }
 
-fn text<T: FromStr<Err = Invalid>>(value: Value) -> Result<T, Invalid> {
+/// Reads a string.
+pub(super) fn text<T: FromStr<Err = Invalid>>(value: Value) -> Result<T, Invalid> {
     match value {
         Value::String(text) => text.parse(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             Err(Invalid {
                 code: "wrong_type",
                 message: "must be a string",
+            })
+        }
+    }
+}
+
+/// Reads `true` or `false`.
+pub(super) fn boolean(value: Value) -> Result<bool, Invalid> {
+    value.as_bool().ok_or(Invalid {
+        code: "wrong_type",
+        message: "must be true or false",
+    })
+}
+
+/// Reads a whole number that may be a `T`; whether it is one, `T` says.
+pub(super) fn number<T: TryFrom<u32, Error = Invalid>>(value: Value) -> Result<T, Invalid> {
+    let Value::Number(number) = value else {
+        return Err(Invalid {
+            code: "wrong_type",
+            message: "must be a whole number",
+        });
+    };
+    let whole = number.as_u64().and_then(|whole| u32::try_from(whole).ok());
+    whole.map_or(
+        Err(Invalid {
+            code: "out_of_range",
+            message: "must be a whole number, not negative and not that large",
+        }),
+        T::try_from,
+    )
+}
+
+/// Reads an object as it is.
+pub(super) fn map(value: Value) -> Result<Map<String, Value>, Invalid> {
+    match value {
+        Value::Object(object) => Ok(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Invalid {
+                code: "wrong_type",
+                message: "must be a JSON object",
             })
         }
     }
@@ -235,6 +397,54 @@ mod tests {
             let metadata = fields.or_default("metadata", Metadata::try_from);
             assert_eq!(fields.finish(metadata).unwrap(), Metadata::default());
         }
+    }
+
+    #[test]
+    fn a_change_tells_absent_null_and_value_apart() {
+        let mut all = fields(&json!({ "a": null, "b": true, "d": { "x": null, "y": 1 } }));
+        assert_eq!(all.patch_nullable("a", boolean), Some(Patch::Null));
+        assert_eq!(all.patch_nullable("b", boolean), Some(Patch::Value(true)));
+        assert_eq!(all.patch_nullable("c", boolean), Some(Patch::Absent));
+        assert_eq!(all.patch("c", boolean), Some(None));
+        let inner = all.object("d", |d| {
+            let x = d.patch_nullable("x", boolean);
+            x.zip(d.patch("y", map).or(Some(None)))
+        });
+        assert_eq!(inner, None, "y is no object");
+        let errors = all.finish(Some(())).unwrap_err();
+        assert_eq!(
+            (errors[0].field.as_str(), errors[0].code),
+            ("d.y", "wrong_type")
+        );
+        assert_eq!(Patch::<()>::Absent.into_option(), None);
+        assert_eq!(Patch::<()>::Null.into_option(), Some(None));
+        assert_eq!(Patch::Value(1).into_option(), Some(Some(1)));
+    }
+
+    #[test]
+    fn what_a_change_may_not_say_is_refused_by_name() {
+        let mut all = fields(&json!({
+            "id": 1, "name": null, "n": -1, "m": 1.5, "call_forward": { "busy": 7, "x": 1 }
+        }));
+        all.read_only(&["id", "created_at"]);
+        let name = all.patch("name", text::<DisplayName>);
+        let n = all.patch("n", number::<crate::domain::ExtensionNumber>);
+        let m = all.patch("m", number::<crate::domain::ExtensionNumber>);
+        let forward = all.object("call_forward", |f| f.patch("busy", text::<DisplayName>));
+        assert!(name.is_none() && n.is_none() && m.is_none() && forward.is_none());
+        let errors = all.finish(Some(())).unwrap_err();
+        let found: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.code)).collect();
+        assert_eq!(
+            found,
+            [
+                ("id", "read_only"),
+                ("name", "not_nullable"),
+                ("n", "out_of_range"),
+                ("m", "out_of_range"),
+                ("call_forward.busy", "wrong_type"),
+                ("call_forward.x", "unknown_field"),
+            ]
+        );
     }
 
     #[test]

@@ -6,13 +6,16 @@ mod changes;
 mod described;
 mod envelope;
 mod error;
+mod etag;
 mod events;
 mod extract;
 mod fields;
 mod follow;
 mod health;
+mod once;
 mod openapi;
 mod outcome;
+mod page;
 mod pending;
 mod prefer;
 mod preview;
@@ -63,6 +66,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)
         .merge(slow)
+        .layer(middleware::from_fn(once::fingerprint))
+        .layer(middleware::from_fn(etag::not_modified))
 }
 
 /// `/openapi.json`, which also describes itself.

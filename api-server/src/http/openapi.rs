@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::{Content, Ref, RefOr};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{Content, Ref, RefOr, Required};
+use utoipa::{IntoParams, IntoResponses, OpenApi};
 
 use super::error::{PROBLEM_JSON, Problem};
 
@@ -63,6 +65,10 @@ const DATABASE: (&str, &str) = (
 );
 const TOO_LARGE: (&str, &str) = ("413", "`body_too_large`: over 64 KiB");
 const MEDIA_TYPE: (&str, &str) = ("415", "`unsupported_media_type`: not JSON");
+const MOVED: (&str, &str) = (
+    "412",
+    "`precondition_failed`: it is not in the state that If-Match names; its ETag is in the answer",
+);
 const AGENT: (&str, &str) = (
     "503",
     "`agent_unreachable`, `apply_outcome_unknown`, `apply_not_recorded`, \
@@ -153,4 +159,109 @@ impl IntoResponses for RestoreProblems {
         );
         problems(&[body, TIMEOUT, TOO_LARGE, MEDIA_TYPE, INTERNAL, AGENT])
     }
+}
+
+/// What a request with `Idempotency-Key` may end as, beside 409 `idempotency_key_in_use`.
+pub(super) struct OnceProblems;
+
+impl IntoResponses for OnceProblems {
+    fn responses() -> Responses {
+        problems(&[(
+            "422",
+            "`idempotency_key_reused`: the key came with another request before",
+        )])
+    }
+}
+
+/// What a request with `If-Match` may end as.
+pub(super) struct MatchProblems;
+
+impl IntoResponses for MatchProblems {
+    fn responses() -> Responses {
+        problems(&[MOVED])
+    }
+}
+
+/// Likewise, where it is required.
+pub(super) struct RequiredMatchProblems;
+
+impl IntoResponses for RequiredMatchProblems {
+    fn responses() -> Responses {
+        let required = ("428", "`precondition_required`: there is no If-Match");
+        problems(&[MOVED, required])
+    }
+}
+
+/// What a change (PATCH) may end as, beside what its resource adds.
+pub(super) struct PatchProblems;
+
+impl IntoResponses for PatchProblems {
+    fn responses() -> Responses {
+        let media_type = (
+            "415",
+            "`unsupported_media_type`: not `application/merge-patch+json`, as `Accept-Patch` says",
+        );
+        let body = (
+            "400",
+            "`malformed_id`, `validation_failed` with every invalid field, `malformed_json`, \
+             `not_an_object`, `body_incomplete`, `invalid_header`",
+        );
+        problems(&[
+            body, TIMEOUT, MOVED, TOO_LARGE, media_type, INTERNAL, DATABASE,
+        ])
+    }
+}
+
+/// What a single resource may answer beside itself.
+pub(super) struct NotModified;
+
+impl IntoResponses for NotModified {
+    fn responses() -> Responses {
+        let response = ResponseBuilder::new()
+            .description("The client has it: If-None-Match names its ETag")
+            .build();
+        BTreeMap::from([("304".to_owned(), RefOr::T(response))])
+    }
+}
+
+fn header(name: &str, description: &str) -> Vec<Parameter> {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(RefOr::T(Schema::Object(schema.build()))))
+        .build();
+    vec![parameter]
+}
+
+/// Declares a request header that several operations read.
+macro_rules! headers {
+    ($($(#[$doc:meta])* $type:ident = $name:literal $description:literal;)+) => {
+        $(
+            $(#[$doc])*
+            pub(super) struct $type;
+
+            impl IntoParams for $type {
+                fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                    header($name, $description)
+                }
+            }
+        )+
+    };
+}
+
+headers! {
+    /// Who asks.
+    ByHeader = "X-Admin-User" "Who asks; `anonymous` when absent";
+    /// Under which a POST may be repeated.
+    OnceHeader = "Idempotency-Key"
+        "1 to 255 visible ASCII characters: the same request under the same key within 24 hours is \
+         carried out once and answered as the first time";
+    /// Which state is meant.
+    MatchHeader = "If-Match"
+        "The ETag of the state that is meant, or several, or `*`: in another one, nothing is changed";
+    /// Which state the client has.
+    NoneMatchHeader = "If-None-Match" "The ETag that the client has: 304 when it is that still";
 }

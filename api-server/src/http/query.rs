@@ -1,6 +1,8 @@
 //! Reading a query strictly: what is not well encoded, or said twice, is refused like any other
 //! mistake instead of being ignored.
 
+use std::fmt::Write as _;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde_json::{Map, Value};
@@ -9,10 +11,10 @@ use super::error::ApiError;
 use super::fields::Fields;
 
 /// How many rows a page holds unless told otherwise.
-const LIMIT_DEFAULT: u16 = 50;
+pub(super) const LIMIT_DEFAULT: u16 = 50;
 
 /// How many at most.
-const LIMIT_MAX: u16 = 200;
+pub(super) const LIMIT_MAX: u16 = 200;
 
 /// The parameters of a query: every value is text.
 pub(super) struct Query(pub(super) Fields);
@@ -49,6 +51,28 @@ pub(super) fn read(query: &str) -> Fields {
         fields.refuse(&name, code, message);
     }
     fields
+}
+
+/// The well-formed parameters of a query that [`read`] found no fault with, decoded.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.filter_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decoded(name).zip(decoded(value))
+    })
+}
+
+/// Text as a name or value of a query.
+pub(super) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").ok();
+        }
+    }
+    encoded
 }
 
 fn decoded(text: &str) -> Option<String> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -13,14 +13,16 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
+use super::etag::Tag;
 use super::extract::{Body, By, Id};
 use super::fields::{FieldError, Fields};
-use super::openapi::{BodyProblems, IdProblems, ReadProblems};
+use super::once::{Answer, Once};
+use super::openapi::{BodyProblems, ByHeader, IdProblems, OnceHeader, OnceProblems, ReadProblems};
 use crate::clock::os_rng;
 use crate::domain::user::{NewUser, User};
-use crate::domain::{Metadata, UserId};
+use crate::domain::{Metadata, UserId, Version};
 use crate::services::users::CreatedUser;
-use crate::services::{Portal, users};
+use crate::services::{Portal, users, work};
 
 /// What a user is created from. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -108,29 +110,36 @@ impl From<CreatedUser> for CreatedUserBody {
 /// shown in this answer only.
 #[utoipa::path(
     post, path = "/users", tag = "users", operation_id = "create_user",
-    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    params(ByHeader, OnceHeader),
     request_body = NewUserBody,
     responses(
         (status = 201, description = "Created", body = CreatedUserBody,
-            headers(("Location" = String, description = "The path of the user"))),
-        (status = 409, description = "`email_taken`, or `extension_pool_exhausted`",
+            headers(
+                ("Location" = String, description = "The path of the user"),
+                ("ETag" = String, description = "Its state"),
+                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
+            )),
+        (status = 409, description = "`email_taken`, `extension_pool_exhausted`, \
+            `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         BodyProblems,
+        OnceProblems,
     )
 )]
 pub(super) async fn create(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    once: Once,
     Body(fields): Body,
-) -> Result<(StatusCode, HeaderMap, Json<CreatedUserBody>), ApiError> {
+) -> Result<Response, ApiError> {
     let new = new_user(fields).map_err(ApiError::InvalidFields)?;
-    let created = users::create(&portal, &actor, new, &mut os_rng()).await?;
-    let mut headers = HeaderMap::new();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(location) = HeaderValue::from_str(&format!("/users/{}", created.user.id)) {
-        headers.insert(LOCATION, location);
-    }
-    Ok((StatusCode::CREATED, headers, Json(created.into())))
+    once.run(&portal, &actor, async |work| {
+        let created = users::create(work, new, &mut os_rng()).await?;
+        let location = format!("/users/{}", created.user.id);
+        let body = CreatedUserBody::from(created);
+        Answer::created(location, &Tag::version(Version(1)), &body)
+    })
+    .await
 }
 
 fn new_user(mut fields: Fields) -> Result<NewUser, Vec<FieldError>> {
@@ -188,7 +197,7 @@ pub(super) async fn get(
     delete, path = "/users/{id}", tag = "users", operation_id = "delete_user",
     params(
         ("id" = Uuid, Path, description = "The user"),
-        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ByHeader,
     ),
     responses(
         (status = 204, description = "Deleted"),
@@ -202,6 +211,9 @@ pub(super) async fn delete(
     Id(id): Id,
     By(actor): By,
 ) -> Result<StatusCode, ApiError> {
-    users::delete(&portal, &actor, UserId(id)).await?;
+    work::run(&portal, &actor, async |work| {
+        users::delete(work, UserId(id)).await
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ pub mod counters;
 pub mod events;
 pub mod follow;
 pub mod health;
+pub mod idempotency;
 pub mod live;
 pub mod monitor;
 pub mod pbxes;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod users;
 pub mod verify;
 mod warnings;
+pub mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +33,9 @@ use crate::agent::{AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::domain::apply::Attempt;
-use crate::domain::{SipRealm, TenantId};
-use crate::vault::{TooLarge, Vault};
+use crate::domain::version::Moved;
+use crate::domain::{Invalid, SipRealm, TenantId};
+use crate::vault::{OpenError, TooLarge, Vault};
 
 /// What every service works with.
 pub struct Portal {
@@ -93,9 +96,32 @@ pub enum Error {
     /// A secret could not be encrypted.
     #[error("a secret could not be encrypted")]
     Sealing(#[from] TooLarge),
+    /// A stored answer cannot be decrypted.
+    #[error("a stored answer cannot be decrypted")]
+    Unsealing(#[from] OpenError),
     /// A task of the portal itself died.
     #[error("a task of the portal died")]
     Task(#[from] tokio::task::JoinError),
+    /// What is to be changed is not in the state that the caller expects.
+    #[error("changed meanwhile")]
+    PreconditionFailed(Moved),
+    /// The caller must say which state it means to change.
+    #[error("no state was named")]
+    PreconditionRequired,
+    /// A value that only the service can judge.
+    #[error("{field}: {reason}")]
+    InvalidField {
+        /// The name in the request.
+        field: &'static str,
+        /// What is wrong.
+        reason: Invalid,
+    },
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The first request of this key still runs.
+    #[error("a request with the same idempotency key still runs")]
+    KeyInUse,
     /// No living user has that id.
     #[error("no such user")]
     UserNotFound,
@@ -157,6 +183,12 @@ pub enum Error {
         #[source]
         source: DbError,
     },
+}
+
+impl From<Moved> for Error {
+    fn from(moved: Moved) -> Self {
+        Self::PreconditionFailed(moved)
+    }
 }
 
 impl From<DbError> for Error {

@@ -2,11 +2,12 @@
 
 use rand::CryptoRng;
 
+use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
 use crate::domain::user::{NewUser, User};
-use crate::domain::{Actor, SipPassword, SipRealm, UserId, uuid_v7};
+use crate::domain::{SipPassword, SipRealm, UserId, uuid_v7};
 use crate::vault::Place;
 
 /// A user that was just created, with what its phone registers with. The password cannot be shown
@@ -28,36 +29,33 @@ pub struct CreatedUser {
 /// # Errors
 /// [`Error::EmailTaken`], [`Error::ExtensionPoolExhausted`]; then nothing was stored.
 pub async fn create(
-    portal: &Portal,
-    actor: &Actor,
+    work: &mut Work<'_>,
     new: NewUser,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<CreatedUser, Error> {
+    let (portal, by, now) = (work.portal, &work.actor.admin, work.now);
     let tenant = portal.settings.tenant;
-    let now = portal.clock.now();
     let id = UserId(uuid_v7(unix_ms(now), rng));
     let password = SipPassword::generate(rng);
 
-    let mut transaction = portal.database.begin().await?;
-    let sealer = portal.vault.sealer(&mut transaction).await?;
-    let sealed = sealer.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
-    db::users::insert(&mut transaction, tenant, id, &new, &actor.admin, now)
+    db::users::insert(work.connection(), tenant, id, &new, by, now)
         .await
         .map_err(email_taken)?;
     // The lock is taken as late as possible: creators wait for each other from here to the commit.
-    let range = db::extensions::lock_range(&mut transaction, tenant).await?;
+    let range = db::extensions::lock_range(work.connection(), tenant).await?;
     let (first, last) = (range.first, range.last);
     let extension = db::extensions::NewExtension {
         user: id,
         sip_password_encrypted: &sealed,
         allocated_at: now,
     };
-    let number = db::extensions::take_lowest_free(&mut transaction, range, extension)
+    let number = db::extensions::take_lowest_free(work.connection(), range, extension)
         .await?
         .ok_or(Error::ExtensionPoolExhausted { first, last })?;
-    db::commit(transaction).await?;
 
-    tracing::info!(user = %id, extension = %number, by = actor.admin.as_str(), "user created");
+    work.afterwards(move || {
+        tracing::info!(user = %id, extension = %number, by = by.as_str(), "user created");
+    });
     Ok(CreatedUser {
         user: User {
             id,
@@ -88,13 +86,14 @@ pub async fn get(portal: &Portal, id: UserId) -> Result<User, Error> {
 }
 
 /// Ends a user; the number is free at once. The phone stays registered until the next apply.
-pub async fn delete(portal: &Portal, actor: &Actor, id: UserId) -> Result<(), Error> {
-    let (tenant, now) = (portal.settings.tenant, portal.clock.now());
-    let mut connection = portal.database.acquire().await?;
-    let extension = db::users::delete(&mut connection, tenant, id, &actor.admin, now)
+pub async fn delete(work: &mut Work<'_>, id: UserId) -> Result<(), Error> {
+    let (tenant, by, now) = (work.portal.settings.tenant, &work.actor.admin, work.now);
+    let extension = db::users::delete(work.connection(), tenant, id, by, now)
         .await?
         .ok_or(Error::UserNotFound)?;
-    tracing::info!(user = %id, %extension, by = actor.admin.as_str(), "user deleted");
+    work.afterwards(move || {
+        tracing::info!(user = %id, %extension, by = by.as_str(), "user deleted");
+    });
     Ok(())
 }
 

@@ -7,8 +7,8 @@ fn rng() -> StdRng {
     StdRng::seed_from_u64(7)
 }
 
-fn user(number: u128) -> Place<'static> {
-    Place::SipPassword(UserId(Uuid::from_u128(number)))
+fn user(number: u128) -> Place {
+    Place::SipPassword(DeviceId(Uuid::from_u128(number)))
 }
 
 /// A vault that knows one data key, with a sealer of it.
@@ -29,7 +29,7 @@ fn opens_in_its_place_only() {
     let places = [
         user(1),
         user(2),
-        Place::PreviousSipPassword(UserId(id)),
+        Place::PreviousSipPassword(DeviceId(id)),
         Place::Bundle(ApplyId(id)),
         Place::Answer("00000000-0000-0000-0000-000000000001"),
     ];

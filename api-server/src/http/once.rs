@@ -1,0 +1,172 @@
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a POST that is sent twice under
+//! one key is carried out once and answered twice.
+//!
+//! [`fingerprint`] reads key and body before any handler does; [`Once`] hands them to the handler,
+//! whose work it runs.
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::etag::Tag;
+use super::extract::read;
+use crate::domain::Actor;
+use crate::domain::idempotency::{Fingerprint, IdempotencyKey, KeyedRequest, StoredAnswer};
+use crate::services::Portal;
+use crate::services::idempotency::{self, Answered};
+use crate::services::work::Work;
+
+/// What a client calls its request.
+pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// Says that an answer was given before.
+pub(super) static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Headers that change what a request means.
+static MEANINGFUL: [HeaderName; 3] = [CONTENT_TYPE, IF_MATCH, HeaderName::from_static("prefer")];
+
+/// Reads the key and the body of a POST that has a key, so that its handler knows what it says.
+pub(super) async fn fingerprint(request: Request, next: Next) -> Response {
+    if request.method() != Method::POST || !request.headers().contains_key(IDEMPOTENCY_KEY) {
+        return next.run(request).await;
+    }
+    match keyed(request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn keyed(request: Request) -> Result<Request, ApiError> {
+    let key = key(request.headers())?;
+    let (mut parts, body) = request.into_parts();
+    let mut unread = Request::new(body);
+    // The limit of the body stands there.
+    unread.extensions_mut().clone_from(&parts.extensions);
+    let bytes = read(unread, &()).await?;
+    let headers = MEANINGFUL.iter().flat_map(|name| {
+        let values = parts
+            .headers
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes);
+        std::iter::once(name.as_str().as_bytes()).chain(values)
+    });
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let first = [parts.method.as_str().as_bytes(), target.as_bytes(), &bytes];
+    let fingerprint = Fingerprint::of(first.into_iter().chain(headers));
+    parts.extensions.insert(KeyedRequest { key, fingerprint });
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+fn key(headers: &HeaderMap) -> Result<IdempotencyKey, ApiError> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        let reason = "must be given only once";
+        return Err(ApiError::InvalidHeader(IDEMPOTENCY_KEY, reason));
+    };
+    let key = value.to_str().ok().and_then(|text| text.parse().ok());
+    key.ok_or(ApiError::InvalidHeader(
+        IDEMPOTENCY_KEY,
+        "must be 1 to 255 visible ASCII characters",
+    ))
+}
+
+/// What a POST may be repeated under, if it has a key. Every POST takes it.
+pub(super) struct Once(Option<KeyedRequest>);
+
+impl<S: Sync> FromRequestParts<S> for Once {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(parts.extensions.get().cloned()))
+    }
+}
+
+impl Once {
+    /// Carries out `task` in a unit of work that counts unless it fails, or answers as before.
+    pub(super) async fn run(
+        self,
+        portal: &Portal,
+        actor: &Actor,
+        task: impl AsyncFnOnce(&mut Work<'_>) -> Result<Answer, ApiError>,
+    ) -> Result<Response, ApiError> {
+        let task = async move |work: &mut Work<'_>| task(work).await.map(|answer| answer.0);
+        let answered = idempotency::once(portal, actor, self.0.as_ref(), task).await?;
+        Ok(response(answered))
+    }
+}
+
+/// What a POST answers.
+pub(super) struct Answer(StoredAnswer);
+
+impl Answer {
+    /// 201 with the path of what was created, its entity tag and its body.
+    pub(super) fn created(
+        location: String,
+        etag: &Tag,
+        body: &impl Serialize,
+    ) -> Result<Self, ApiError> {
+        let mut answer = Self::new(StatusCode::CREATED, body)?;
+        answer.0.location = Some(location);
+        answer.0.etag = Some(etag.as_str().to_owned());
+        Ok(answer)
+    }
+
+    /// 200 with a body, for an action that leaves its resource with this entity tag.
+    pub(super) fn done(etag: &Tag, body: &impl Serialize) -> Result<Self, ApiError> {
+        let mut answer = Self::new(StatusCode::OK, body)?;
+        answer.0.etag = Some(etag.as_str().to_owned());
+        Ok(answer)
+    }
+
+    /// A status and a body.
+    pub(super) fn new(status: StatusCode, body: &impl Serialize) -> Result<Self, ApiError> {
+        let body = serde_json::to_vec(body).map_err(|_| ApiError::Panicked)?;
+        Ok(Self(StoredAnswer {
+            status: status.as_u16(),
+            location: None,
+            etag: None,
+            body,
+        }))
+    }
+
+    /// 204.
+    pub(super) fn no_content() -> Self {
+        Self(StoredAnswer {
+            status: StatusCode::NO_CONTENT.as_u16(),
+            location: None,
+            etag: None,
+            body: Vec::new(),
+        })
+    }
+}
+
+fn response(answered: Answered) -> Response {
+    let Answered { answer, replayed } = answered;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [(LOCATION, answer.location), (ETAG, answer.etag)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    if replayed {
+        headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    }
+    if !answer.body.is_empty() {
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(CONTENT_TYPE, json);
+        *response.body_mut() = Body::from(answer.body);
+    }
+    response
+}

@@ -1,0 +1,71 @@
+//! The unit of work: one transaction, with who asks for it and when.
+//!
+//! What changes something takes `&mut Work`, so that several changes are made together or not at
+//! all, and whoever carries a request out decides when they count. [`run`] is the usual way;
+//! [`idempotency::once`](super::idempotency::once) the one for requests that may be repeated.
+
+use std::mem;
+
+use sqlx::{PgConnection, Postgres, Transaction};
+use time::OffsetDateTime;
+
+use super::{Error, Portal};
+use crate::db;
+use crate::domain::Actor;
+
+/// Changes that are made together.
+pub struct Work<'a> {
+    /// What every service works with.
+    pub portal: &'a Portal,
+    /// Who asks.
+    pub actor: &'a Actor,
+    /// When: one instant for everything in it.
+    pub now: OffsetDateTime,
+    transaction: Transaction<'static, Postgres>,
+    afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
+}
+
+impl<'a> Work<'a> {
+    /// Begins one. Dropped before [`Work::commit`], it leaves nothing.
+    pub async fn begin(portal: &'a Portal, actor: &'a Actor) -> Result<Self, Error> {
+        Ok(Self {
+            portal,
+            actor,
+            now: portal.clock.now(),
+            transaction: portal.database.begin().await?,
+            afterwards: Vec::new(),
+        })
+    }
+
+    /// The connection that the transaction runs on.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// What is done once the changes count: a line in the log, a signal. Never on a roll-back.
+    pub fn afterwards(&mut self, act: impl FnOnce() + Send + 'a) {
+        self.afterwards.push(Box::new(act));
+    }
+
+    /// Makes the changes count.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        let afterwards = mem::take(&mut self.afterwards);
+        db::commit(self.transaction).await?;
+        for act in afterwards {
+            act();
+        }
+        Ok(())
+    }
+}
+
+/// Carries out `task` in a unit of work of its own, which counts unless it fails.
+pub async fn run<T, E: From<Error>>(
+    portal: &Portal,
+    actor: &Actor,
+    task: impl AsyncFnOnce(&mut Work<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut work = Work::begin(portal, actor).await?;
+    let done = task(&mut work).await?;
+    work.commit().await?;
+    Ok(done)
+}

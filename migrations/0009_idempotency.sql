@@ -1,0 +1,31 @@
+-- Answers to requests that were sent with an `Idempotency-Key`, so that a repetition gets the first
+-- answer again instead of doing the work twice.
+--
+-- For what is one transaction, the row is written in that transaction: both are there or neither. An
+-- apply is not one: its row is committed first, with the ids of the attempts that it will start and
+-- a lease that its portal renews, and gets its answer at the end. Rows live for 24 h.
+create table idempotency_key (
+    -- Keys belong to whoever sends them.
+    actor text not null,
+    key text not null constraint idempotency_key_key_check
+        check (octet_length(key) between 1 and 255),
+    -- SHA-256 of method, path, query, body and the headers that change the meaning.
+    fingerprint bytea not null constraint idempotency_key_fingerprint_check
+        check (octet_length(fingerprint) = 32),
+    attempts uuid[] not null default '{}',
+    lease_until timestamptz,
+    -- Null: not answered yet.
+    status integer constraint idempotency_key_status_check check (status between 100 and 599),
+    location text,
+    etag text,
+    -- The body. It may hold a SIP password.
+    answer_encrypted bytea,
+    created_at timestamptz not null,
+    constraint idempotency_key_pkey primary key (actor, key),
+    constraint idempotency_key_answer_check check (
+        (status is null) = (answer_encrypted is null)
+    )
+);
+
+-- What is too old is removed in passing.
+create index idempotency_key_created_idx on idempotency_key (created_at);
