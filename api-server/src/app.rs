@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::db::pbxes::PbxSettings;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
-use crate::domain::tenant::DEFAULT_TENANT;
 use crate::services::apply::{AllEnded, Runs};
 use crate::services::counters::Counters;
 use crate::services::live::Live;
@@ -111,8 +110,6 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
         clock: Arc::new(SystemClock),
         pbxes: Pbxes::new(default, config.tls.clone()),
         settings: Settings {
-            tenant: DEFAULT_TENANT,
-            sip_realm: config.sip_realm.clone(),
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,

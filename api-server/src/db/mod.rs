@@ -9,6 +9,8 @@ pub mod applies;
 pub mod apply_lock;
 mod changes;
 pub mod data_keys;
+pub mod deleted_users;
+pub mod devices;
 mod error;
 pub mod events;
 pub mod extensions;
@@ -20,6 +22,7 @@ pub mod revisions;
 pub mod sealed;
 pub mod snapshot;
 pub mod status;
+pub mod tenants;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use super::{ExtensionNumber, Invalid, TenantNumber, breaks_a_line, typed_id};
 
+mod account;
+
+pub use account::{Device, DevicePatch, DeviceSettings, DeviceSettingsPatch, NewDevice};
+
 typed_id! {
     /// Which device.
     DeviceId
@@ -55,6 +59,11 @@ impl TryFrom<u32> for DeviceSlot {
 pub struct DeviceLabel(String);
 
 impl DeviceLabel {
+    /// Of the device that a user begins with.
+    pub fn first() -> Self {
+        Self("Phone".to_owned())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

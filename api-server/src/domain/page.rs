@@ -84,6 +84,15 @@ pub struct Slice<T> {
 }
 
 impl<T> Slice<T> {
+    /// With every row turned into something else, which may fail.
+    pub fn try_map<U, E>(self, turn: impl FnMut(T) -> Result<U, E>) -> Result<Slice<U>, E> {
+        let items: Result<_, E> = self.items.into_iter().map(turn).collect();
+        Ok(Slice {
+            items: items?,
+            next: self.next,
+        })
+    }
+
     /// With every row turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> Slice<U> {
         Slice {

@@ -17,7 +17,11 @@ pub(super) fn describe(error: &Error) -> Description {
             "The portal cannot reach its database now; nothing was changed by this request. \
              Try again; GET /health/ready tells when it is back.",
         ),
-        Error::Database(_) | Error::Sealing(_) | Error::Unsealing(_) | Error::Task(_) => internal(),
+        Error::Database(_)
+        | Error::Sealing(_)
+        | Error::Unsealing(_)
+        | Error::Task(_)
+        | Error::Hashing => internal(),
         Error::InvalidField { field, .. } => describe_fields(std::iter::once(*field)),
         Error::PreconditionFailed(_)
         | Error::PreconditionRequired
@@ -29,6 +33,16 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::AgentRefused(_) => agent_refused(error),
         Error::ApplyRuns(running) => apply_runs(*running),
         Error::NothingApplied => nothing_applied(),
+        Error::TenantNotFound
+        | Error::SlugTaken
+        | Error::TenantInUse
+        | Error::RangeInUse
+        | Error::DefaultTenantFixed
+        | Error::TransportNotOffered { .. } => tenant(error),
+        Error::ExtensionTaken
+        | Error::DeviceNotFound
+        | Error::TooManyDevices
+        | Error::PasswordRevealed => device(error),
         Error::UserNotFound => plain(
             StatusCode::NOT_FOUND,
             "user_not_found",
@@ -211,4 +225,77 @@ fn not_recorded(attempt: &Attempt) -> Description {
             attempt.id
         ),
     )
+}
+
+fn tenant(error: &Error) -> Description {
+    match error {
+        Error::SlugTaken => plain(
+            StatusCode::CONFLICT,
+            "slug_taken",
+            "Slug taken",
+            "Another tenant is called so.",
+        ),
+        Error::TenantInUse => plain(
+            StatusCode::CONFLICT,
+            "tenant_in_use",
+            "Tenant in use",
+            "The tenant has users. Delete them first, or suspend the tenant.",
+        ),
+        Error::RangeInUse => plain(
+            StatusCode::CONFLICT,
+            "range_in_use",
+            "Range in use",
+            "A user has a number that this range leaves out.",
+        ),
+        Error::DefaultTenantFixed => plain(
+            StatusCode::CONFLICT,
+            "default_tenant_fixed",
+            "Default tenant",
+            "The default tenant keeps its slug, its numbers and its PBX, and cannot be deleted.",
+        ),
+        Error::TransportNotOffered { kind } => Description(
+            StatusCode::CONFLICT,
+            "transport_not_offered",
+            "Transport not offered",
+            format!(
+                "Devices of the tenant use the transport {kind}, which that PBX does not offer. Name \
+                 its section in the PBX's `transports` first."
+            ),
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "tenant_not_found",
+            "Tenant not found",
+            "There is no tenant of this id or slug, or it was deleted.",
+        ),
+    }
+}
+
+fn device(error: &Error) -> Description {
+    match error {
+        Error::ExtensionTaken => plain(
+            StatusCode::CONFLICT,
+            "extension_taken",
+            "Extension taken",
+            "Another user of the tenant has this number. Leave it out to get the lowest free one.",
+        ),
+        Error::TooManyDevices => plain(
+            StatusCode::CONFLICT,
+            "too_many_devices",
+            "Too many devices",
+            "A user has at most 26 devices. Delete one first.",
+        ),
+        Error::PasswordRevealed => plain(
+            StatusCode::CONFLICT,
+            "password_revealed",
+            "Password shown already",
+            "A SIP password is shown once. Rotate it to get a new one.",
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "device_not_found",
+            "Device not found",
+            "There is no device with this id, or it was deleted.",
+        ),
+    }
 }

@@ -205,6 +205,17 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::PreconditionRequired
             | Error::KeyReused
             | Error::KeyInUse
+            | Error::TenantNotFound
+            | Error::SlugTaken
+            | Error::TenantInUse
+            | Error::RangeInUse
+            | Error::DefaultTenantFixed
+            | Error::TransportNotOffered { .. }
+            | Error::ExtensionTaken
+            | Error::DeviceNotFound
+            | Error::TooManyDevices
+            | Error::PasswordRevealed
+            | Error::Hashing
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }

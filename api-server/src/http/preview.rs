@@ -16,7 +16,7 @@ use super::extract::By;
 use super::openapi::HeaderProblems;
 use super::warnings::WarningBody;
 use crate::domain::revision::InForce;
-use crate::domain::tenant::Tenant;
+use crate::domain::tenant::TenantBrief;
 use crate::services::Portal;
 use crate::services::preview::{self, Difference, FileDifference, Finding, Preview};
 
@@ -290,8 +290,8 @@ impl From<Difference> for DifferenceBody {
     }
 }
 
-impl From<Tenant> for TenantBody {
-    fn from(tenant: Tenant) -> Self {
+impl From<TenantBrief> for TenantBody {
+    fn from(tenant: TenantBrief) -> Self {
         Self {
             id: tenant.id.0,
             name: tenant.name,

@@ -176,8 +176,9 @@ impl Instant {
     pub(super) async fn read(portal: &super::Portal, pbx: PbxId) -> Result<Self, DbError> {
         let mut transaction = db::snapshot::begin(&portal.database).await?;
         let baseline = Baseline::read(&mut transaction, pbx).await?;
+        let now = portal.clock.now();
         let opener = portal.vault.opener(&mut transaction).await?;
-        let snapshot = db::snapshot::read_within(&mut transaction, pbx, &opener).await;
+        let snapshot = db::snapshot::read_within(&mut transaction, pbx, &opener, now).await;
         db::commit(transaction).await?;
         let snapshot = match snapshot {
             Ok(snapshot) => Ok(snapshot),

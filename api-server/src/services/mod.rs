@@ -5,6 +5,8 @@ pub mod apply;
 mod at_once;
 mod compare;
 pub mod counters;
+pub mod deleted_users;
+pub mod devices;
 pub mod events;
 pub mod follow;
 pub mod health;
@@ -12,12 +14,14 @@ pub mod idempotency;
 pub mod live;
 pub mod monitor;
 pub mod pbxes;
+pub mod pins;
 pub mod preview;
 pub mod reconcile;
 pub mod restore;
 pub mod revisions;
 pub mod rotation;
 pub mod status;
+pub mod tenants;
 pub mod users;
 pub mod verify;
 mod warnings;
@@ -34,7 +38,7 @@ use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::domain::apply::Attempt;
 use crate::domain::version::Moved;
-use crate::domain::{Invalid, SipRealm, TenantId};
+use crate::domain::Invalid;
 use crate::vault::{OpenError, TooLarge, Vault};
 
 /// What every service works with.
@@ -62,10 +66,6 @@ pub struct Portal {
 /// What the environment says about the work of the services.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The one tenant so far.
-    pub tenant: TenantId,
-    /// The realm of SIP digests on the default PBX, shown with a new account.
-    pub sip_realm: SipRealm,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
     /// How long an apply waits for another one.
@@ -122,6 +122,42 @@ pub enum Error {
     /// The first request of this key still runs.
     #[error("a request with the same idempotency key still runs")]
     KeyInUse,
+    /// No living tenant is called so.
+    #[error("no such tenant")]
+    TenantNotFound,
+    /// A living tenant is called so.
+    #[error("the slug is taken")]
+    SlugTaken,
+    /// The tenant has living users.
+    #[error("the tenant has users")]
+    TenantInUse,
+    /// A user has a number that the range would leave out.
+    #[error("a number in use lies outside the range")]
+    RangeInUse,
+    /// What cannot be said of the default tenant.
+    #[error("the default tenant stays what it is")]
+    DefaultTenantFixed,
+    /// Devices of the tenant use a transport that the PBX does not offer.
+    #[error("the PBX offers no transport {kind}")]
+    TransportNotOffered {
+        /// Which.
+        kind: String,
+    },
+    /// A living user of the tenant has that number.
+    #[error("the extension is taken")]
+    ExtensionTaken,
+    /// No device of the tenant has that id.
+    #[error("no such device")]
+    DeviceNotFound,
+    /// The user has as many devices as there are letters.
+    #[error("the user has too many devices")]
+    TooManyDevices,
+    /// The password was shown already.
+    #[error("the password was shown already")]
+    PasswordRevealed,
+    /// The PIN could not be hashed.
+    #[error("hashing failed")]
+    Hashing,
     /// No living user has that id.
     #[error("no such user")]
     UserNotFound,

@@ -17,7 +17,7 @@ use crate::domain::change::Changes;
 use crate::domain::diff::{Diff, unified};
 use crate::domain::revision::InForce;
 use crate::domain::status::Warning;
-use crate::domain::tenant::Tenant;
+use crate::domain::tenant::TenantBrief;
 use crate::domain::{RequestId, UserId};
 
 pub use pending::{Pending, Wanted, pending};
@@ -64,7 +64,7 @@ pub struct Difference {
     /// Each file, in the order in which they are switched.
     pub files: Vec<FileDifference>,
     /// Whose users change.
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<TenantBrief>,
     /// The phones that are registered at an object that changes or goes; the error is why that is
     /// not known.
     pub phones: Result<Vec<RegisteredPhone>, String>,
@@ -313,7 +313,7 @@ pub(super) fn restored_note(in_force: &InForce, source: RestoredFrom) -> String 
     )
 }
 
-async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<Tenant>, Error> {
+async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<TenantBrief>, Error> {
     let Some(Ok(difference)) = &look.difference else {
         return Ok(Vec::new());
     };

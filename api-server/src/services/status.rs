@@ -159,7 +159,8 @@ fn brief(attempt: Attempt) -> AttemptBrief {
 
 /// What the database would have now, or in words why it cannot be rendered.
 async fn wanted(portal: &Portal, pbx: PbxId) -> Result<Result<Wanted, String>, Error> {
-    let snapshot = match db::snapshot::read(&portal.database, pbx, &portal.vault).await {
+    let now = portal.clock.now();
+    let snapshot = match db::snapshot::read(&portal.database, pbx, &portal.vault, now).await {
         Ok(snapshot) => snapshot,
         Err(error @ DbError::Inconsistent { .. }) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),

@@ -2,6 +2,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
+use crate::domain::idempotency::AnswerId;
 
 fn rng() -> StdRng {
     StdRng::seed_from_u64(7)
@@ -31,7 +32,7 @@ fn opens_in_its_place_only() {
         user(2),
         Place::PreviousSipPassword(DeviceId(id)),
         Place::Bundle(ApplyId(id)),
-        Place::Answer("00000000-0000-0000-0000-000000000001"),
+        Place::Answer(AnswerId::of_row("00000000-0000-0000-0000-000000000001", "")),
     ];
     for place in places {
         let sealed = sealer.seal(place, b"secret", &mut rng()).unwrap();
@@ -93,7 +94,7 @@ fn rows_from_before_there_were_data_keys_open() {
         let sealed = vault.seal_as_before(place, b"secret", &mut rng()).unwrap();
         assert_eq!(opener.open(place, &sealed).unwrap(), b"secret");
         assert_eq!(opener.open(user(2), &sealed), Err(OpenError::Altered));
-        let newer = Place::Answer("a");
+        let newer = Place::Answer(AnswerId::of_row("a", "b"));
         assert_eq!(opener.open(newer, &sealed), Err(OpenError::Altered));
         assert!(vault.seal_as_before(newer, b"", &mut rng()).is_none());
     }
