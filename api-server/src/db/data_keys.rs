@@ -103,16 +103,32 @@ impl Vault {
 
     /// What opens rows: to be asked for in the transaction that reads them when that sees one
     /// instant, or after they were read.
+    ///
+    /// # Errors
+    /// [`DbError::OtherKey`] when this master key was retired.
     pub async fn opener(&self, connection: &mut PgConnection) -> Result<Opener, DbError> {
         self.learn_all(connection).await?;
         Ok(self.opener_with_known())
     }
 
-    /// Unwraps whatever is new. What does not open is left out: rows say that they do not open.
+    /// Unwraps whatever is new. An older key that does not open is left out: its rows say so.
     async fn learn_all(&self, connection: &mut PgConnection) -> Result<(), DbError> {
-        for (id, wrapped) in wrappings(connection, self.master_key_id()).await? {
-            if let Err(error) = self.learn(id, &wrapped) {
+        let rows = sqlx::query!(
+            r#"select k.data_key_id, k.is_current, w.wrapped as "wrapped?"
+               from data_key k
+               left join data_key_wrapping w
+                   on w.data_key_id = k.data_key_id and w.master_key_id = $1"#,
+            &self.master_key_id().0,
+        )
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            let id = DataKeyId(row.data_key_id);
+            if let Some(Err(error)) = row.wrapped.map(|wrapped| self.learn(id, &wrapped)) {
                 tracing::error!(data_key = %id.0, %error, "a data key cannot be unwrapped");
+            }
+            if row.is_current && self.sealer_with(id).is_none() {
+                return Err(DbError::OtherKey);
             }
         }
         Ok(())

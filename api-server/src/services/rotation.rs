@@ -45,8 +45,8 @@ pub enum RotationError {
     Third(MasterKeyId),
     /// Rows that nobody can read any more.
     #[error(
-        "{count} rows of {column} do not open and stay as they are: {rows}. Give them a new password, \
-         or delete them, and run this again"
+        "{count} rows of {column} do not open and stay as they are: {rows}. Replace or delete them, \
+         and run this again"
     )]
     Broken {
         /// In which column.

@@ -98,11 +98,29 @@ fn rows_from_before_there_were_data_keys_open() {
         assert_eq!(opener.open(newer, &sealed), Err(OpenError::Altered));
         assert!(vault.seal_as_before(newer, b"", &mut rng()).is_none());
     }
-    // Made by the first version of this module.
-    let stored = "012f0b69a8";
-    let sealed = vault.seal_as_before(user(1), b"", &mut rng()).unwrap();
-    let header: String = sealed[..5].iter().map(|b| format!("{b:02x}")).collect();
-    assert_eq!(header, stored);
+}
+
+/// What the portal wrote before there were data keys, with the key `01 01 …`.
+#[test]
+fn what_earlier_portals_stored_opens() {
+    let opener = Vault::new([1; KEY_BYTES]).opener_with_known();
+    let bundle = Place::Bundle(ApplyId(Uuid::from_u128(1)));
+    for (place, stored) in [
+        (
+            user(1),
+            "01c3031c36befba86ae9e0c207865f7e24e8349d4ecdbc8b0f463284247820d9135c03acf42fce97e0b37d\
+             aa63033f37c2c2f3",
+        ),
+        (
+            bundle,
+            "01c3031c3699a0dfa60568e28ab621629ead61c245e06bb0bc4f577df354b99db331ae3f2b4548951f820f\
+             7d22b0685f0e3f03",
+        ),
+    ] {
+        let byte = |index| u8::from_str_radix(&stored[index..index + 2], 16).unwrap();
+        let sealed: Vec<u8> = (0..stored.len()).step_by(2).map(byte).collect();
+        assert_eq!(opener.open(place, &sealed).unwrap(), b"secret");
+    }
 }
 
 #[test]
