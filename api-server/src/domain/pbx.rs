@@ -206,7 +206,7 @@ impl Transports {
 }
 
 /// A PBX as its row says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pbx {
     /// Which PBX.
     pub id: PbxId,
@@ -281,17 +281,40 @@ impl PbxPatch {
         }
         changed
     }
+}
 
-    /// Which of the fields that the environment sets of the default PBX it would change.
-    pub fn set_by_environment(&self) -> Vec<&'static str> {
+impl Pbx {
+    /// In which of the fields that the environment sets of the default PBX `other` differs.
+    pub fn agent_differs(&self, other: &Self) -> Vec<&'static str> {
         let fields = [
-            ("agent_address", self.agent_address.is_some()),
-            ("agent_identity", self.agent_identity.is_some()),
-            ("sip_realm", self.sip_realm.is_some()),
+            ("agent_address", self.agent_address != other.agent_address),
+            (
+                "agent_identity",
+                self.agent_identity != other.agent_identity,
+            ),
+            ("sip_realm", self.sip_realm != other.sip_realm),
         ];
-        let named = fields.into_iter().filter(|(_, named)| *named);
-        named.map(|(field, _)| field).collect()
+        let differing = fields.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(field, _)| field).collect()
     }
+}
+
+/// Reads the identity of an agent.
+///
+/// # Errors
+/// It is none, or that of a portal.
+pub fn agent_identity(text: &str) -> Result<Identity, Invalid> {
+    let of_agent = text.contains("/agent/");
+    let identity = text.parse().ok().filter(|_| of_agent);
+    identity.ok_or(Invalid::new(
+        "malformed",
+        "must read spiffe://<domain>/agent/<pbx>, in a-z 0-9 . -",
+    ))
+}
+
+/// The identity that the agent of a PBX has unless somebody says otherwise.
+pub fn identity_of(name: &PbxName) -> Option<Identity> {
+    format!("spiffe://pbx.internal/agent/{name}").parse().ok()
 }
 
 /// The realm of SIP digests: `H(user:realm:password)` holds for this realm only, so changing it

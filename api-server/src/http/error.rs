@@ -172,6 +172,14 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
             | Error::PbxNotFound
+            | Error::PbxNameTaken
+            | Error::AgentTaken { .. }
+            | Error::SetByEnvironment { .. }
+            | Error::TransportsInUse { .. }
+            | Error::PbxInUse
+            | Error::DefaultPbxStays
+            | Error::Outdated
+            | Error::VersionNotNamed
             | Error::ApplyNotFound
             | Error::ApplyNotEnded(_)
             | Error::NothingToRestore

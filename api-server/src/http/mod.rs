@@ -13,6 +13,7 @@ mod follow;
 mod health;
 mod openapi;
 mod outcome;
+mod pbxes;
 mod pending;
 mod prefer;
 mod preview;
@@ -45,6 +46,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
     let quick = OpenApiRouter::new()
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::get, users::delete))
+        .routes(routes!(pbxes::list, pbxes::create))
+        .routes(routes!(pbxes::get, pbxes::change, pbxes::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
         .routes(routes!(follow::events))

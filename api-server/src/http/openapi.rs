@@ -22,6 +22,7 @@ use super::error::{PROBLEM_JSON, Problem};
     components(schemas(Problem, super::follow::StateBody)),
     tags(
         (name = "users", description = "People and their extensions"),
+        (name = "pbxes", description = "Asterisk hosts and their agents"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
         (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),

@@ -20,6 +20,7 @@ pub mod users;
 pub mod verify;
 mod warnings;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::agent::{AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::domain::apply::Attempt;
+use crate::domain::pbx::Transport;
 use crate::domain::{SipRealm, TenantId};
 use crate::vault::{TooLarge, Vault};
 
@@ -124,6 +126,39 @@ pub enum Error {
     /// No PBX in service has that id or name.
     #[error("no such PBX")]
     PbxNotFound,
+    /// A PBX in service has that name.
+    #[error("the name is taken")]
+    PbxNameTaken,
+    /// A PBX in service has that agent.
+    #[error("another PBX has this {field}")]
+    AgentTaken {
+        /// What they would share.
+        field: &'static str,
+    },
+    /// The portal's environment says it.
+    #[error("set by the portal's environment: {}", fields.join(", "))]
+    SetByEnvironment {
+        /// What.
+        fields: Vec<&'static str>,
+    },
+    /// Devices are reached by these transports.
+    #[error("devices use a transport")]
+    TransportsInUse {
+        /// Which.
+        transports: BTreeSet<Transport>,
+    },
+    /// A tenant is on the PBX.
+    #[error("a tenant is on the PBX")]
+    PbxInUse,
+    /// The default PBX cannot be taken out of service.
+    #[error("the default PBX stays")]
+    DefaultPbxStays,
+    /// It is not in the state that the caller has seen.
+    #[error("changed meanwhile")]
+    Outdated,
+    /// The caller does not say what state it has seen, and what would be lost cannot be got back.
+    #[error("no version was named")]
+    VersionNotNamed,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,
