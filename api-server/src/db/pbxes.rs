@@ -125,6 +125,16 @@ pub async fn find(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<
     .transpose()
 }
 
+/// Whether there is such a PBX, in service or not.
+pub async fn was(connection: &mut PgConnection, id: PbxId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from pbx where pbx_id = $1) as "found!""#,
+        id.0,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// One PBX in service, so that nobody else changes it, and no tenant comes to it, until the
 /// transaction ends.
 pub async fn hold(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<Pbx>, DbError> {

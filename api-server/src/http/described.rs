@@ -43,6 +43,7 @@ pub(super) fn describe(error: &Error) -> Description {
             format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
         ),
         Error::PbxNotFound
+        | Error::PbxNotNamed
         | Error::PbxNameTaken
         | Error::AgentTaken { .. }
         | Error::SetByEnvironment { .. }

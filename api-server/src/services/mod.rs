@@ -126,6 +126,9 @@ pub enum Error {
     /// No PBX in service has that id or name.
     #[error("no such PBX")]
     PbxNotFound,
+    /// One digest is expected, but there are several PBXes.
+    #[error("no PBX was named")]
+    PbxNotNamed,
     /// A PBX in service has that name.
     #[error("the name is taken")]
     PbxNameTaken,
@@ -191,6 +194,18 @@ pub enum Error {
         #[source]
         source: DbError,
     },
+}
+
+impl Error {
+    /// The attempt that it is about, if there is one.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::ApplyOutcomeUnknown { attempt, .. } | Self::ApplyNotRecorded { attempt, .. } => {
+                Some(attempt)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<DbError> for Error {

@@ -33,6 +33,22 @@ pub async fn get(portal: &Portal, named: &PbxRef) -> Result<pbx::Pbx, Error> {
     found.ok_or(Error::PbxNotFound)
 }
 
+/// The id of a PBX that somebody names, in service or not: for what is kept of it.
+///
+/// # Errors
+/// [`Error::PbxNotFound`].
+pub async fn id_of(portal: &Portal, named: &PbxRef) -> Result<PbxId, Error> {
+    match (find(portal, named).await, named) {
+        (Ok(pbx), _) => Ok(pbx.id),
+        (Err(Error::PbxNotFound), PbxRef::Id(id)) => {
+            let mut connection = portal.database.acquire().await?;
+            let was = db::pbxes::was(&mut connection, *id).await?;
+            was.then_some(*id).ok_or(Error::PbxNotFound)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
 /// Takes a PBX into service. Nothing is asked of its agent, which need not be there yet.
 ///
 /// # Errors
