@@ -9,8 +9,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::DbError;
-use crate::domain::pbx::{AgentAddress, NewPbx, Pbx, PbxRef, SectionName, Transport, Transports};
-use crate::domain::{PbxId, SipRealm};
+use super::page::Listing;
+use crate::domain::device::{Transport, TransportSection};
+use crate::domain::page::{Page, Slice, sort_keys};
+use crate::domain::pbx::{AgentAddress, NewPbx, Pbx, PbxRef, Transports};
+use crate::domain::{PbxId, SipRealm, Version};
 
 /// The index that keeps a name unique among the PBXes in service.
 pub const NAME_KEY: &str = "pbx_name_key";
@@ -125,6 +128,16 @@ pub async fn find(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<
     .transpose()
 }
 
+/// Whether there is such a PBX, in service or not.
+pub async fn was(connection: &mut PgConnection, id: PbxId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from pbx where pbx_id = $1) as "found!""#,
+        id.0,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// One PBX in service, so that nobody else changes it, and no tenant comes to it, until the
 /// transaction ends.
 pub async fn hold(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<Pbx>, DbError> {
@@ -157,8 +170,8 @@ pub async fn stays(connection: &mut PgConnection, id: PbxId) -> Result<bool, DbE
 }
 
 /// Writes what may change of a PBX, under the next version, which is returned.
-pub async fn update(connection: &mut PgConnection, pbx: &Pbx) -> Result<i64, DbError> {
-    Ok(sqlx::query_scalar!(
+pub async fn update(connection: &mut PgConnection, pbx: &Pbx) -> Result<Version, DbError> {
+    let version = sqlx::query_scalar!(
         "update pbx set name = $2, agent_address = $3, agent_identity = $4, sip_realm = $5,
             transports = $6, version = version + 1
          where pbx_id = $1
@@ -171,7 +184,8 @@ pub async fn update(connection: &mut PgConnection, pbx: &Pbx) -> Result<i64, DbE
         transports_json(&pbx.transports),
     )
     .fetch_one(connection)
-    .await?)
+    .await?;
+    Ok(Version(version))
 }
 
 /// Takes a PBX out of service.
@@ -193,7 +207,9 @@ pub async fn delete(
 /// Whether a living tenant is on it.
 pub async fn has_tenants(connection: &mut PgConnection, id: PbxId) -> Result<bool, DbError> {
     Ok(sqlx::query_scalar!(
-        r#"select exists (select from tenant where pbx_id = $1) as "found!""#,
+        r#"select exists (
+            select from tenant where pbx_id = $1 and deleted_at is null
+        ) as "found!""#,
         id.0,
     )
     .fetch_one(connection)
@@ -217,6 +233,7 @@ fn by(pbx: &PbxRef) -> (Option<Uuid>, Option<&str>) {
     }
 }
 
+#[derive(sqlx::FromRow)]
 struct PbxRow {
     pbx_id: Uuid,
     name: String,
@@ -256,7 +273,7 @@ impl TryFrom<PbxRow> for Pbx {
                 .map_err(|reason| broken("sip_realm", &reason))?,
             transports: transports(row.transports)
                 .ok_or_else(|| broken("transports", &"not names of sections by transport"))?,
-            version: row.version,
+            version: Version(row.version),
             created_at: row.created_at,
         })
     }
@@ -265,8 +282,8 @@ impl TryFrom<PbxRow> for Pbx {
 fn transports(json: Value) -> Option<Transports> {
     let sections: BTreeMap<String, String> = serde_json::from_value(json).ok()?;
     let section = |(name, section): (String, String)| {
-        let section: SectionName = section.parse().ok()?;
-        Some((Transport::from_name(&name)?, section))
+        let section: TransportSection = section.parse().ok()?;
+        Some((Transport::from_name(&name).ok()?, section))
     };
     let sections: Option<_> = sections.into_iter().map(section).collect();
     sections.map(Transports)
@@ -279,14 +296,57 @@ fn transports_json(transports: &Transports) -> Value {
     Value::Object(pairs.collect())
 }
 
-/// The transports of a PBX that something on it is reached by, which cannot be taken away.
-#[expect(
-    clippy::unused_async,
-    reason = "asks the devices of the PBX's tenants, once there is such a table"
-)]
+/// The transports that devices of a PBX's tenants are reached by.
 pub async fn transports_in_use(
-    _connection: &mut PgConnection,
-    _id: PbxId,
+    connection: &mut PgConnection,
+    id: PbxId,
 ) -> Result<BTreeSet<Transport>, DbError> {
-    Ok(BTreeSet::new())
+    let names = sqlx::query_scalar!(
+        r#"select distinct d.transport as "transport!"
+           from tenant t join device d on d.tenant_id = t.tenant_id
+           where t.pbx_id = $1 and d.transport is not null"#,
+        id.0,
+    )
+    .fetch_all(connection)
+    .await?;
+    names
+        .iter()
+        .map(|name| {
+            Transport::from_name(name)
+                .map_err(|reason| DbError::inconsistent("device", "transport", &id, &reason))
+        })
+        .collect()
+}
+
+sort_keys! {
+    /// What PBXes are listed by.
+    pub enum PbxSort of Id, default Name ascending {
+        Name = "name" Text,
+        CreatedAt = "created_at" Time,
+    }
+}
+
+/// PBXes in service whose name holds `search`.
+pub async fn page(
+    connection: &mut PgConnection,
+    page: &Page<PbxSort>,
+    search: Option<&str>,
+) -> Result<Slice<Pbx>, DbError> {
+    let key = match page.order.key {
+        PbxSort::Name => "p.name",
+        PbxSort::CreatedAt => "p.created_at",
+    };
+    Listing::new(
+        "p.pbx_id, p.name, p.agent_address, p.agent_identity, p.sip_realm, p.transports, \
+         p.version, p.created_at",
+        "pbx p",
+        page,
+        key,
+        "p.pbx_id",
+    )
+    .only("p.deleted_at is null")
+    .search(&["p.name"], search)
+    .fetch::<PbxRow>(connection)
+    .await?
+    .try_map(Pbx::try_from)
 }

@@ -240,7 +240,7 @@ impl Default for Nat {
 }
 
 /// How SIP travels to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// UDP.
     Udp,
@@ -255,7 +255,8 @@ pub enum Transport {
 }
 
 impl Transport {
-    const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
     /// The word that Asterisk, the database and the API use.
     pub const fn name(self) -> &'static str {

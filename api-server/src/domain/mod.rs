@@ -48,6 +48,12 @@ impl Invalid {
     }
 }
 
+impl From<std::convert::Infallible> for Invalid {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 /// A version 7 UUID of the instant `unix_ms` (milliseconds since 1970 UTC), so that ids sort by
 /// time and indexes grow at their end.
 pub fn uuid_v7(unix_ms: u64, rng: &mut impl rand::CryptoRng) -> Uuid {

@@ -8,7 +8,8 @@ use shared::tls::Identity;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Invalid, typed_id};
+use super::device::{Transport, TransportSection};
+use super::{Invalid, Version, typed_id};
 
 typed_id! {
     /// Which PBX.
@@ -122,80 +123,9 @@ impl FromStr for AgentAddress {
     }
 }
 
-/// By what phones reach a PBX.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transport {
-    /// UDP.
-    Udp,
-    /// TCP.
-    Tcp,
-    /// TLS over TCP.
-    Tls,
-    /// `WebSocket`.
-    Ws,
-    /// `WebSocket` over TLS.
-    Wss,
-}
-
-impl Transport {
-    /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
-
-    /// The word that the database and the REST API use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        }
-    }
-
-    /// The transport of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|transport| transport.name() == name)
-    }
-}
-
-/// The name of a section in a PBX's own pjsip.conf.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SectionName(String);
-
-impl SectionName {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for SectionName {
-    type Err = Invalid;
-
-    /// `^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`: it is written into Asterisk's files.
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let first = text
-            .as_bytes()
-            .first()
-            .is_some_and(u8::is_ascii_alphanumeric);
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if first && text.bytes().all(allowed) && text.len() <= 64 {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Invalid::new(
-                "malformed",
-                "a section's name is 1 to 64 of A-Z, a-z, 0-9, '_' and '-', and begins with a \
-                 letter or digit",
-            ))
-        }
-    }
-}
-
 /// Which section of a PBX's pjsip.conf is which transport.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Transports(pub BTreeMap<Transport, SectionName>);
+pub struct Transports(pub BTreeMap<Transport, TransportSection>);
 
 impl Transports {
     /// Those that `other` lacks.
@@ -206,7 +136,7 @@ impl Transports {
 }
 
 /// A PBX as its row says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pbx {
     /// Which PBX.
     pub id: PbxId,
@@ -221,7 +151,7 @@ pub struct Pbx {
     /// Its transports.
     pub transports: Transports,
     /// Raised by each change.
-    pub version: i64,
+    pub version: Version,
     /// When it was made.
     pub created_at: OffsetDateTime,
 }
@@ -253,7 +183,7 @@ pub struct PbxPatch {
     /// The realm of its SIP digests.
     pub sip_realm: Option<SipRealm>,
     /// Transports by name: a section, or `None` to take it away.
-    pub transports: BTreeMap<Transport, Option<SectionName>>,
+    pub transports: BTreeMap<Transport, Option<TransportSection>>,
 }
 
 impl PbxPatch {
@@ -281,17 +211,40 @@ impl PbxPatch {
         }
         changed
     }
+}
 
-    /// Which of the fields that the environment sets of the default PBX it would change.
-    pub fn set_by_environment(&self) -> Vec<&'static str> {
+impl Pbx {
+    /// In which of the fields that the environment sets of the default PBX `other` differs.
+    pub fn agent_differs(&self, other: &Self) -> Vec<&'static str> {
         let fields = [
-            ("agent_address", self.agent_address.is_some()),
-            ("agent_identity", self.agent_identity.is_some()),
-            ("sip_realm", self.sip_realm.is_some()),
+            ("agent_address", self.agent_address != other.agent_address),
+            (
+                "agent_identity",
+                self.agent_identity != other.agent_identity,
+            ),
+            ("sip_realm", self.sip_realm != other.sip_realm),
         ];
-        let named = fields.into_iter().filter(|(_, named)| *named);
-        named.map(|(field, _)| field).collect()
+        let differing = fields.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(field, _)| field).collect()
     }
+}
+
+/// Reads the identity of an agent.
+///
+/// # Errors
+/// It is none, or that of a portal.
+pub fn agent_identity(text: &str) -> Result<Identity, Invalid> {
+    let of_agent = text.contains("/agent/");
+    let identity = text.parse().ok().filter(|_| of_agent);
+    identity.ok_or(Invalid::new(
+        "malformed",
+        "must read spiffe://<domain>/agent/<pbx>, in a-z 0-9 . -",
+    ))
+}
+
+/// The identity that the agent of a PBX has unless somebody says otherwise.
+pub fn identity_of(name: &PbxName) -> Option<Identity> {
+    format!("spiffe://pbx.internal/agent/{name}").parse().ok()
 }
 
 /// The realm of SIP digests: `H(user:realm:password)` holds for this realm only, so changing it
@@ -388,29 +341,6 @@ mod tests {
             &long,
         ] {
             assert!(bad.parse::<AgentAddress>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sections() {
-        for good in ["transport-udp", "0", "A_b-c", &"a".repeat(64)] {
-            assert!(good.parse::<SectionName>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "_a",
-            "-a",
-            "a]",
-            "a b",
-            "a;b",
-            "a\nb",
-            "ä",
-            &"a".repeat(65),
-        ] {
-            assert!(bad.parse::<SectionName>().is_err(), "{bad:?}");
-        }
-        for transport in Transport::ALL {
-            assert_eq!(Transport::from_name(transport.name()), Some(transport));
         }
     }
 

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -16,26 +17,33 @@ use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::openapi::{ApplyProblems, IdProblems, QueryProblems};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
-use super::query::{Query, limit};
+use super::query::{Query, limit, pbx};
 use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
-use crate::domain::{Actor, Invalid};
-use crate::services::pbxes::Pbx;
+use crate::domain::pbx::{DEFAULT_PBX, PbxRef};
+use crate::domain::{Actor, Invalid, PbxId};
+use crate::services::apply::{OfPbx, Until};
+use crate::services::pbxes::{self, Pbx};
 use crate::services::{Portal, applies, apply};
 
 mod body;
 
-pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody, milliseconds};
+pub(super) use body::{
+    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, StepBody, milliseconds,
+};
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
 pub(super) struct ApplyRequestBody {
+    /// The id or the name of a PBX: only that one is applied. When absent, every PBX that has
+    /// changes is; all of them when none has.
+    pbx: Option<String>,
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
     /// portal's setting when absent.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
-    /// and the answer is 412.
+    /// and the answer is 412. When there are several PBXes, `pbx` must be named with it.
     expected_digest: Option<String>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
@@ -65,11 +73,16 @@ enum PolicyBody {
     KeepNewFiles,
 }
 
-/// Bring the users into force on the PBX
+/// Bring the users into force on their PBX
 ///
 /// Renders the configuration of every user, hands it to the agent on the PBX host, which puts the
 /// files in place, reloads Asterisk and reads back what Asterisk holds. 200 means that this is
 /// proven. Applies of a PBX run one after another. A client that goes away does not end it.
+///
+/// Of several PBXes, every one that has changes is applied, at the same time and each for itself:
+/// the failure of one holds up no other. `applies` tells of each, also in a problem. The attempt
+/// itself, and the status, are of the first that failed, by name; otherwise of the default PBX, or
+/// the first that was applied.
 ///
 /// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line:
 /// `GET /applies/{id}` and `GET /applies/{id}/events` tell what becomes of it.
@@ -81,12 +94,14 @@ enum PolicyBody {
     ),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
     responses(
-        (status = 200, description = "`applied` or `unchanged`", body = ApplyBody),
+        (status = 200, description = "`applied` or `unchanged`", body = AppliedBody),
         (status = 202, description = "Accepted with `Prefer: respond-async`; it waits for its turn",
-            body = ApplyBody, headers(
+            body = AppliedBody, headers(
                 ("Location" = String, description = "Where the attempt can be looked up"),
                 ("Preference-Applied" = String, description = "`respond-async`"),
             )),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`apply_busy`: waited too long for another apply",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the data is not what `expected_digest` \
@@ -107,9 +122,17 @@ pub(super) async fn run(
     preferred: Preferred,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
-    let wish = wish(fields).map_err(ApiError::InvalidFields)?;
-    let pbx = Arc::clone(portal.pbxes.default());
-    carry_out(portal, pbx, actor, preferred, wish).await
+    let mut fields = fields;
+    let pbx = pbx(&mut fields);
+    let wish = wish(fields, pbx).map_err(ApiError::InvalidFields);
+    let (wish, pbx) = wish?;
+    let until = if preferred.respond_async {
+        Until::InLine
+    } else {
+        Until::TheEnd
+    };
+    let all = apply::run_several(&portal, &actor, wish, pbx.as_ref(), until).await?;
+    several(all)
 }
 
 /// Waits for the end, or answers as soon as the attempt stands in line.
@@ -122,7 +145,7 @@ pub(super) async fn carry_out(
 ) -> Result<Response, ApiError> {
     if preferred.respond_async {
         let attempt = apply::accept(portal, pbx, actor, wish).await?;
-        return Ok(accepted(attempt));
+        return Ok(accepted(attempt.id, ApplyBody::from(attempt)));
     }
     let attempt = apply::run_to_the_end(portal, pbx, actor, wish).await?;
     answer(attempt).map(IntoResponse::into_response)
@@ -130,27 +153,55 @@ pub(super) async fn carry_out(
 
 /// 200 only for what is proven.
 fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
-    match attempt.outcome {
-        AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
-        _ => Err(ApiError::NotApplied(Box::new(attempt))),
+    good(attempt).map(|attempt| Json(attempt.into()))
+}
+
+/// An attempt that is proven, or stands in line.
+fn good(attempt: Attempt) -> Result<Attempt, ApiError> {
+    if attempt.outcome.is_proven() || attempt.outcome == AttemptOutcome::Queued {
+        Ok(attempt)
+    } else {
+        Err(ApiError::NotApplied(Box::new(attempt)))
     }
 }
 
-fn accepted(attempt: Attempt) -> Response {
-    let location = format!("/applies/{}", attempt.id);
+fn accepted(id: ApplyId, body: impl Serialize) -> Response {
+    let location = format!("/applies/{id}");
     let headers = [
         (LOCATION, location.as_str()),
         (PREFERENCE_APPLIED, RESPOND_ASYNC),
     ];
-    (
-        StatusCode::ACCEPTED,
-        headers,
-        Json(ApplyBody::from(attempt)),
-    )
-        .into_response()
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
-pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
+/// The first that failed; otherwise that of the default PBX, or the first.
+fn several(all: Vec<OfPbx>) -> Result<Response, ApiError> {
+    let applies: Vec<PbxApplyBody> = all.iter().map(PbxApplyBody::from).collect();
+    let mut first: Option<(PbxId, Attempt)> = None;
+    for OfPbx { id, attempt, .. } in all {
+        let Some(attempt) = attempt else { continue };
+        let attempt = match attempt.map_err(ApiError::from).and_then(good) {
+            Ok(attempt) => attempt,
+            Err(error) => return Err(ApiError::OfSeveral(Box::new(error), applies)),
+        };
+        if first.is_none() || id == DEFAULT_PBX {
+            first = Some((id, attempt));
+        }
+    }
+    // There is always the default PBX, and always one that is not left alone.
+    let (_, attempt) = first.ok_or(ApiError::Panicked)?;
+    let (id, queued) = (attempt.id, attempt.outcome == AttemptOutcome::Queued);
+    let apply = ApplyBody::from(attempt);
+    let body = AppliedBody { apply, applies };
+    Ok(if queued {
+        accepted(id, body)
+    } else {
+        Json(body).into_response()
+    })
+}
+
+/// What is wished for, together with what else was read of the body.
+pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T), Vec<FieldError>> {
     let on_reload_failure = fields.or_default("on_reload_failure", |value| {
         serde_json::from_value(value)
             .map(Some)
@@ -181,7 +232,7 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
             restore: None,
         },
     );
-    fields.finish(wish)
+    fields.finish(wish.zip(other))
 }
 
 /// List the attempts to apply
@@ -194,9 +245,12 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
         ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
             minimum = 1, maximum = 200),
         ("before" = Option<Uuid>, Query, description = "Only attempts older than this one"),
+        ("pbx" = Option<String>, Query, description = "Only those of the PBX of this id or name"),
     ),
     responses(
         (status = 200, description = "The attempts", body = [ApplyBody]),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         QueryProblems,
     )
 )]
@@ -204,12 +258,18 @@ pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
     Query(fields): Query,
 ) -> Result<Json<Vec<ApplyBody>>, ApiError> {
-    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
-    let attempts = applies::list(&portal, None, before, limit).await?;
+    let ((before, limit), pbx) = page(fields).map_err(ApiError::InvalidFields)?;
+    let pbx = match &pbx {
+        Some(pbx) => Some(pbxes::id_of(&portal, pbx).await?),
+        None => None,
+    };
+    let attempts = applies::list(&portal, pbx, before, limit).await?;
     Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
 }
 
-fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
+type Page = ((Option<ApplyId>, u16), Option<PbxRef>);
+
+fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
     let before = fields.or_default("before", |value| {
         let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
         id.map(|id| Some(ApplyId(id))).ok_or(Invalid {
@@ -218,7 +278,8 @@ fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
         })
     });
     let limit = limit(&mut fields);
-    fields.finish(before.zip(limit))
+    let pbx = pbx(&mut fields);
+    fields.finish(before.zip(limit).zip(pbx))
 }
 
 /// Show one attempt to apply
@@ -251,13 +312,15 @@ mod tests {
 
     #[test]
     fn pages() {
-        assert_eq!(page(read("")).unwrap(), (None, 50));
-        assert_eq!(page(read("limit=200")).unwrap().1, 200);
+        assert_eq!(page(read("")).unwrap(), ((None, 50), None));
+        assert_eq!(page(read("limit=200")).unwrap().0.1, 200);
+        assert!(page(read("pbx=default")).unwrap().1.is_some());
         for bad in [
             ("limit", "0"),
             ("limit", "201"),
             ("limit", "x"),
             ("before", "x"),
+            ("pbx", "A B"),
             ("x", "1"),
         ] {
             let query = format!("{}={}", bad.0, bad.1);
@@ -267,13 +330,18 @@ mod tests {
 
     #[test]
     fn wishes() {
-        let read = |text: &str| wish(Fields::new(serde_json::from_str(text).unwrap()));
-        assert_eq!(read("{}").unwrap(), Wish::default());
+        let read = |text: &str| {
+            let mut fields = Fields::new(serde_json::from_str(text).unwrap());
+            let pbx = pbx(&mut fields);
+            wish(fields, pbx)
+        };
+        assert_eq!(read("{}").unwrap(), (Wish::default(), None));
         let digest = "0f".repeat(32);
         let all = format!(
-            r#"{{"on_reload_failure": "keep_new_files", "expected_digest": "{digest}", "force": true}}"#
+            r#"{{"on_reload_failure": "keep_new_files", "expected_digest": "{digest}", "force": true, "pbx": "b"}}"#
         );
-        let wish = read(&all).unwrap();
+        let (wish, pbx) = read(&all).unwrap();
+        assert_eq!(pbx, Some("b".parse().unwrap()));
         assert_eq!(wish.on_reload_failure, Some(OnReloadFailure::KeepNewFiles));
         assert_eq!(wish.expected_digest.unwrap().to_string(), digest);
         assert!(wish.force);
@@ -283,6 +351,8 @@ mod tests {
             r#"{"expected_digest": "0f"}"#,
             r#"{"force": "yes"}"#,
             r#"{"y": 1}"#,
+            r#"{"pbx": 1}"#,
+            r#"{"pbx": "A"}"#,
         ] {
             assert_eq!(read(bad).unwrap_err().len(), 1, "{bad}");
         }

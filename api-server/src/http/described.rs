@@ -61,12 +61,14 @@ pub(super) fn describe(error: &Error) -> Description {
             "No free extension",
             format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
         ),
-        Error::PbxNotFound => plain(
-            StatusCode::NOT_FOUND,
-            "pbx_not_found",
-            "PBX not found",
-            "There is no PBX with this id or name, or it was deleted. GET /pbxes names them.",
-        ),
+        Error::PbxNotFound
+        | Error::PbxNotNamed
+        | Error::PbxNameTaken
+        | Error::AgentTaken { .. }
+        | Error::SetByEnvironment { .. }
+        | Error::TransportsInUse { .. }
+        | Error::PbxInUse
+        | Error::DefaultPbxStays => of_pbx(error),
         Error::ApplyNotFound => plain(
             StatusCode::NOT_FOUND,
             "apply_not_found",
@@ -129,6 +131,64 @@ fn refused_repetition(error: &Error) -> Description {
     }
 }
 
+fn of_pbx(error: &Error) -> Description {
+    match error {
+        Error::PbxNameTaken => plain(
+            StatusCode::CONFLICT,
+            "pbx_name_taken",
+            "PBX name taken",
+            "Another PBX has this name.",
+        ),
+        Error::AgentTaken { field } => Description(
+            StatusCode::CONFLICT,
+            "agent_taken",
+            "Agent taken",
+            format!(
+                "Another PBX has this {field}: two for one agent would fight over its revisions."
+            ),
+        ),
+        Error::SetByEnvironment { fields } => Description(
+            StatusCode::CONFLICT,
+            "set_by_environment",
+            "Set by the environment",
+            format!(
+                "The portal's environment says these of the default PBX: {}. Change them there.",
+                fields.join(", ")
+            ),
+        ),
+        Error::TransportsInUse { transports } => {
+            let names: Vec<&str> = transports.iter().map(|t| t.name()).collect();
+            Description(
+                StatusCode::CONFLICT,
+                "transport_in_use",
+                "Transport in use",
+                format!(
+                    "Devices are reached by these transports: {}. Give those devices others first.",
+                    names.join(", ")
+                ),
+            )
+        }
+        Error::PbxInUse => plain(
+            StatusCode::CONFLICT,
+            "pbx_in_use",
+            "PBX in use",
+            "A tenant is on this PBX. Delete it, or put it elsewhere first.",
+        ),
+        Error::DefaultPbxStays => plain(
+            StatusCode::CONFLICT,
+            "default_pbx",
+            "The default PBX",
+            "The default PBX is the portal's own and cannot be deleted.",
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "pbx_not_found",
+            "PBX not found",
+            "There is no PBX with this id or name, or it was deleted. GET /pbxes names them.",
+        ),
+    }
+}
+
 fn overloaded(error: &Error) -> Description {
     Description(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -170,7 +230,7 @@ fn agent_refused(error: &Error) -> Description {
 
 fn apply_runs(running: Option<ApplyId>) -> Description {
     let detail = match running {
-        None => "Nothing was compared: the PBX is busy with an apply. Try again later.".to_owned(),
+        None => "Nothing was done: the PBX is busy with an apply. Try again later.".to_owned(),
         Some(id) => format!(
             "Nothing was compared: apply {id} runs. GET /applies/{id}/events tells when it has \
              ended."

@@ -1,4 +1,4 @@
-//! `/events`: what happened to the PBX apart from applies.
+//! `/events`: what happened to the PBXes apart from applies.
 
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::error::{ApiError, Problem};
 use super::fields::{FieldError, Fields};
 use super::openapi::QueryProblems;
-use super::query::{Query, limit};
+use super::query::{Query, limit, pbx};
 use crate::domain::Invalid;
 use crate::domain::event::{PbxEvent, PbxEventKind};
-use crate::services::{Portal, events};
+use crate::domain::pbx::PbxRef;
+use crate::services::{Portal, events, pbxes};
 
 /// Something that happened to a PBX apart from an apply.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,6 +25,9 @@ pub(super) struct EventBody {
     #[schema(example = 42)]
     id: i64,
     pbx_id: Uuid,
+    /// What the PBX is called now.
+    #[schema(example = "default")]
+    pbx: String,
     #[schema(value_type = EventKindBody)]
     kind: &'static str,
     /// In words.
@@ -64,6 +68,7 @@ impl From<PbxEvent> for EventBody {
         Self {
             id: event.id,
             pbx_id: event.pbx_id.0,
+            pbx: event.pbx_name.to_string(),
             kind: event.kind.name(),
             detail: event.detail,
             at: event.at,
@@ -74,7 +79,7 @@ impl From<PbxEvent> for EventBody {
     }
 }
 
-/// List what happened to the PBX apart from applies
+/// List what happened to the PBXes apart from applies
 ///
 /// The newest first: hand edits, foreign files, safe mode, certificates that end, refused peers, an
 /// agent that went away and came back, and comparisons that somebody asked for. Each stands here
@@ -86,8 +91,11 @@ impl From<PbxEvent> for EventBody {
         ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
             minimum = 1, maximum = 200),
         ("before" = Option<i64>, Query, description = "Only events recorded before this one"),
+        ("pbx" = Option<String>, Query, description = "Only those of the PBX of this id or name"),
     ),
     responses(
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         (status = 200, description = "The events", body = [EventBody]),
         QueryProblems,
     )
@@ -97,7 +105,11 @@ pub(super) async fn list(
     Query(fields): Query,
 ) -> Result<Json<Vec<EventBody>>, ApiError> {
     let page = page(fields).map_err(ApiError::InvalidFields)?;
-    let events = events::list(&portal, None, page.kind, page.before, page.limit).await?;
+    let pbx = match &page.pbx {
+        Some(pbx) => Some(pbxes::id_of(&portal, pbx).await?),
+        None => None,
+    };
+    let events = events::list(&portal, pbx, page.kind, page.before, page.limit).await?;
     Ok(Json(events.into_iter().map(EventBody::from).collect()))
 }
 
@@ -106,6 +118,7 @@ struct Page {
     kind: Option<PbxEventKind>,
     before: Option<i64>,
     limit: u16,
+    pbx: Option<PbxRef>,
 }
 
 fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
@@ -124,13 +137,16 @@ fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
         })
     });
     let limit = limit(&mut fields);
+    let pbx = pbx(&mut fields);
     let page = kind
         .zip(before)
         .zip(limit)
-        .map(|((kind, before), limit)| Page {
+        .zip(pbx)
+        .map(|(((kind, before), limit), pbx)| Page {
             kind,
             before,
             limit,
+            pbx,
         });
     fields.finish(page)
 }
@@ -144,11 +160,12 @@ mod tests {
 
     #[test]
     fn pages() {
-        let all = page(read("kind=agent_back&before=7&limit=3"));
+        let all = page(read("kind=agent_back&before=7&limit=3&pbx=b"));
         let expected = Page {
             kind: Some(PbxEventKind::AgentBack),
             before: Some(7),
             limit: 3,
+            pbx: Some("b".parse().unwrap()),
         };
         assert_eq!(all.unwrap(), expected);
         assert_eq!(page(read("")).unwrap().limit, 50);

@@ -18,6 +18,7 @@ mod once;
 mod openapi;
 mod outcome;
 mod page;
+mod pbxes;
 mod pending;
 mod prefer;
 mod preview;
@@ -67,6 +68,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(tenants::get, tenants::change, tenants::delete))
         .merge(of_tenant())
         .nest("/tenants/{tenant}", of_tenant())
+        .routes(routes!(pbxes::list, pbxes::create))
+        .routes(routes!(pbxes::get, pbxes::change, pbxes::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
         .routes(routes!(follow::events))

@@ -26,6 +26,7 @@ use super::error::{PROBLEM_JSON, Problem};
         (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
         (name = "devices", description = "Phones and apps of users"),
+        (name = "pbxes", description = "Asterisk hosts and their agents"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
         (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),

@@ -23,7 +23,7 @@ use utoipa::openapi::{RefOr, Required};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::fields::{FieldError, Fields};
+use super::fields::Fields;
 use super::query::{LIMIT_DEFAULT, LIMIT_MAX, encoded, limit, pairs, read};
 use crate::domain::Invalid;
 use crate::domain::page::{Kind, Order, Page, Position, Slice, SortKey, Value};

@@ -38,7 +38,7 @@ use crate::services::{Portal, restore};
                 ("Location" = String, description = "Where the attempt can be looked up"),
                 ("Preference-Applied" = String, description = "`respond-async`"),
             )),
-        (status = 404, description = "`apply_not_found`",
+        (status = 404, description = "`apply_not_found`; `pbx_not_found`: its PBX is no longer in service",
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`nothing_to_restore`: it has no bundle; `apply_not_ended`: it \
             waits or runs; `revision_never_proven`; `restore_failed`: the stored bundle cannot be \
@@ -63,7 +63,7 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let wish = Wish {
         restore: Some(ApplyId(id)),
-        ..wish(fields).map_err(ApiError::InvalidFields)?
+        ..wish(fields, Some(())).map_err(ApiError::InvalidFields)?.0
     };
     let pbx = restore::pbx(&portal, ApplyId(id)).await?;
     carry_out(portal, pbx, actor, preferred, wish).await

@@ -11,18 +11,23 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::changes::{RestoredFromBody, SummaryBody};
-use super::error::ApiError;
+use super::error::{ApiError, Problem};
 use super::fields::{FieldError, Fields};
 use super::openapi::QueryProblems;
-use super::query::{Query, limit};
+use super::query::{Query, limit, pbx};
 use crate::domain::Invalid;
 use crate::domain::apply::Attempt;
-use crate::services::Portal;
+use crate::domain::pbx::{DEFAULT_PBX, PbxRef};
 use crate::services::revisions::{self, History};
+use crate::services::{Portal, pbxes};
 
 /// A bundle that was given a number on its PBX.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevisionBody {
+    pbx_id: Uuid,
+    /// What the PBX is called now.
+    #[schema(example = "default")]
+    pbx: String,
     #[schema(example = 7)]
     revision: u64,
     /// The apply that made it: `GET /applies/{id}` tells each step.
@@ -62,6 +67,8 @@ impl RevisionBody {
             Some((_, true)) | None => Some(false),
         };
         Some(Self {
+            pbx_id: attempt.pbx_id.0,
+            pbx: attempt.pbx_name.to_string(),
             revision: attempt.revision?.0,
             apply_id: attempt.id.0,
             digest: attempt.digest?.to_string(),
@@ -79,7 +86,7 @@ impl RevisionBody {
     }
 }
 
-/// List the revisions of the PBX
+/// List the revisions of a PBX
 ///
 /// Its history, the highest number first: every bundle that was sent or about to be sent, by whom,
 /// when, with which outcome, and what it changed.
@@ -89,8 +96,11 @@ impl RevisionBody {
         ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
             minimum = 1, maximum = 200),
         ("before" = Option<u64>, Query, description = "Only revisions below this number"),
+        ("pbx" = Option<String>, Query, description = "Of the PBX of this id or name; the default one when absent"),
     ),
     responses(
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         (status = 200, description = "The revisions", body = [RevisionBody]),
         QueryProblems,
     )
@@ -99,17 +109,23 @@ pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
     Query(fields): Query,
 ) -> Result<Json<Vec<RevisionBody>>, ApiError> {
-    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
+    let ((before, limit), pbx) = page(fields).map_err(ApiError::InvalidFields)?;
+    let pbx = match &pbx {
+        Some(pbx) => pbxes::id_of(&portal, pbx).await?,
+        None => DEFAULT_PBX,
+    };
     let History {
         revisions,
         proven_last,
-    } = revisions::list(&portal, portal.pbxes.default().id, before, limit).await?;
+    } = revisions::list(&portal, pbx, before, limit).await?;
     let revisions = revisions.into_iter();
     let bodies = revisions.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
     Ok(Json(bodies.collect()))
 }
 
-fn page(mut fields: Fields) -> Result<(Option<Revision>, u16), Vec<FieldError>> {
+type Page = ((Option<Revision>, u16), Option<PbxRef>);
+
+fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
     let before = fields.or_default("before", |value| {
         let number = value.as_str().and_then(|text| text.parse().ok());
         number.map(|number| Some(Revision(number))).ok_or(Invalid {
@@ -118,7 +134,8 @@ fn page(mut fields: Fields) -> Result<(Option<Revision>, u16), Vec<FieldError>> 
         })
     });
     let limit = limit(&mut fields);
-    fields.finish(before.zip(limit))
+    let pbx = pbx(&mut fields);
+    fields.finish(before.zip(limit).zip(pbx))
 }
 
 #[cfg(test)]
@@ -128,8 +145,8 @@ mod tests {
 
     #[test]
     fn pages() {
-        assert_eq!(page(read("")).unwrap(), (None, 50));
-        let (before, _) = page(read("before=7")).unwrap();
+        assert_eq!(page(read("")).unwrap(), ((None, 50), None));
+        let ((before, _), _) = page(read("before=7")).unwrap();
         assert_eq!(before, Some(Revision(7)));
         for (name, value) in [
             ("before", "x"),

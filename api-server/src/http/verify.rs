@@ -7,16 +7,33 @@ use axum::extract::State;
 use serde::Serialize;
 use shared::status::VerifyReport;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
-use super::extract::By;
-use super::openapi::ReadProblems;
+use super::extract::{By, OptionalBody};
+use super::openapi::BodyProblems;
+use super::query::pbx;
+use crate::services::pbxes::{self, Pbx};
 use crate::services::{Portal, verify};
+
+/// What to compare. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; the handler reads the field"
+)]
+struct VerifyRequestBody {
+    /// The id or the name of a PBX; the default one when absent.
+    pbx: Option<String>,
+}
 
 /// What is in force against what should be.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VerifyBody {
+    pbx_id: Uuid,
+    #[schema(example = "default")]
+    pbx: String,
     /// Whether Asterisk and the live files hold exactly what the live revision says.
     in_force: bool,
     /// The live revision.
@@ -34,9 +51,11 @@ pub(super) struct VerifyBody {
     duration_ms: f64,
 }
 
-impl From<VerifyReport> for VerifyBody {
-    fn from(report: VerifyReport) -> Self {
+impl VerifyBody {
+    fn read(pbx: &Pbx, report: VerifyReport) -> Self {
         Self {
+            pbx_id: pbx.id.0,
+            pbx: pbx.name().to_string(),
             in_force: report.in_force,
             revision: report.revision.0,
             digest: report.digest.to_string(),
@@ -59,15 +78,16 @@ impl From<VerifyReport> for VerifyBody {
 #[utoipa::path(
     post, path = "/apply/verify", tag = "status", operation_id = "verify",
     params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    request_body(content = Option<VerifyRequestBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "The comparison, whatever it found", body = VerifyBody),
-        (status = 400, description = "`invalid_header`",
+        (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`",
             body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "`agent_refused`, `agent_too_old`",
             body = Problem, content_type = "application/problem+json"),
-        ReadProblems,
+        BodyProblems,
         (status = 503, description = "`agent_unreachable`, `database_unavailable`, `overloaded`",
             body = Problem, content_type = "application/problem+json"),
     )
@@ -75,8 +95,11 @@ impl From<VerifyReport> for VerifyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    OptionalBody(mut fields): OptionalBody,
 ) -> Result<Json<VerifyBody>, ApiError> {
-    let pbx = Arc::clone(portal.pbxes.default());
-    let report = verify::run_to_the_end(portal, pbx, actor).await?;
-    Ok(Json(report.into()))
+    let pbx = pbx(&mut fields);
+    let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
+    let report = verify::run_to_the_end(portal, Arc::clone(&pbx), actor).await?;
+    Ok(Json(VerifyBody::read(&pbx, report)))
 }

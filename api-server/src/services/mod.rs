@@ -27,6 +27,7 @@ pub mod verify;
 mod warnings;
 pub mod work;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,9 +37,10 @@ use shared::record::OnReloadFailure;
 use crate::agent::{AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
-use crate::domain::apply::Attempt;
-use crate::domain::version::Moved;
 use crate::domain::Invalid;
+use crate::domain::apply::Attempt;
+use crate::domain::device::Transport;
+use crate::domain::version::Moved;
 use crate::vault::{OpenError, TooLarge, Vault};
 
 /// What every service works with.
@@ -187,6 +189,36 @@ pub enum Error {
     /// No PBX in service has that id or name.
     #[error("no such PBX")]
     PbxNotFound,
+    /// One digest is expected, but there are several PBXes.
+    #[error("no PBX was named")]
+    PbxNotNamed,
+    /// A PBX in service has that name.
+    #[error("the name is taken")]
+    PbxNameTaken,
+    /// A PBX in service has that agent.
+    #[error("another PBX has this {field}")]
+    AgentTaken {
+        /// What they would share.
+        field: &'static str,
+    },
+    /// The portal's environment says it.
+    #[error("set by the portal's environment: {}", fields.join(", "))]
+    SetByEnvironment {
+        /// What.
+        fields: Vec<&'static str>,
+    },
+    /// Devices are reached by these transports.
+    #[error("devices use a transport")]
+    TransportsInUse {
+        /// Which.
+        transports: BTreeSet<Transport>,
+    },
+    /// A tenant is on the PBX.
+    #[error("a tenant is on the PBX")]
+    PbxInUse,
+    /// The default PBX cannot be taken out of service.
+    #[error("the default PBX stays")]
+    DefaultPbxStays,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,
@@ -224,6 +256,18 @@ pub enum Error {
 impl From<Moved> for Error {
     fn from(moved: Moved) -> Self {
         Self::PreconditionFailed(moved)
+    }
+}
+
+impl Error {
+    /// The attempt that it is about, if there is one.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::ApplyOutcomeUnknown { attempt, .. } | Self::ApplyNotRecorded { attempt, .. } => {
+                Some(attempt)
+            }
+            _ => None,
+        }
     }
 }
 

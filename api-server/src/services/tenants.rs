@@ -9,7 +9,7 @@ use crate::db::{self, DbError};
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::tenant::{DEFAULT_TENANT, ExtensionRange, NewTenant, Slug, Tenant, TenantPatch};
-use crate::domain::{Invalid, TenantId, Version, uuid_v7};
+use crate::domain::{Invalid, PbxId, TenantId, Version, uuid_v7};
 
 pub use crate::db::tenants::{TenantFilter, TenantSort};
 
@@ -70,6 +70,7 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
+    stays(work, tenant.pbx).await?;
     db::tenants::insert(work.connection(), &tenant)
         .await
         .map_err(refused)?;
@@ -124,6 +125,9 @@ pub async fn change(
     {
         return Err(Error::RangeInUse);
     }
+    if tenant.pbx != before.pbx {
+        stays(work, tenant.pbx).await?;
+    }
     if tenant.pbx != before.pbx
         && let Some(kind) = missing_transport(work, &tenant).await?
     {
@@ -140,6 +144,12 @@ pub async fn change(
         move || tracing::info!(tenant = %id, status, by = by.as_str(), "tenant changed"),
     );
     Ok(tenant)
+}
+
+/// A PBX that is taken out of service meanwhile gets no tenant.
+async fn stays(work: &mut Work<'_>, pbx: PbxId) -> Result<(), Error> {
+    let stays = db::pbxes::stays(work.connection(), pbx).await?;
+    stays.then_some(()).ok_or(Error::PbxNotFound)
 }
 
 const fn has_range(patch: &TenantPatch) -> bool {

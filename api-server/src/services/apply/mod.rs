@@ -4,6 +4,7 @@ mod background;
 mod prepare;
 mod queue;
 mod send;
+mod several;
 pub(super) mod stored;
 
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ use crate::vault::Place;
 
 pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue, Runs};
+pub use several::{OfPbx, Until, run_several};
 
 /// Applies, and answers the attempt as the audit trail keeps it, however it ended.
 ///
