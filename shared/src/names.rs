@@ -36,6 +36,14 @@ pub fn owner(name: &str) -> Option<Owner> {
     })
 }
 
+/// The number of the tenant whose device `name` is: by a plain number that of the default tenant.
+pub fn tenant_of_device(name: &str) -> Option<u32> {
+    match owner(name) {
+        Some(owner) => Some(owner.tenant),
+        None => number(name).map(|_| DEFAULT_TENANT),
+    }
+}
+
 /// The tenant whose context `name` is.
 pub fn tenant_of_context(name: &str) -> Option<u32> {
     if name == DEFAULT_CONTEXT {
@@ -92,6 +100,18 @@ mod tests {
             ("trunk", None),
         ] {
             assert_eq!(owner(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn devices_tell_whose_they_are() {
+        for (name, tenant) in [
+            ("1000", Some(1)),
+            ("t1-1000-b", Some(1)),
+            ("t2-1000-a", Some(2)),
+            ("trunk", None),
+        ] {
+            assert_eq!(tenant_of_device(name), tenant, "{name}");
         }
     }
 
