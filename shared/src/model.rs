@@ -18,6 +18,7 @@ use crate::conf::{self, Entry, Section};
 use crate::names::is_name;
 pub use options::Options;
 use options::Texts;
+pub use vocabulary::auths;
 use vocabulary::{argument, step, vocabulary};
 
 /// The objects of a bundle, by name.

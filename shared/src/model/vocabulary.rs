@@ -61,8 +61,8 @@ fn is_auths(text: &str) -> bool {
     }
 }
 
-/// The auths that an endpoint names.
-pub(super) fn auths(value: &str) -> impl Iterator<Item = &str> {
+/// The auths that the option `auth` of an endpoint names.
+pub fn auths(value: &str) -> impl Iterator<Item = &str> {
     value.split(',')
 }
 
