@@ -42,10 +42,8 @@ fn endpoint<'a>(
 ) -> impl Iterator<Item = &'static str> {
     let context = match options.get("context") {
         Some(context) if model.contexts.contains_key(context) => {
-            let tenants = (
-                names::tenant_of_device(name),
-                names::tenant_of_context(context),
-            );
+            let device = names::owner_of_object(name).map(|owner| owner.tenant);
+            let tenants = (device, names::tenant_of_context(context));
             matches!(tenants, (Some(device), Some(context)) if device != context)
                 .then_some("its context is another tenant's")
         }
@@ -77,10 +75,9 @@ fn auth(name: &str, options: &Options) -> Option<&'static str> {
     if digest.is_some_and(|digest| digest != uas || digest != uac) {
         return Some("its algorithms are not that of its digest");
     }
-    let device = name.strip_suffix(names::OLD).unwrap_or(name);
     let username = options.get("username");
     username
-        .is_some_and(|username| username != device)
+        .is_some_and(|username| username != names::device(name))
         .then_some("its username is another's")
 }
 
