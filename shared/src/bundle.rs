@@ -205,7 +205,7 @@ impl Manifest {
         if names::owner(name).is_some() {
             return true;
         }
-        let number = names::number(name.strip_suffix(names::OLD).unwrap_or(name));
+        let number = names::number(names::device(name));
         let mut ranges = self.reserved_numbers.iter();
         number.is_some_and(|number| ranges.any(|range| range.contains(&number)))
     }

@@ -14,8 +14,8 @@ pub const DEFAULT_CONTEXT: &str = "synergy-internal";
 /// What follows the name of an auth that holds the former password.
 pub const OLD: &str = "-old";
 
-/// A name that the portal made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The number of the tenant.
     pub tenant: u32,
@@ -23,17 +23,31 @@ pub struct Owner {
     pub extension: u32,
 }
 
+/// The device that an endpoint, auth or AOR is of.
+pub fn device(name: &str) -> &str {
+    name.strip_suffix(OLD).unwrap_or(name)
+}
+
 /// Whose object `name` is, by a name of the portal's own form, `t2-1000-a` or `t2-1000-a-old`.
 /// `None` for every other, plain numbers too.
 pub fn owner(name: &str) -> Option<Owner> {
-    let name = name.strip_suffix(OLD).unwrap_or(name);
-    let (tenant, rest) = name.strip_prefix('t')?.split_once('-')?;
+    let (tenant, rest) = device(name).strip_prefix('t')?.split_once('-')?;
     let (extension, letter) = rest.split_once('-')?;
     let is_letter = matches!(letter.as_bytes(), [b'a'..=b'z']);
     is_letter.then_some(Owner {
         tenant: number(tenant)?,
         extension: number(extension)?,
     })
+}
+
+/// As [`owner`]; a plain number is a device of the default tenant.
+pub fn owner_of_object(name: &str) -> Option<Owner> {
+    let plain = || {
+        let extension = number(device(name))?;
+        let tenant = DEFAULT_TENANT;
+        Some(Owner { tenant, extension })
+    };
+    owner(name).or_else(plain)
 }
 
 /// The tenant whose context `name` is.
@@ -92,6 +106,24 @@ mod tests {
             ("trunk", None),
         ] {
             assert_eq!(owner(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn plain_numbers_belong_to_the_default_tenant() {
+        for (name, tenant) in [
+            ("1000", Some(1)),
+            ("1000-old", Some(1)),
+            ("t1-1000-b", Some(1)),
+            ("t2-1000-a", Some(2)),
+            ("01000", None),
+            ("trunk", None),
+        ] {
+            let expected = tenant.map(|tenant| Owner {
+                tenant,
+                extension: 1000,
+            });
+            assert_eq!(owner_of_object(name), expected, "{name}");
         }
     }
 

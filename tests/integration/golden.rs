@@ -94,7 +94,7 @@ fn snapshot(case: &Path) -> anyhow::Result<Snapshot> {
 #[test]
 fn every_case_renders_to_its_files_and_reads_back() -> anyhow::Result<()> {
     let cases = cases()?;
-    assert!(cases.len() >= 4, "the golden cases are gone");
+    assert!(cases.len() >= 8, "the golden cases are gone");
     for case in cases {
         let bundle = api_server::render::render(&snapshot(&case)?)?;
         for slot in Slot::ALL {

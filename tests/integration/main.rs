@@ -49,6 +49,7 @@ mod story_3_list_users;
 mod story_4_delete_user;
 mod strace;
 mod surroundings;
+mod tenants_and_devices;
 mod torn;
 mod trace;
 mod verify_on_demand;

@@ -369,6 +369,20 @@ mod tests {
     }
 
     #[test]
+    fn users_of_before_there_were_tenants_are_those_of_the_default_one() {
+        let id = ApplyId(Uuid::nil());
+        let read = |tenant: Value| {
+            let mut json = serde_json::json!({ "id": id.0, "name": "A", "extension": 1000 });
+            if !tenant.is_null() {
+                json["tenant"] = tenant;
+            }
+            users(id, Value::Array(vec![json])).unwrap()[0].tenant
+        };
+        assert_eq!(read(Value::Null), 1);
+        assert_eq!(read(2.into()), 2);
+    }
+
+    #[test]
     fn policies_read_back() {
         for name in ["roll_back", "keep_new_files"] {
             assert_eq!(policy(name).map(policy_name), Some(name));

@@ -420,6 +420,7 @@ fn parameter(name: &str, description: &str, schema: utoipa::openapi::schema::Obj
 #[cfg(test)]
 mod tests {
     use super::*;
+    use super::super::fields::FieldError;
     use crate::domain::page::sort_keys;
 
     sort_keys! {

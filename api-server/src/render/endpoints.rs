@@ -77,6 +77,9 @@ impl Account<'_> {
         }
         text.fixed("disallow", "all");
         text.words("allow", device.codecs.names());
+        // With two auths of one realm, name and algorithm, Asterisk 22 sends one challenge and takes
+        // an answer by either password, for registrations and calls (tried with SIPp). Of several
+        // `password_digest` of one algorithm in an auth it takes the last alone.
         if device.previous_password.is_some() {
             text.device_and_old("auth", &self.name);
         } else {
