@@ -29,3 +29,7 @@ create table idempotency_key (
 
 -- What is too old is removed in passing.
 create index idempotency_key_created_idx on idempotency_key (created_at);
+
+-- The audit trail and the events in pages, by time.
+create index apply_started_at_idx on apply (started_at, apply_id);
+create index pbx_event_at_idx on pbx_event (at, event_id);

@@ -1,18 +1,21 @@
 //! Table `user`: the living ones, joined with their extension.
 
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::page::Listing;
 use super::{DbError, extensions};
+use crate::domain::page::{Page, Slice};
 use crate::domain::tenant::Tenant;
-use crate::domain::user::{NewUser, User};
+use crate::domain::user::{NewUser, User, UserSort};
 use crate::domain::{AdminUser, ExtensionNumber, Invalid, Metadata, TenantId, UserId};
 
 /// The index that keeps an address unique among the living users of a tenant.
 pub const EMAIL_KEY: &str = "user_tenant_email_key";
 
+#[derive(FromRow)]
 struct UserRow {
     user_id: Uuid,
     name: String,
@@ -89,22 +92,30 @@ pub async fn tenants(
     Ok(tenant.collect())
 }
 
-/// Every living user of a tenant, by extension.
-pub async fn list(connection: &mut PgConnection, tenant: TenantId) -> Result<Vec<User>, DbError> {
-    sqlx::query_as!(
-        UserRow,
-        r#"select u.user_id, u.name, u.email, u.metadata, u.created_at, e.number
-           from extension e
-           join "user" u on u.user_id = e.user_id
-           where e.tenant_id = $1
-           order by e.number"#,
-        tenant.0,
+/// A part of the living users of a tenant.
+pub async fn list(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    search: Option<&str>,
+    page: &Page<UserSort>,
+) -> Result<Slice<User>, DbError> {
+    let key = match page.order.key {
+        UserSort::Extension => "e.number",
+        UserSort::Name => "u.name",
+        UserSort::CreatedAt => "u.created_at",
+    };
+    Listing::new(
+        "u.user_id, u.name, u.email, u.metadata, u.created_at, e.number",
+        r#"extension e join "user" u on u.user_id = e.user_id"#,
+        page,
+        key,
+        "u.user_id",
     )
-    .fetch_all(connection)
+    .equal("e.tenant_id", Some(tenant.0))
+    .search(&["u.name", "u.email"], search)
+    .fetch::<UserRow>(connection)
     .await?
-    .into_iter()
-    .map(User::try_from)
-    .collect()
+    .try_map(User::try_from)
 }
 
 /// One living user.

@@ -5,6 +5,7 @@ use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
 use super::change::Summary;
+use super::page::sort_keys;
 use super::{PbxId, UserId};
 
 /// How an attempt ended, or that it has not.
@@ -93,6 +94,31 @@ impl AttemptOutcome {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
+}
+
+sort_keys! {
+    /// What attempts are listed by.
+    pub enum ApplySort of Id, default StartedAt descending {
+        StartedAt = "started_at" Time,
+    }
+}
+
+sort_keys! {
+    /// What revisions are listed by.
+    pub enum RevisionSort of Id, default Revision descending {
+        Revision = "revision" Number,
+    }
+}
+
+/// Which attempts or revisions are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyFilter {
+    /// Only those that ended so.
+    pub outcome: Option<AttemptOutcome>,
+    /// Only those that this administrator asked for.
+    pub requested_by: Option<String>,
+    /// Only those that hold this text.
+    pub search: Option<String>,
 }
 
 /// Why an attempt did not bring its revision into force.

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use super::page::sort_keys;
 use super::{Invalid, breaks_a_line, redacted, typed_id};
 
 typed_id! {
@@ -30,6 +31,15 @@ pub struct User {
     pub metadata: Metadata,
     /// When the user was created.
     pub created_at: OffsetDateTime,
+}
+
+sort_keys! {
+    /// What users are listed by.
+    pub enum UserSort of Id, default Extension ascending {
+        Extension = "extension" Number,
+        Name = "name" Text,
+        CreatedAt = "created_at" Time,
+    }
 }
 
 /// What a user is created from.

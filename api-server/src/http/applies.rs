@@ -9,15 +9,16 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
+use super::etag::TaggedByContent;
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
-use super::openapi::{ApplyProblems, IdProblems, QueryProblems};
+use super::openapi::{ApplyProblems, IdProblems, NoneMatchHeader, NotModified, QueryProblems};
+use super::page::{Filter, ListParams, ListQuery, Listed, Takes, Wanted};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
-use super::query::{Query, limit};
-use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
+use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
+use crate::domain::page::SortKey;
 use crate::domain::{Actor, Invalid};
 use crate::services::{Portal, applies, apply};
 
@@ -187,35 +188,55 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
 /// reached the PBX.
 #[utoipa::path(
     get, path = "/applies", tag = "applies", operation_id = "list_applies",
-    params(
-        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
-            minimum = 1, maximum = 200),
-        ("before" = Option<Uuid>, Query, description = "Only attempts older than this one"),
-    ),
+    params(ListParams<Applies>),
     responses(
-        (status = 200, description = "The attempts", body = [ApplyBody]),
+        (status = 200, description = "The attempts", body = [ApplyBody],
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
         QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    Query(fields): Query,
-) -> Result<Json<Vec<ApplyBody>>, ApiError> {
-    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
-    let attempts = applies::list(&portal, before, limit).await?;
-    Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Applies>()?;
+    let attempts = applies::list(&portal, &apply_filter(&wanted), &wanted.page).await?;
+    Ok(wanted.answer(attempts.map(ApplyBody::in_list)))
 }
 
-fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
-    let before = fields.or_default("before", |value| {
-        let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
-        id.map(|id| Some(ApplyId(id))).ok_or(Invalid {
-            code: "malformed",
-            message: "must be the id of an apply",
-        })
-    });
-    let limit = limit(&mut fields);
-    fields.finish(before.zip(limit))
+/// What `/applies` can be asked for.
+struct Applies;
+
+impl Listed for Applies {
+    type Sort = ApplySort;
+    const FILTERS: &'static [Filter] = APPLY_FILTERS;
+    const SEARCH: Option<&'static str> = Some(APPLY_SEARCH);
+}
+
+/// What attempts and revisions can be filtered by.
+pub(super) const APPLY_FILTERS: &[Filter] = &[
+    Filter {
+        name: "outcome",
+        takes: Takes::OneOf(|| AttemptOutcome::ALL.iter().map(|end| end.name()).collect()),
+        description: "Only those that ended so",
+    },
+    Filter {
+        name: "requested_by",
+        takes: Takes::Text,
+        description: "Only those that this administrator asked for",
+    },
+];
+
+/// Where `q` looks.
+pub(super) const APPLY_SEARCH: &str = "`requested_by`, `request_id` and the message of `failure`";
+
+/// Which of them are wanted.
+pub(super) fn apply_filter<K: SortKey>(wanted: &Wanted<K>) -> ApplyFilter {
+    ApplyFilter {
+        outcome: wanted.text("outcome").and_then(AttemptOutcome::from_name),
+        requested_by: wanted.text("requested_by").map(str::to_owned),
+        search: wanted.search.clone(),
+    }
 }
 
 /// Show one attempt to apply
@@ -223,9 +244,11 @@ fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
 /// With every step and the users it included.
 #[utoipa::path(
     get, path = "/applies/{id}", tag = "applies", operation_id = "get_apply",
-    params(("id" = Uuid, Path, description = "The attempt")),
+    params(("id" = Uuid, Path, description = "The attempt"), NoneMatchHeader),
     responses(
-        (status = 200, description = "The attempt", body = ApplyBody),
+        (status = 200, description = "The attempt", body = ApplyBody,
+            headers(("ETag" = String, description = "Its state"))),
+        NotModified,
         (status = 404, description = "`apply_not_found`",
             body = Problem, content_type = "application/problem+json"),
         IdProblems,
@@ -234,9 +257,9 @@ fn page(mut fields: Fields) -> Result<(Option<ApplyId>, u16), Vec<FieldError>> {
 pub(super) async fn get(
     State(portal): State<Arc<Portal>>,
     Id(id): Id,
-) -> Result<Json<ApplyBody>, ApiError> {
+) -> Result<TaggedByContent<ApplyBody>, ApiError> {
     let attempt = applies::get(&portal, ApplyId(id)).await?;
-    Ok(Json(attempt.into()))
+    Ok(TaggedByContent(attempt.into()))
 }
 
 #[cfg(test)]
@@ -244,23 +267,6 @@ mod tests {
     use shared::record::OnReloadFailure;
 
     use super::*;
-    use crate::http::query::read;
-
-    #[test]
-    fn pages() {
-        assert_eq!(page(read("")).unwrap(), (None, 50));
-        assert_eq!(page(read("limit=200")).unwrap().1, 200);
-        for bad in [
-            ("limit", "0"),
-            ("limit", "201"),
-            ("limit", "x"),
-            ("before", "x"),
-            ("x", "1"),
-        ] {
-            let query = format!("{}={}", bad.0, bad.1);
-            assert_eq!(page(read(&query)).unwrap_err()[0].field, bad.0);
-        }
-    }
 
     #[test]
     fn wishes() {

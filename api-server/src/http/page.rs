@@ -23,7 +23,7 @@ use utoipa::openapi::{RefOr, Required};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::fields::{FieldError, Fields};
+use super::fields::Fields;
 use super::query::{LIMIT_DEFAULT, LIMIT_MAX, encoded, limit, pairs, read};
 use crate::domain::Invalid;
 use crate::domain::page::{Kind, Order, Page, Position, Slice, SortKey, Value};
@@ -421,6 +421,7 @@ fn parameter(name: &str, description: &str, schema: utoipa::openapi::schema::Obj
 mod tests {
     use super::*;
     use crate::domain::page::sort_keys;
+    use crate::http::fields::FieldError;
 
     sort_keys! {
         /// What things are listed by.

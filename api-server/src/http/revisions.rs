@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
-use shared::bundle::Revision;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::applies::{APPLY_FILTERS, APPLY_SEARCH, apply_filter};
 use super::changes::{RestoredFromBody, SummaryBody};
 use super::error::ApiError;
-use super::fields::{FieldError, Fields};
 use super::openapi::QueryProblems;
-use super::query::{Query, limit};
-use crate::domain::Invalid;
-use crate::domain::apply::Attempt;
+use super::page::{Filter, ListParams, ListQuery, Listed};
+use crate::domain::apply::{Attempt, RevisionSort};
+use crate::domain::page::Slice;
 use crate::services::Portal;
 use crate::services::revisions::{self, History};
 
@@ -85,60 +84,34 @@ impl RevisionBody {
 /// when, with which outcome, and what it changed.
 #[utoipa::path(
     get, path = "/revisions", tag = "applies", operation_id = "list_revisions",
-    params(
-        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
-            minimum = 1, maximum = 200),
-        ("before" = Option<u64>, Query, description = "Only revisions below this number"),
-    ),
+    params(ListParams<Revisions>),
     responses(
-        (status = 200, description = "The revisions", body = [RevisionBody]),
+        (status = 200, description = "The revisions", body = [RevisionBody],
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
         QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    Query(fields): Query,
-) -> Result<Json<Vec<RevisionBody>>, ApiError> {
-    let (before, limit) = page(fields).map_err(ApiError::InvalidFields)?;
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Revisions>()?;
     let History {
         revisions,
         proven_last,
-    } = revisions::list(&portal, before, limit).await?;
-    let revisions = revisions.into_iter();
-    let bodies = revisions.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
-    Ok(Json(bodies.collect()))
+    } = revisions::list(&portal, &apply_filter(&wanted), &wanted.page).await?;
+    let Slice { items, next } = revisions;
+    let items = items.into_iter();
+    let items = items.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
+    let items = items.collect();
+    Ok(wanted.answer(Slice { items, next }))
 }
 
-fn page(mut fields: Fields) -> Result<(Option<Revision>, u16), Vec<FieldError>> {
-    let before = fields.or_default("before", |value| {
-        let number = value.as_str().and_then(|text| text.parse().ok());
-        number.map(|number| Some(Revision(number))).ok_or(Invalid {
-            code: "malformed",
-            message: "must be the number of a revision",
-        })
-    });
-    let limit = limit(&mut fields);
-    fields.finish(before.zip(limit))
-}
+/// What `/revisions` can be asked for.
+struct Revisions;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::query::read;
-
-    #[test]
-    fn pages() {
-        assert_eq!(page(read("")).unwrap(), (None, 50));
-        let (before, _) = page(read("before=7")).unwrap();
-        assert_eq!(before, Some(Revision(7)));
-        for (name, value) in [
-            ("before", "x"),
-            ("before", "-1"),
-            ("limit", "0"),
-            ("x", "1"),
-        ] {
-            let query = format!("{name}={value}");
-            assert_eq!(page(read(&query)).unwrap_err()[0].field, name);
-        }
-    }
+impl Listed for Revisions {
+    type Sort = RevisionSort;
+    const FILTERS: &'static [Filter] = APPLY_FILTERS;
+    const SEARCH: Option<&'static str> = Some(APPLY_SEARCH);
 }

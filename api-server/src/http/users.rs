@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -13,13 +12,17 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
-use super::etag::Tag;
+use super::etag::{IfMatch, Tag, Tagged};
 use super::extract::{Body, By, Id};
 use super::fields::{FieldError, Fields};
 use super::once::{Answer, Once};
-use super::openapi::{BodyProblems, ByHeader, IdProblems, OnceHeader, OnceProblems, ReadProblems};
+use super::openapi::{
+    BodyProblems, ByHeader, IdProblems, MatchHeader, MatchProblems, NoneMatchHeader, NotModified,
+    OnceHeader, OnceProblems, QueryProblems,
+};
+use super::page::{Filter, ListParams, ListQuery, Listed};
 use crate::clock::os_rng;
-use crate::domain::user::{NewUser, User};
+use crate::domain::user::{NewUser, User, UserSort};
 use crate::domain::{Metadata, UserId, Version};
 use crate::services::users::CreatedUser;
 use crate::services::{Portal, users, work};
@@ -157,26 +160,45 @@ fn new_user(mut fields: Fields) -> Result<NewUser, Vec<FieldError>> {
     fields.finish(new)
 }
 
-/// List all users
+/// List the users
 ///
-/// By extension.
+/// By extension unless told otherwise; all of them when nothing at all is said.
 #[utoipa::path(
     get, path = "/users", tag = "users", operation_id = "list_users",
-    responses((status = 200, description = "Every user", body = [UserBody]), ReadProblems)
+    params(ListParams<Users>),
+    responses(
+        (status = 200, description = "The users", body = [UserBody],
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
+        QueryProblems,
+    )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-) -> Result<Json<Vec<UserBody>>, ApiError> {
-    let users = users::list(&portal).await?;
-    Ok(Json(users.into_iter().map(UserBody::from).collect()))
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Users>()?;
+    let users = users::list(&portal, wanted.search.as_deref(), &wanted.page).await?;
+    Ok(wanted.answer(users.map(UserBody::from)))
+}
+
+/// What `/users` can be asked for.
+struct Users;
+
+impl Listed for Users {
+    type Sort = UserSort;
+    const FILTERS: &'static [Filter] = &[];
+    const SEARCH: Option<&'static str> = Some("`name` and `email`");
+    const LIMIT: Option<u16> = None;
 }
 
 /// Show a user
 #[utoipa::path(
     get, path = "/users/{id}", tag = "users", operation_id = "get_user",
-    params(("id" = Uuid, Path, description = "The user")),
+    params(("id" = Uuid, Path, description = "The user"), NoneMatchHeader),
     responses(
-        (status = 200, description = "The user", body = UserBody),
+        (status = 200, description = "The user", body = UserBody,
+            headers(("ETag" = String, description = "Its state"))),
+        NotModified,
         (status = 404, description = "`user_not_found`",
             body = Problem, content_type = "application/problem+json"),
         IdProblems,
@@ -185,9 +207,9 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(portal): State<Arc<Portal>>,
     Id(id): Id,
-) -> Result<Json<UserBody>, ApiError> {
+) -> Result<Tagged<UserBody>, ApiError> {
     let user = users::get(&portal, UserId(id)).await?;
-    Ok(Json(user.into()))
+    Ok(Tagged(Tag::version(Version(1)), user.into()))
 }
 
 /// Delete a user
@@ -197,12 +219,13 @@ pub(super) async fn get(
     delete, path = "/users/{id}", tag = "users", operation_id = "delete_user",
     params(
         ("id" = Uuid, Path, description = "The user"),
-        ByHeader,
+        ByHeader, MatchHeader,
     ),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "`user_not_found`: unknown, or deleted before",
             body = Problem, content_type = "application/problem+json"),
+        MatchProblems,
         IdProblems,
     )
 )]
@@ -210,9 +233,10 @@ pub(super) async fn delete(
     State(portal): State<Arc<Portal>>,
     Id(id): Id,
     By(actor): By,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
     work::run(&portal, &actor, async |work| {
-        users::delete(work, UserId(id)).await
+        users::delete(work, UserId(id), &expected).await
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)

@@ -6,8 +6,9 @@ use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
-use crate::domain::user::{NewUser, User};
-use crate::domain::{SipPassword, SipRealm, UserId, uuid_v7};
+use crate::domain::page::{Page, Slice};
+use crate::domain::user::{NewUser, User, UserSort};
+use crate::domain::{Expected, SipPassword, SipRealm, UserId, Version, uuid_v7};
 use crate::vault::Place;
 
 /// A user that was just created, with what its phone registers with. The password cannot be shown
@@ -74,10 +75,15 @@ pub async fn create(
     })
 }
 
-/// Every living user, by extension.
-pub async fn list(portal: &Portal) -> Result<Vec<User>, Error> {
+/// A part of the living users, those that hold `search` in their name or address.
+pub async fn list(
+    portal: &Portal,
+    search: Option<&str>,
+    page: &Page<UserSort>,
+) -> Result<Slice<User>, Error> {
     let mut connection = portal.database.acquire().await?;
-    Ok(db::users::list(&mut connection, portal.settings.tenant).await?)
+    let tenant = portal.settings.tenant;
+    Ok(db::users::list(&mut connection, tenant, search, page).await?)
 }
 
 /// One living user.
@@ -89,7 +95,9 @@ pub async fn get(portal: &Portal, id: UserId) -> Result<User, Error> {
 }
 
 /// Ends a user; the number is free at once. The phone stays registered until the next apply.
-pub async fn delete(work: &mut Work<'_>, id: UserId) -> Result<(), Error> {
+pub async fn delete(work: &mut Work<'_>, id: UserId, expected: &Expected) -> Result<(), Error> {
+    // Users have one state so far.
+    expected.check(Version(1))?;
     let (tenant, by, now) = (work.portal.settings.tenant, &work.actor.admin, work.now);
     let extension = db::users::delete(work.connection(), tenant, id, by, now)
         .await?
