@@ -5,6 +5,7 @@ use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
 use super::change::Summary;
+use super::idempotency::AttemptRoot;
 use super::page::sort_keys;
 use super::{PbxId, UserId};
 
@@ -151,6 +152,8 @@ pub struct Wish {
     pub force: bool,
     /// Bring the bundle of this apply back, instead of what the database says.
     pub restore: Option<ApplyId>,
+    /// What the ids of its attempts are made from; fresh ones when absent.
+    pub root: Option<AttemptRoot>,
 }
 
 /// Whose bundle an attempt brought back.

@@ -14,13 +14,17 @@ use super::error::{ApiError, Problem};
 use super::etag::TaggedByContent;
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
-use super::openapi::{ApplyProblems, IdProblems, NoneMatchHeader, NotModified, QueryProblems};
+use super::once::Once;
+use super::openapi::{
+    ApplyProblems, ByHeader, IdProblems, NoneMatchHeader, NotModified, OnceHeader, OnceProblems,
+    QueryProblems,
+};
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes, Wanted};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
 use crate::domain::page::SortKey;
 use crate::domain::{Actor, Invalid};
-use crate::services::{Portal, applies, apply};
+use crate::services::{Error, Portal, applies, apply};
 
 mod body;
 
@@ -76,7 +80,7 @@ enum PolicyBody {
 #[utoipa::path(
     post, path = "/apply", tag = "applies", operation_id = "apply",
     params(
-        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ByHeader, OnceHeader,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
     ),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
@@ -87,7 +91,8 @@ enum PolicyBody {
                 ("Location" = String, description = "Where the attempt can be looked up"),
                 ("Preference-Applied" = String, description = "`respond-async`"),
             )),
-        (status = 409, description = "`apply_busy`: waited too long for another apply",
+        (status = 409, description = "`apply_busy`: waited too long for another apply; \
+            `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the data is not what `expected_digest` \
             names; nothing happened",
@@ -98,6 +103,7 @@ enum PolicyBody {
             body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`apply_reload_unknown`: Asterisk did not answer",
             body = Problem, content_type = "application/problem+json"),
+        OnceProblems,
         ApplyProblems,
     )
 )]
@@ -105,14 +111,43 @@ pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
     preferred: Preferred,
+    once: Once,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(fields).map_err(ApiError::InvalidFields)?;
-    carry_out(portal, actor, preferred, wish).await
+    once_carried_out(once, portal, actor, preferred, wish).await
+}
+
+/// Carries a wish out once, whatever its `Idempotency-Key` says.
+pub(super) async fn once_carried_out(
+    once: Once,
+    portal: Arc<Portal>,
+    actor: Actor,
+    preferred: Preferred,
+    wish: Wish,
+) -> Result<Response, ApiError> {
+    let (own, by) = (Arc::clone(&portal), actor.clone());
+    let task = move |root| carry_out(own, by, preferred, Wish { root, ..wish });
+    let remake = |attempts: Vec<Attempt>| from_attempts(attempts, preferred);
+    once.run_slowly(portal, actor, task, remake).await
+}
+
+/// The answer to a request whose portal died after it had begun these attempts.
+fn from_attempts(attempts: Vec<Attempt>, preferred: Preferred) -> Result<Response, ApiError> {
+    let Some(attempt) = attempts.into_iter().next() else {
+        return Err(Error::KeyInUse.into());
+    };
+    if preferred.respond_async {
+        Ok(accepted(attempt))
+    } else if attempt.outcome.has_ended() {
+        answer(attempt).map(IntoResponse::into_response)
+    } else {
+        Err(Error::KeyInUse.into())
+    }
 }
 
 /// Waits for the end, or answers as soon as the attempt stands in line.
-pub(super) async fn carry_out(
+async fn carry_out(
     portal: Arc<Portal>,
     actor: Actor,
     preferred: Preferred,
@@ -177,6 +212,7 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
             expected_digest,
             force,
             restore: None,
+            root: None,
         },
     );
     fields.finish(wish)

@@ -6,10 +6,11 @@ use axum::extract::State;
 use axum::response::Response;
 use shared::bundle::ApplyId;
 
-use super::applies::{ApplyBody, RestoreRequestBody, carry_out, wish};
+use super::applies::{ApplyBody, RestoreRequestBody, once_carried_out, wish};
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
-use super::openapi::RestoreProblems;
+use super::once::Once;
+use super::openapi::{ByHeader, OnceHeader, OnceProblems, RestoreProblems};
 use super::prefer::Preferred;
 use crate::domain::apply::Wish;
 use crate::services::Portal;
@@ -27,7 +28,7 @@ use crate::services::Portal;
     post, path = "/applies/{id}/restore", tag = "applies", operation_id = "restore_apply",
     params(
         ("id" = Uuid, Path, description = "The apply whose bundle is brought back"),
-        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ByHeader, OnceHeader,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
     ),
     request_body(content = Option<RestoreRequestBody>, content_type = "application/json"),
@@ -42,7 +43,7 @@ use crate::services::Portal;
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`nothing_to_restore`: it has no bundle; `apply_not_ended`: it \
             waits or runs; `revision_never_proven`; `restore_failed`: the stored bundle cannot be \
-            used; `apply_busy`: waited too long for another apply",
+            used; `apply_busy`: waited too long for another apply; `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the bundle's digest is not \
             `expected_digest`; nothing happened",
@@ -51,6 +52,7 @@ use crate::services::Portal;
             body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`apply_reload_unknown`: Asterisk did not answer",
             body = Problem, content_type = "application/problem+json"),
+        OnceProblems,
         RestoreProblems,
     )
 )]
@@ -59,11 +61,12 @@ pub(super) async fn run(
     Id(id): Id,
     By(actor): By,
     preferred: Preferred,
+    once: Once,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let wish = Wish {
         restore: Some(ApplyId(id)),
         ..wish(fields).map_err(ApiError::InvalidFields)?
     };
-    carry_out(portal, actor, preferred, wish).await
+    once_carried_out(once, portal, actor, preferred, wish).await
 }

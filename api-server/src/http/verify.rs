@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use shared::status::VerifyReport;
 use utoipa::ToSchema;
@@ -11,8 +12,9 @@ use utoipa::ToSchema;
 use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
 use super::extract::By;
-use super::openapi::ReadProblems;
-use crate::services::{Portal, verify};
+use super::once::Once;
+use super::openapi::{ByHeader, OnceHeader, OnceProblems, ReadProblems};
+use crate::services::{Error, Portal, verify};
 
 /// What is in force against what should be.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,15 +60,17 @@ impl From<VerifyReport> for VerifyBody {
 /// Asterisk holds now. Changes nothing. That it was asked for is an event.
 #[utoipa::path(
     post, path = "/apply/verify", tag = "status", operation_id = "verify",
-    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    params(ByHeader, OnceHeader),
     responses(
         (status = 200, description = "The comparison, whatever it found", body = VerifyBody),
         (status = 400, description = "`invalid_header`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`",
+        (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`; \
+            `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "`agent_refused`, `agent_too_old`",
             body = Problem, content_type = "application/problem+json"),
+        OnceProblems,
         ReadProblems,
         (status = 503, description = "`agent_unreachable`, `database_unavailable`, `overloaded`",
             body = Problem, content_type = "application/problem+json"),
@@ -75,7 +79,14 @@ impl From<VerifyReport> for VerifyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
-) -> Result<Json<VerifyBody>, ApiError> {
-    let report = verify::run_to_the_end(portal, actor).await?;
-    Ok(Json(report.into()))
+    once: Once,
+) -> Result<Response, ApiError> {
+    let (own, by) = (Arc::clone(&portal), actor.clone());
+    let task = move |_| async move {
+        let report = verify::run_to_the_end(own, by).await?;
+        Ok(Json(VerifyBody::from(report)).into_response())
+    };
+    // It begins no attempts.
+    let remake = |_| Err(Error::KeyInUse.into());
+    once.run_slowly(portal, actor, task, remake).await
 }

@@ -126,7 +126,10 @@ async fn begin(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, E
     };
     let started_at = portal.clock.now();
     Ok(Attempt {
-        id: ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
+        id: wish.root.map_or_else(
+            || ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
+            |root| root.attempt(portal.settings.pbx),
+        ),
         pbx_id: portal.settings.pbx,
         revision: None,
         digest: None,
