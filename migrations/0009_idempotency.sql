@@ -2,8 +2,8 @@
 -- answer again instead of doing the work twice.
 --
 -- For what is one transaction, the row is written in that transaction: both are there or neither. An
--- apply is not one: its row is committed first, with the ids of the attempts that it will start and
--- a lease that its portal renews, and gets its answer at the end. Rows live for 24 h.
+-- apply is not one: its row is committed first, with what the ids of its attempts are made from and a
+-- lease that its portal renews, and gets its answer at the end. Rows live for 24 h.
 create table idempotency_key (
     -- Keys belong to whoever sends them.
     actor text not null,
@@ -12,7 +12,9 @@ create table idempotency_key (
     -- SHA-256 of method, path, query, body and the headers that change the meaning.
     fingerprint bytea not null constraint idempotency_key_fingerprint_check
         check (octet_length(fingerprint) = 32),
-    attempts uuid[] not null default '{}',
+    -- Of an apply: the ids of its attempts follow from this and the PBX.
+    attempt_root uuid,
+    -- Until when its portal is taken to live. Null: it is answered, or is one transaction.
     lease_until timestamptz,
     -- Null: not answered yet.
     status integer constraint idempotency_key_status_check check (status between 100 and 599),
@@ -29,3 +31,7 @@ create table idempotency_key (
 
 -- What is too old is removed in passing.
 create index idempotency_key_created_idx on idempotency_key (created_at);
+
+-- The audit trail and the events in pages, by time.
+create index apply_started_at_idx on apply (started_at, apply_id);
+create index pbx_event_at_idx on pbx_event (at, event_id);

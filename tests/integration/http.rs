@@ -1,7 +1,9 @@
 //! The REST contract: what a client may rely on whatever it sends.
 
 mod bodies;
+mod habits;
 mod headers;
+mod idempotency;
 mod openapi;
 mod paging;
 mod problems;

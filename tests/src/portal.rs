@@ -348,6 +348,12 @@ impl Reply {
         self.header(CONTENT_TYPE.as_str())
     }
 
+    /// The path and query of the next page of a list (RFC 8288), if there is one.
+    pub fn next(&self) -> Option<&str> {
+        let link = self.header("link").strip_suffix(">; rel=\"next\"")?;
+        link.strip_prefix('<')
+    }
+
     /// This reply, if its status is `status`.
     pub fn expect(self, status: u16) -> anyhow::Result<Self> {
         ensure!(self.status == status, "wanted {status}, got {self}");

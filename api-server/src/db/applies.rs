@@ -4,12 +4,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::bundle::{ApplyId, Digest, Revision};
 use shared::record::{ApplyRecord, OnReloadFailure};
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::page::Listing;
 use super::{DbError, changes};
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom};
+use crate::domain::apply::{
+    ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
+};
+use crate::domain::page::{Page, Slice};
 use crate::domain::{Invalid, PbxId, TenantNumber, UserId};
 
 /// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
@@ -147,36 +151,52 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
     .transpose()
 }
 
-/// Attempts, the newest first, before `before`, of one PBX if there is one; the users they included
-/// are only counted.
+/// Rows of `apply`, and what stands in line as if it were one: both in one question, so that no
+/// attempt is missed or found twice while its turn comes.
+const ATTEMPTS: &str = "(
+    select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        request_id, source_address, started_at, ended_at, failure_code, failure_message,
+        user_count, changes, restored_from, notes, bundle_encrypted is not null as bundle_kept
+    from apply
+    union all
+    select apply_id, pbx_id, null, null, on_reload_failure, 'queued', requested_by,
+        request_id, source_address, started_at, null, null, null,
+        0, null, restored_from, '[]', false
+    from queued_apply
+) a";
+
+/// A part of the attempts. The users they included are only counted.
 pub async fn list(
     connection: &mut PgConnection,
-    pbx: Option<PbxId>,
-    before: Option<ApplyId>,
-    limit: u16,
-) -> Result<Vec<Attempt>, DbError> {
-    sqlx::query_as!(
-        ApplyRow,
-        r#"select apply_id, pbx_id,
-            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
-            request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
-            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
-         from apply a
-         where ($1::uuid is null or apply_id < $1) and ($3::uuid is null or pbx_id = $3)
-         order by apply_id desc
-         limit $2"#,
-        before.map(|id| id.0),
-        i64::from(limit),
-        pbx.map(|pbx| pbx.0),
+    filter: &ApplyFilter,
+    page: &Page<ApplySort>,
+) -> Result<Slice<Attempt>, DbError> {
+    let key = match page.order.key {
+        ApplySort::StartedAt => "a.started_at",
+    };
+    Listing::new(
+        "a.*, '[]'::jsonb as users,
+         (select name from pbx p where p.pbx_id = a.pbx_id) as pbx_name,
+        (select record from apply r where r.apply_id = a.apply_id) as record,
+        (select revision from apply s where s.apply_id = a.restored_from) as restored_revision",
+        ATTEMPTS,
+        page,
+        key,
+        "a.apply_id",
     )
-    .fetch_all(connection)
+    .equal("a.pbx_id", filter.pbx.map(|pbx| pbx.0))
+    .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
+    .equal("a.requested_by", filter.requested_by.clone())
+    .search(
+        &["a.requested_by", "a.request_id", "a.failure_message"],
+        filter.search.as_deref(),
+    )
+    .fetch::<ApplyRow>(connection)
     .await?
-    .into_iter()
-    .map(Attempt::try_from)
-    .collect()
+    .try_map(Attempt::try_from)
 }
 
+#[derive(FromRow)]
 pub(super) struct ApplyRow {
     pub(super) apply_id: Uuid,
     pub(super) pbx_id: Uuid,

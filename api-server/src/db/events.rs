@@ -1,11 +1,13 @@
 //! Table `pbx_event`: what happened to a PBX apart from applies.
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::DbError;
-use crate::domain::event::{NewEvent, PbxEvent, PbxEventKind};
+use super::page::Listing;
+use crate::domain::event::{EventFilter, EventSort, NewEvent, PbxEvent, PbxEventKind};
+use crate::domain::page::{Page, Slice};
 use crate::domain::{Invalid, PbxId};
 
 /// How many events of a kind are kept for each PBX: whoever knocks at the agent's door all day
@@ -129,36 +131,35 @@ pub async fn last_sequence(
     .await?)
 }
 
-/// Events, the newest first, before `before`, of one PBX and of one kind if there is one.
+/// A part of the events.
 pub async fn list(
     connection: &mut PgConnection,
-    pbx: Option<PbxId>,
-    kind: Option<PbxEventKind>,
-    before: Option<i64>,
-    limit: u16,
-) -> Result<Vec<PbxEvent>, DbError> {
-    sqlx::query_as!(
-        EventRow,
-        r#"select event_id, pbx_id, name as pbx_name, kind, detail, at, recorded_at, requested_by,
-            request_id
-         from pbx_event
-         join pbx using (pbx_id)
-         where ($1::text is null or kind = $1) and ($2::bigint is null or event_id < $2)
-            and ($4::uuid is null or pbx_id = $4)
-         order by event_id desc
-         limit $3"#,
-        kind.map(PbxEventKind::name),
-        before,
-        i64::from(limit),
-        pbx.map(|pbx| pbx.0),
+    filter: &EventFilter,
+    page: &Page<EventSort>,
+) -> Result<Slice<PbxEvent>, DbError> {
+    let key = match page.order.key {
+        EventSort::Id => "event_id",
+        EventSort::At => "at",
+    };
+    let columns = "event_id, pbx_id, name as pbx_name, kind, detail, at, recorded_at, requested_by, \
+         request_id";
+    Listing::new(
+        columns,
+        "pbx_event join pbx using (pbx_id)",
+        page,
+        key,
+        "event_id",
     )
-    .fetch_all(connection)
+    .equal("pbx_id", filter.pbx.map(|pbx| pbx.0))
+    .equal("kind", filter.kind.map(PbxEventKind::name))
+    .equal("requested_by", filter.requested_by.clone())
+    .search(&["detail"], filter.search.as_deref())
+    .fetch::<EventRow>(connection)
     .await?
-    .into_iter()
-    .map(PbxEvent::try_from)
-    .collect()
+    .try_map(PbxEvent::try_from)
 }
 
+#[derive(FromRow)]
 struct EventRow {
     event_id: i64,
     pbx_id: Uuid,

@@ -4,8 +4,11 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::DbError;
-use crate::domain::AdminUser;
-use crate::domain::idempotency::{Fingerprint, IdempotencyKey, KeyedRequest};
+use crate::domain::idempotency::{AttemptRoot, Fingerprint, IdempotencyKey, KeyedRequest};
+use crate::domain::{AdminUser, PbxId};
+
+/// How long a request is taken to be carried out without a sign of life of its portal, in seconds.
+const LEASE_SECONDS: f64 = 20.0;
 
 /// How many old rows one request removes at most.
 const SWEEP_MAX: i64 = 20;
@@ -46,7 +49,7 @@ pub async fn take(
          values ($1, $2, $3, $4)
          on conflict on constraint idempotency_key_pkey do update
          set fingerprint = excluded.fingerprint, created_at = excluded.created_at,
-            attempts = default, lease_until = null, status = null, location = null, etag = null,
+            attempt_root = null, lease_until = null, status = null, location = null, etag = null,
             answer_encrypted = null
          where k.created_at <= $5",
         actor.as_str(),
@@ -132,4 +135,116 @@ pub async fn sweep(connection: &mut PgConnection, expired: OffsetDateTime) -> Re
     .execute(connection)
     .await?;
     Ok(swept.rows_affected())
+}
+
+/// Says that the portal that carries a request out lives; `false` when it is answered, or another
+/// one has taken it over. `root` is what the request was claimed with.
+pub async fn renew(
+    connection: &mut PgConnection,
+    actor: &AdminUser,
+    key: &IdempotencyKey,
+    root: AttemptRoot,
+) -> Result<bool, DbError> {
+    let renewed = sqlx::query!(
+        "update idempotency_key
+         set attempt_root = $3, lease_until = now() + make_interval(secs => $4)
+         where actor = $1 and key = $2 and status is null
+            and (attempt_root is null or attempt_root = $3)",
+        actor.as_str(),
+        key.as_str(),
+        root.0,
+        LEASE_SECONDS,
+    )
+    .execute(connection)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
+}
+
+/// What the attempts of a request whose portal gave no sign of life for too long are made from;
+/// `None` when its portal lives, or it is answered.
+pub async fn abandoned(
+    connection: &mut PgConnection,
+    actor: &AdminUser,
+    key: &IdempotencyKey,
+) -> Result<Option<AttemptRoot>, DbError> {
+    let root = sqlx::query_scalar!(
+        r#"select attempt_root as "attempt_root!" from idempotency_key
+         where actor = $1 and key = $2 and status is null and attempt_root is not null
+            and lease_until < now()"#,
+        actor.as_str(),
+        key.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(root.map(AttemptRoot))
+}
+
+/// Takes an abandoned request over under another root; `false` when somebody else was quicker.
+pub async fn take_over(
+    connection: &mut PgConnection,
+    actor: &AdminUser,
+    key: &IdempotencyKey,
+    abandoned: AttemptRoot,
+    root: AttemptRoot,
+) -> Result<bool, DbError> {
+    let taken = sqlx::query!(
+        "update idempotency_key
+         set attempt_root = $4, lease_until = now() + make_interval(secs => $5)
+         where actor = $1 and key = $2 and status is null and attempt_root = $3
+            and lease_until < now()",
+        actor.as_str(),
+        key.as_str(),
+        abandoned.0,
+        root.0,
+        LEASE_SECONDS,
+    )
+    .execute(connection)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Lets a request that changed nothing be sent again.
+pub async fn release(
+    connection: &mut PgConnection,
+    actor: &AdminUser,
+    key: &IdempotencyKey,
+    root: AttemptRoot,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "delete from idempotency_key
+         where actor = $1 and key = $2 and status is null and attempt_root = $3",
+        actor.as_str(),
+        key.as_str(),
+        root.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Says that nobody carries a request out any more, though it is not answered.
+pub async fn leave(
+    connection: &mut PgConnection,
+    actor: &AdminUser,
+    key: &IdempotencyKey,
+    root: AttemptRoot,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "update idempotency_key set lease_until = now() - interval '1 second'
+         where actor = $1 and key = $2 and status is null and attempt_root = $3",
+        actor.as_str(),
+        key.as_str(),
+        root.0,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Every PBX on which there may be an attempt.
+pub async fn pbxes(connection: &mut PgConnection) -> Result<Vec<PbxId>, DbError> {
+    let ids = sqlx::query_scalar!("select pbx_id from pbx order by name")
+        .fetch_all(connection)
+        .await?;
+    Ok(ids.into_iter().map(PbxId).collect())
 }

@@ -1,12 +1,14 @@
 //! Table `apply` as the history of a PBX: which revision is in force, which bundles are kept.
 
-use shared::bundle::{ApplyId, Digest, Revision};
+use shared::bundle::{ApplyId, Digest};
 use sqlx::PgConnection;
 
 use super::DbError;
 use super::applies::{ApplyRow, restored, to_revision, users};
+use super::page::Listing;
 use crate::domain::PbxId;
-use crate::domain::apply::{Attempt, AttemptOutcome, IncludedUser};
+use crate::domain::apply::{ApplyFilter, Attempt, AttemptOutcome, IncludedUser, RevisionSort};
+use crate::domain::page::{Page, Slice};
 use crate::domain::revision::{Doubt, InForce};
 
 /// The stored content of a revision.
@@ -111,36 +113,40 @@ pub async fn content(
     .transpose()
 }
 
-/// The attempts of a PBX that had a bundle, the highest revision first, below `before`. Without the
-/// agent's records; the users they included are only counted.
+/// A part of the attempts of a PBX that had a bundle. Without the agent's records; the users they
+/// included are only counted.
 pub async fn list(
     connection: &mut PgConnection,
     pbx: PbxId,
-    before: Option<Revision>,
-    limit: u16,
-) -> Result<Vec<Attempt>, DbError> {
-    let before = before.map(|revision| i64::try_from(revision.0).unwrap_or(i64::MAX));
-    sqlx::query_as!(
-        ApplyRow,
-        r#"select apply_id, pbx_id,
-            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
-            request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            null::jsonb as record, user_count, '[]'::jsonb as "users!", changes, restored_from,
-            notes, bundle_encrypted is not null as "bundle_kept!",
-            (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
-         from apply a
-         where pbx_id = $1 and revision is not null and ($2::bigint is null or revision < $2)
-         order by revision desc
-         limit $3"#,
-        pbx.0,
-        before,
-        i64::from(limit),
+    filter: &ApplyFilter,
+    page: &Page<RevisionSort>,
+) -> Result<Slice<Attempt>, DbError> {
+    let key = match page.order.key {
+        RevisionSort::Revision => "a.revision",
+    };
+    Listing::new(
+        "a.apply_id, a.pbx_id, (select name from pbx p where p.pbx_id = a.pbx_id) as pbx_name,
+         a.revision, a.digest, a.on_reload_failure, a.outcome,
+        a.requested_by, a.request_id, a.source_address, a.started_at, a.ended_at, a.failure_code,
+        a.failure_message, null::jsonb as record, a.user_count, '[]'::jsonb as users, a.changes,
+        a.restored_from, a.notes, a.bundle_encrypted is not null as bundle_kept,
+        (select revision from apply s where s.apply_id = a.restored_from) as restored_revision",
+        "apply a",
+        page,
+        key,
+        "a.apply_id",
     )
-    .fetch_all(connection)
+    .only("a.revision is not null")
+    .equal("a.pbx_id", Some(pbx.0))
+    .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
+    .equal("a.requested_by", filter.requested_by.clone())
+    .search(
+        &["a.requested_by", "a.request_id", "a.failure_message"],
+        filter.search.as_deref(),
+    )
+    .fetch::<ApplyRow>(connection)
     .await?
-    .into_iter()
-    .map(Attempt::try_from)
-    .collect()
+    .try_map(Attempt::try_from)
 }
 
 /// Drops the bundles of old revisions: of those that were proven all but the newest `kept`, of the

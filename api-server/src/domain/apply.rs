@@ -5,6 +5,8 @@ use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
 use super::change::Summary;
+use super::idempotency::AttemptRoot;
+use super::page::sort_keys;
 use super::{PbxId, PbxName, UserId};
 
 /// How an attempt ended, or that it has not.
@@ -95,6 +97,33 @@ impl AttemptOutcome {
     }
 }
 
+sort_keys! {
+    /// What attempts are listed by.
+    pub enum ApplySort of Id, default StartedAt descending {
+        StartedAt = "started_at" Time,
+    }
+}
+
+sort_keys! {
+    /// What revisions are listed by.
+    pub enum RevisionSort of Id, default Revision descending {
+        Revision = "revision" Number,
+    }
+}
+
+/// Which attempts or revisions are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyFilter {
+    /// Only those of this PBX.
+    pub pbx: Option<PbxId>,
+    /// Only those that ended so.
+    pub outcome: Option<AttemptOutcome>,
+    /// Only those that this administrator asked for.
+    pub requested_by: Option<String>,
+    /// Only those that hold this text.
+    pub search: Option<String>,
+}
+
 /// Why an attempt did not bring its revision into force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -125,6 +154,8 @@ pub struct Wish {
     pub force: bool,
     /// Bring the bundle of this apply back, instead of what the database says.
     pub restore: Option<ApplyId>,
+    /// What the ids of its attempts are made from; fresh ones when absent.
+    pub root: Option<AttemptRoot>,
 }
 
 /// Whose bundle an attempt brought back.

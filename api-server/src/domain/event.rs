@@ -3,6 +3,7 @@
 use shared::status::EventKind;
 use time::OffsetDateTime;
 
+use super::page::sort_keys;
 use super::{Actor, PbxId, PbxName};
 
 /// What happened.
@@ -49,6 +50,27 @@ impl PbxEventKind {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
+}
+
+sort_keys! {
+    /// What events are listed by.
+    pub enum EventSort of Number, default Id descending {
+        Id = "id" Number,
+        At = "at" Time,
+    }
+}
+
+/// Which events are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only of this PBX.
+    pub pbx: Option<PbxId>,
+    /// Only of this kind.
+    pub kind: Option<PbxEventKind>,
+    /// Only those that this administrator asked for.
+    pub requested_by: Option<String>,
+    /// Only those that hold this text.
+    pub search: Option<String>,
 }
 
 /// The place of an event among those of whoever numbers them: recorded once, however often it is

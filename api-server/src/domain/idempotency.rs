@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
+use shared::bundle::ApplyId;
+use uuid::{Builder, Uuid};
 
-use super::{AdminUser, Invalid};
+use super::{AdminUser, Invalid, PbxId};
 
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 255;
@@ -60,6 +62,26 @@ pub struct KeyedRequest {
     pub key: IdempotencyKey,
     /// What it says.
     pub fingerprint: Fingerprint,
+}
+
+/// What the ids of the attempts of one request are made from, so that they are known before there
+/// is any, and a second beginning of the same request cannot become a second attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptRoot(pub Uuid);
+
+impl AttemptRoot {
+    /// The id of the request's attempt on a PBX: of the root's time, and always the same.
+    pub fn attempt(self, pbx: PbxId) -> ApplyId {
+        let root = self.0.as_bytes();
+        let Fingerprint(hash) = Fingerprint::of([&root[..], pbx.0.as_bytes()]);
+        let mut bytes = *root;
+        bytes[6..].copy_from_slice(&hash[..10]);
+        ApplyId(
+            Builder::from_random_bytes(bytes)
+                .with_version(uuid::Version::SortRand)
+                .into_uuid(),
+        )
+    }
 }
 
 /// Which stored answer: a hash of whose key it is and of the key.
@@ -129,6 +151,17 @@ mod tests {
             assert_ne!(one, other);
         }
         assert_ne!(AnswerId::of_row("a", "bc"), AnswerId::of_row("ab", "c"));
+    }
+
+    #[test]
+    fn attempts_of_one_root_differ_by_their_pbx_and_sort_by_its_time() {
+        let root = |ms| AttemptRoot(super::super::uuid_v7(ms, &mut rand::rng()));
+        let pbx = |number| PbxId(Uuid::from_u128(number));
+        let (earlier, later) = (root(1), root(2));
+        assert_eq!(earlier.attempt(pbx(1)), earlier.attempt(pbx(1)));
+        assert_ne!(earlier.attempt(pbx(1)), earlier.attempt(pbx(2)));
+        assert!(earlier.attempt(pbx(2)) < later.attempt(pbx(1)));
+        assert_eq!(earlier.attempt(pbx(1)).0.get_version_num(), 7);
     }
 
     #[test]

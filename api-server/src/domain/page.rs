@@ -84,21 +84,18 @@ pub struct Slice<T> {
 }
 
 impl<T> Slice<T> {
-    /// With every row turned into something else, which may fail.
-    pub fn try_map<U, E>(self, turn: impl FnMut(T) -> Result<U, E>) -> Result<Slice<U>, E> {
-        let items: Result<_, E> = self.items.into_iter().map(turn).collect();
-        Ok(Slice {
-            items: items?,
-            next: self.next,
-        })
-    }
-
     /// With every row turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> Slice<U> {
-        Slice {
-            items: self.items.into_iter().map(turn).collect(),
-            next: self.next,
-        }
+        let items = self.items.into_iter().map(turn).collect();
+        let next = self.next;
+        Slice { items, next }
+    }
+
+    /// With every row turned into something else, unless one cannot be.
+    pub fn try_map<U, E>(self, turn: impl FnMut(T) -> Result<U, E>) -> Result<Slice<U>, E> {
+        let items = self.items.into_iter().map(turn).collect::<Result<_, _>>()?;
+        let next = self.next;
+        Ok(Slice { items, next })
     }
 }
 

@@ -10,20 +10,25 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
+use super::etag::TaggedByContent;
 use super::extract::{By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
-use super::openapi::{ApplyProblems, IdProblems, QueryProblems};
+use super::once::Once;
+use super::openapi::{
+    ApplyProblems, ByHeader, IdProblems, NoneMatchHeader, NotModified, OnceHeader, OnceProblems,
+    QueryProblems,
+};
+use super::page::{Filter, ListParams, ListQuery, Listed, Takes, Wanted};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
-use super::query::{Query, limit, pbx};
-use crate::domain::apply::{Attempt, AttemptOutcome, Wish};
-use crate::domain::pbx::{DEFAULT_PBX, PbxRef};
+use super::query::pbx;
+use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
+use crate::domain::page::SortKey;
+use crate::domain::pbx::DEFAULT_PBX;
 use crate::domain::{Actor, Invalid, PbxId};
 use crate::services::apply::{OfPbx, Until};
-use crate::services::pbxes::{self, Pbx};
-use crate::services::{Portal, applies, apply};
+use crate::services::{Error, Portal, applies, apply, restore};
 
 mod body;
 
@@ -89,7 +94,7 @@ enum PolicyBody {
 #[utoipa::path(
     post, path = "/apply", tag = "applies", operation_id = "apply",
     params(
-        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ByHeader, OnceHeader,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
     ),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
@@ -102,7 +107,8 @@ enum PolicyBody {
             )),
         (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`apply_busy`: waited too long for another apply",
+        (status = 409, description = "`apply_busy`: waited too long for another apply; \
+            `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the data is not what `expected_digest` \
             names; nothing happened",
@@ -113,6 +119,7 @@ enum PolicyBody {
             body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`apply_reload_unknown`: Asterisk did not answer",
             body = Problem, content_type = "application/problem+json"),
+        OnceProblems,
         ApplyProblems,
     )
 )]
@@ -120,40 +127,77 @@ pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
     preferred: Preferred,
+    once: Once,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let mut fields = fields;
     let pbx = pbx(&mut fields);
-    let wish = wish(fields, pbx).map_err(ApiError::InvalidFields);
-    let (wish, pbx) = wish?;
-    let until = if preferred.respond_async {
-        Until::InLine
-    } else {
-        Until::TheEnd
+    let (wish, pbx) = wish(fields, pbx).map_err(ApiError::InvalidFields)?;
+    let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
+    let task = move |root| async move {
+        let wish = Wish { root, ..wish };
+        several(apply::run_several(&own, &by, wish, pbx.as_ref(), until).await?)
     };
-    let all = apply::run_several(&portal, &actor, wish, pbx.as_ref(), until).await?;
-    several(all)
+    let remake = |attempts: Vec<Attempt>| {
+        let all = attempts.into_iter().map(OfPbx::from).collect();
+        begun(all, until).and_then(several)
+    };
+    once.run_slowly(portal, actor, task, remake).await
 }
 
-/// Waits for the end, or answers as soon as the attempt stands in line.
-pub(super) async fn carry_out(
+/// What a request had begun whose portal died: answered when it has ended, or stands in line for
+/// somebody who does not wait.
+fn begun(all: Vec<OfPbx>, until: Until) -> Result<Vec<OfPbx>, ApiError> {
+    let ended =
+        |of: &OfPbx| matches!(&of.attempt, Some(Ok(attempt)) if attempt.outcome.has_ended());
+    if !all.is_empty() && (until == Until::InLine || all.iter().all(ended)) {
+        Ok(all)
+    } else {
+        Err(Error::KeyInUse.into())
+    }
+}
+
+/// Brings an earlier revision back, once, whatever its `Idempotency-Key` says.
+pub(super) async fn restore_once(
+    once: Once,
     portal: Arc<Portal>,
-    pbx: Arc<Pbx>,
     actor: Actor,
     preferred: Preferred,
-    wish: Wish,
+    (id, wish): (ApplyId, Wish),
 ) -> Result<Response, ApiError> {
-    if preferred.respond_async {
-        let attempt = apply::accept(portal, pbx, actor, wish).await?;
-        return Ok(accepted(attempt.id, ApplyBody::from(attempt)));
-    }
-    let attempt = apply::run_to_the_end(portal, pbx, actor, wish).await?;
-    answer(attempt).map(IntoResponse::into_response)
+    let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
+    let task = move |root| async move {
+        let restore = Some(id);
+        let wish = Wish {
+            root,
+            restore,
+            ..wish
+        };
+        let pbx = restore::pbx(&own, id).await?;
+        one(match until {
+            Until::InLine => apply::accept(own, pbx, by, wish).await?,
+            Until::TheEnd => apply::run_to_the_end(own, pbx, by, wish).await?,
+        })
+    };
+    let remake = |attempts: Vec<Attempt>| {
+        let all = attempts.into_iter().map(OfPbx::from).collect();
+        let attempt = begun(all, until)?.into_iter().next();
+        let attempt = attempt.and_then(|of| of.attempt).ok_or(Error::KeyInUse)?;
+        one(attempt?)
+    };
+    once.run_slowly(portal, actor, task, remake).await
 }
 
-/// 200 only for what is proven.
-fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
-    good(attempt).map(|attempt| Json(attempt.into()))
+/// 200 only for what is proven, 202 for what stands in line.
+fn one(attempt: Attempt) -> Result<Response, ApiError> {
+    let attempt = good(attempt)?;
+    let (id, queued) = (attempt.id, attempt.outcome == AttemptOutcome::Queued);
+    let body = ApplyBody::from(attempt);
+    Ok(if queued {
+        accepted(id, body)
+    } else {
+        Json(body).into_response()
+    })
 }
 
 /// An attempt that is proven, or stands in line.
@@ -230,6 +274,7 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
             expected_digest,
             force,
             restore: None,
+            root: None,
         },
     );
     fields.finish(wish.zip(other))
@@ -241,14 +286,10 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
 /// reached the PBX.
 #[utoipa::path(
     get, path = "/applies", tag = "applies", operation_id = "list_applies",
-    params(
-        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
-            minimum = 1, maximum = 200),
-        ("before" = Option<Uuid>, Query, description = "Only attempts older than this one"),
-        ("pbx" = Option<String>, Query, description = "Only those of the PBX of this id or name"),
-    ),
+    params(ListParams<Applies>),
     responses(
-        (status = 200, description = "The attempts", body = [ApplyBody]),
+        (status = 200, description = "The attempts", body = [ApplyBody],
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
         (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
         QueryProblems,
@@ -256,30 +297,56 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    Query(fields): Query,
-) -> Result<Json<Vec<ApplyBody>>, ApiError> {
-    let ((before, limit), pbx) = page(fields).map_err(ApiError::InvalidFields)?;
-    let pbx = match &pbx {
-        Some(pbx) => Some(pbxes::id_of(&portal, pbx).await?),
-        None => None,
-    };
-    let attempts = applies::list(&portal, pbx, before, limit).await?;
-    Ok(Json(attempts.into_iter().map(ApplyBody::in_list).collect()))
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Applies>()?;
+    let filter = apply_filter(&portal, &wanted).await?;
+    let attempts = applies::list(&portal, &filter, &wanted.page).await?;
+    Ok(wanted.answer(attempts.map(ApplyBody::in_list)))
 }
 
-type Page = ((Option<ApplyId>, u16), Option<PbxRef>);
+/// What `/applies` can be asked for.
+struct Applies;
 
-fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
-    let before = fields.or_default("before", |value| {
-        let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
-        id.map(|id| Some(ApplyId(id))).ok_or(Invalid {
-            code: "malformed",
-            message: "must be the id of an apply",
-        })
-    });
-    let limit = limit(&mut fields);
-    let pbx = pbx(&mut fields);
-    fields.finish(before.zip(limit).zip(pbx))
+impl Listed for Applies {
+    type Sort = ApplySort;
+    const FILTERS: &'static [Filter] = APPLY_FILTERS;
+    const SEARCH: Option<&'static str> = Some(APPLY_SEARCH);
+}
+
+/// What attempts and revisions can be filtered by.
+pub(super) const APPLY_FILTERS: &[Filter] = &[
+    Filter {
+        name: "pbx",
+        takes: Takes::Pbx,
+        description: "Only those of the PBX of this id or name",
+    },
+    Filter {
+        name: "outcome",
+        takes: Takes::OneOf(|| AttemptOutcome::ALL.iter().map(|end| end.name()).collect()),
+        description: "Only those that ended so",
+    },
+    Filter {
+        name: "requested_by",
+        takes: Takes::Text,
+        description: "Only those that this administrator asked for",
+    },
+];
+
+/// Where `q` looks.
+pub(super) const APPLY_SEARCH: &str = "`requested_by`, `request_id` and the message of `failure`";
+
+/// Which of them are wanted.
+pub(super) async fn apply_filter<K: SortKey>(
+    portal: &Portal,
+    wanted: &Wanted<K>,
+) -> Result<ApplyFilter, ApiError> {
+    Ok(ApplyFilter {
+        pbx: wanted.pbx(portal).await?,
+        outcome: wanted.text("outcome").and_then(AttemptOutcome::from_name),
+        requested_by: wanted.text("requested_by").map(str::to_owned),
+        search: wanted.search.clone(),
+    })
 }
 
 /// Show one attempt to apply
@@ -287,9 +354,11 @@ fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
 /// With every step and the users it included.
 #[utoipa::path(
     get, path = "/applies/{id}", tag = "applies", operation_id = "get_apply",
-    params(("id" = Uuid, Path, description = "The attempt")),
+    params(("id" = Uuid, Path, description = "The attempt"), NoneMatchHeader),
     responses(
-        (status = 200, description = "The attempt", body = ApplyBody),
+        (status = 200, description = "The attempt", body = ApplyBody,
+            headers(("ETag" = String, description = "Its state"))),
+        NotModified,
         (status = 404, description = "`apply_not_found`",
             body = Problem, content_type = "application/problem+json"),
         IdProblems,
@@ -298,9 +367,9 @@ fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
 pub(super) async fn get(
     State(portal): State<Arc<Portal>>,
     Id(id): Id,
-) -> Result<Json<ApplyBody>, ApiError> {
+) -> Result<TaggedByContent<ApplyBody>, ApiError> {
     let attempt = applies::get(&portal, ApplyId(id)).await?;
-    Ok(Json(attempt.into()))
+    Ok(TaggedByContent(attempt.into()))
 }
 
 #[cfg(test)]
@@ -308,25 +377,6 @@ mod tests {
     use shared::record::OnReloadFailure;
 
     use super::*;
-    use crate::http::query::read;
-
-    #[test]
-    fn pages() {
-        assert_eq!(page(read("")).unwrap(), ((None, 50), None));
-        assert_eq!(page(read("limit=200")).unwrap().0.1, 200);
-        assert!(page(read("pbx=default")).unwrap().1.is_some());
-        for bad in [
-            ("limit", "0"),
-            ("limit", "201"),
-            ("limit", "x"),
-            ("before", "x"),
-            ("pbx", "A B"),
-            ("x", "1"),
-        ] {
-            let query = format!("{}={}", bad.0, bad.1);
-            assert_eq!(page(read(&query)).unwrap_err()[0].field, bad.0);
-        }
-    }
 
     #[test]
     fn wishes() {

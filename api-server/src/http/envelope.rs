@@ -116,7 +116,7 @@ fn worded(response: Response) -> Response {
 }
 
 /// Writes the body of a problem.
-fn complete(response: Response, id: &RequestId, path: String) -> Response {
+pub(super) fn complete(response: Response, id: &RequestId, path: String) -> Response {
     let pending = response.extensions().get::<Pending>().cloned();
     let Some(problem) = pending.and_then(|pending| pending.take()) else {
         return response;

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
-use super::fields::{FieldError, Fields};
 use super::openapi::QueryProblems;
-use super::query::{Query, limit, pbx};
-use crate::domain::Invalid;
-use crate::domain::event::{PbxEvent, PbxEventKind};
-use crate::domain::pbx::PbxRef;
-use crate::services::{Portal, events, pbxes};
+use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
+use crate::domain::event::{EventFilter, EventSort, PbxEvent, PbxEventKind};
+use crate::services::{Portal, events};
 
 /// Something that happened to a PBX apart from an apply.
 #[derive(Debug, Serialize, ToSchema)]
@@ -86,69 +83,53 @@ impl From<PbxEvent> for EventBody {
 /// once, however many portals watch. The newest 10,000 of each kind are kept.
 #[utoipa::path(
     get, path = "/events", tag = "status", operation_id = "list_events",
-    params(
-        ("kind" = Option<EventKindBody>, Query, description = "Only events of this kind"),
-        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
-            minimum = 1, maximum = 200),
-        ("before" = Option<i64>, Query, description = "Only events recorded before this one"),
-        ("pbx" = Option<String>, Query, description = "Only those of the PBX of this id or name"),
-    ),
+    params(ListParams<Events>),
     responses(
+        (status = 200, description = "The events", body = [EventBody],
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
         (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 200, description = "The events", body = [EventBody]),
         QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    Query(fields): Query,
-) -> Result<Json<Vec<EventBody>>, ApiError> {
-    let page = page(fields).map_err(ApiError::InvalidFields)?;
-    let pbx = match &page.pbx {
-        Some(pbx) => Some(pbxes::id_of(&portal, pbx).await?),
-        None => None,
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Events>()?;
+    let filter = EventFilter {
+        pbx: wanted.pbx(&portal).await?,
+        kind: wanted.text("kind").and_then(PbxEventKind::from_name),
+        requested_by: wanted.text("requested_by").map(str::to_owned),
+        search: wanted.search.clone(),
     };
-    let events = events::list(&portal, pbx, page.kind, page.before, page.limit).await?;
-    Ok(Json(events.into_iter().map(EventBody::from).collect()))
+    let events = events::list(&portal, &filter, &wanted.page).await?;
+    Ok(wanted.answer(events.map(EventBody::from)))
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Page {
-    kind: Option<PbxEventKind>,
-    before: Option<i64>,
-    limit: u16,
-    pbx: Option<PbxRef>,
-}
+/// What `/events` can be asked for.
+struct Events;
 
-fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
-    let kind = fields.or_default("kind", |value| {
-        let kind = value.as_str().and_then(PbxEventKind::from_name);
-        kind.map(Some).ok_or(Invalid {
-            code: "malformed",
-            message: "must be a kind of event",
-        })
-    });
-    let before = fields.or_default("before", |value| {
-        let id = value.as_str().and_then(|text| text.parse::<i64>().ok());
-        id.map(Some).ok_or(Invalid {
-            code: "malformed",
-            message: "must be the id of an event",
-        })
-    });
-    let limit = limit(&mut fields);
-    let pbx = pbx(&mut fields);
-    let page = kind
-        .zip(before)
-        .zip(limit)
-        .zip(pbx)
-        .map(|(((kind, before), limit), pbx)| Page {
-            kind,
-            before,
-            limit,
-            pbx,
-        });
-    fields.finish(page)
+impl Listed for Events {
+    type Sort = EventSort;
+    const FILTERS: &'static [Filter] = &[
+        Filter {
+            name: "pbx",
+            takes: Takes::Pbx,
+            description: "Only those of the PBX of this id or name",
+        },
+        Filter {
+            name: "kind",
+            takes: Takes::OneOf(|| PbxEventKind::ALL.iter().map(|kind| kind.name()).collect()),
+            description: "Only events of this kind",
+        },
+        Filter {
+            name: "requested_by",
+            takes: Takes::Text,
+            description: "Only what this administrator asked for",
+        },
+    ];
+    const SEARCH: Option<&'static str> = Some("`detail`");
 }
 
 #[cfg(test)]
@@ -156,24 +137,6 @@ mod tests {
     use utoipa::PartialSchema as _;
 
     use super::*;
-    use crate::http::query::read;
-
-    #[test]
-    fn pages() {
-        let all = page(read("kind=agent_back&before=7&limit=3&pbx=b"));
-        let expected = Page {
-            kind: Some(PbxEventKind::AgentBack),
-            before: Some(7),
-            limit: 3,
-            pbx: Some("b".parse().unwrap()),
-        };
-        assert_eq!(all.unwrap(), expected);
-        assert_eq!(page(read("")).unwrap().limit, 50);
-        for bad in [("kind", "x"), ("before", "x"), ("limit", "0"), ("y", "1")] {
-            let query = format!("{}={}", bad.0, bad.1);
-            assert_eq!(page(read(&query)).unwrap_err()[0].field, bad.0);
-        }
-    }
 
     #[test]
     fn the_document_names_every_kind() {

@@ -61,11 +61,6 @@ impl Fields {
         self.fault::<()>(name, code, message);
     }
 
-    /// The value of a field, which counts as read.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
-        self.object.remove(name)
-    }
-
     /// A string that must be there. `None` means that an error was noted.
     pub(super) fn required_text<T: FromStr<Err = Invalid>>(&mut self, name: &str) -> Option<T> {
         self.required(name, text)

@@ -4,23 +4,31 @@
 //! [`fingerprint`] reads key and body before any handler does; [`Once`] hands them to the handler,
 //! whose work it runs.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tracing::Instrument as _;
 
-use super::error::ApiError;
+use super::envelope;
+use super::error::{ApiError, PROBLEM_JSON};
 use super::etag::Tag;
 use super::extract::read;
+use super::prefer::{PREFERENCE_APPLIED, RESPOND_ASYNC};
 use crate::domain::Actor;
-use crate::domain::idempotency::{Fingerprint, IdempotencyKey, KeyedRequest, StoredAnswer};
-use crate::services::Portal;
-use crate::services::idempotency::{self, Answered};
+use crate::domain::apply::Attempt;
+use crate::domain::idempotency::{
+    AttemptRoot, Fingerprint, IdempotencyKey, KeyedRequest, StoredAnswer,
+};
+use crate::services::idempotency::{self, Answered, Claimed};
 use crate::services::work::Work;
+use crate::services::{Error, Portal};
 
 /// What a client calls its request.
 pub(super) const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -81,13 +89,14 @@ fn key(headers: &HeaderMap) -> Result<IdempotencyKey, ApiError> {
 }
 
 /// What a POST may be repeated under, if it has a key. Every POST takes it.
-pub(super) struct Once(Option<KeyedRequest>);
+pub(super) struct Once(Option<KeyedRequest>, String);
 
 impl<S: Sync> FromRequestParts<S> for Once {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Ok(Self(parts.extensions.get().cloned()))
+        let path = parts.uri.path().to_owned();
+        Ok(Self(parts.extensions.get().cloned(), path))
     }
 }
 
@@ -103,6 +112,73 @@ impl Once {
         let answered = idempotency::once(portal, actor, self.0.as_ref(), task).await?;
         Ok(response(answered))
     }
+}
+
+impl Once {
+    /// Carries out what takes longer than a transaction may: an apply. `task` is told what the ids
+    /// of its attempts are made from; `remake` answers from the attempts of a portal that died.
+    ///
+    /// It goes on when its client does not, so that the answer is there when the client is back.
+    pub(super) async fn run_slowly<T>(
+        self,
+        portal: Arc<Portal>,
+        actor: Actor,
+        task: impl FnOnce(Option<AttemptRoot>) -> T,
+        remake: impl FnOnce(Vec<Attempt>) -> Result<Response, ApiError>,
+    ) -> Result<Response, ApiError>
+    where
+        T: Future<Output = Result<Response, ApiError>> + Send + 'static,
+    {
+        let Some(request) = self.0 else {
+            return task(None).await;
+        };
+        let claim = match idempotency::claim(&portal, &actor, &request).await? {
+            Claimed::Before(answer) => {
+                let replayed = true;
+                return Ok(response(Answered { answer, replayed }));
+            }
+            Claimed::Begun(attempts) => {
+                let mut response = remake(attempts)?;
+                replay(&mut response);
+                return Ok(response);
+            }
+            Claimed::Mine(claim) => claim,
+        };
+        let (task, target) = (task(Some(claim.root())), self.1);
+        let to_the_end = async move {
+            let response = task.await.unwrap_or_else(IntoResponse::into_response);
+            let good = response.status().is_success();
+            let complete = envelope::complete(response, &actor.request_id, target);
+            let (response, answer) = copied(complete).await?;
+            claim.settle(&portal, &answer, good).await;
+            Ok(response)
+        };
+        let spawned = tokio::spawn(to_the_end.in_current_span());
+        spawned.await.map_err(Error::from)?
+    }
+}
+
+/// A response, and what is kept of it.
+async fn copied(response: Response) -> Result<(Response, StoredAnswer), ApiError> {
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await;
+    let body = body.map_err(|_| ApiError::Panicked)?;
+    let header = |name| {
+        let value = parts.headers.get(name).map(HeaderValue::to_str);
+        value.and_then(Result::ok).map(str::to_owned)
+    };
+    let answer = StoredAnswer {
+        status: parts.status.as_u16(),
+        location: header(LOCATION),
+        etag: header(ETAG),
+        body: body.to_vec(),
+    };
+    Ok((Response::from_parts(parts, Body::from(body)), answer))
+}
+
+fn replay(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
 }
 
 /// What a POST answers.
@@ -138,16 +214,6 @@ impl Answer {
             body,
         }))
     }
-
-    /// 204.
-    pub(super) fn no_content() -> Self {
-        Self(StoredAnswer {
-            status: StatusCode::NO_CONTENT.as_u16(),
-            location: None,
-            etag: None,
-            body: Vec::new(),
-        })
-    }
 }
 
 fn response(answered: Answered) -> Response {
@@ -160,13 +226,23 @@ fn response(answered: Answered) -> Response {
             headers.insert(name, value);
         }
     }
-    if replayed {
-        headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    if status == StatusCode::ACCEPTED {
+        // Nothing else is accepted.
+        let followed = HeaderValue::from_static(RESPOND_ASYNC);
+        headers.insert(PREFERENCE_APPLIED, followed);
     }
     if !answer.body.is_empty() {
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(CONTENT_TYPE, json);
+        let problem = status.is_client_error() || status.is_server_error();
+        let media_type = if problem {
+            PROBLEM_JSON
+        } else {
+            "application/json"
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         *response.body_mut() = Body::from(answer.body);
+    }
+    if replayed {
+        replay(&mut response);
     }
     response
 }

@@ -92,15 +92,6 @@ impl IntoResponses for PanicProblem {
     }
 }
 
-/// What a question to the database may end as.
-pub(super) struct ReadProblems;
-
-impl IntoResponses for ReadProblems {
-    fn responses() -> Responses {
-        problems(&[TIMEOUT, INTERNAL, DATABASE])
-    }
-}
-
 /// Likewise, with a query.
 pub(super) struct QueryProblems;
 
@@ -118,16 +109,6 @@ impl IntoResponses for IdProblems {
     fn responses() -> Responses {
         let malformed = ("400", "`malformed_id`, `invalid_header`");
         problems(&[malformed, TIMEOUT, INTERNAL, DATABASE])
-    }
-}
-
-/// Likewise, with headers that are read.
-pub(super) struct HeaderProblems;
-
-impl IntoResponses for HeaderProblems {
-    fn responses() -> Responses {
-        let header = ("400", "`invalid_header`");
-        problems(&[header, TIMEOUT, INTERNAL, DATABASE])
     }
 }
 

@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use shared::bundle::ApplyId;
 
-use super::applies::{ApplyBody, RestoreRequestBody, carry_out, wish};
+use super::applies::{ApplyBody, RestoreRequestBody, restore_once, wish};
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
-use super::openapi::RestoreProblems;
+use super::once::Once;
+use super::openapi::{ByHeader, OnceHeader, OnceProblems, RestoreProblems};
 use super::prefer::Preferred;
-use crate::domain::apply::Wish;
-use crate::services::{Portal, restore};
+use crate::services::Portal;
 
 /// Bring an earlier revision back
 ///
@@ -27,7 +27,7 @@ use crate::services::{Portal, restore};
     post, path = "/applies/{id}/restore", tag = "applies", operation_id = "restore_apply",
     params(
         ("id" = Uuid, Path, description = "The apply whose bundle is brought back"),
-        ("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent"),
+        ByHeader, OnceHeader,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait for the end"),
     ),
     request_body(content = Option<RestoreRequestBody>, content_type = "application/json"),
@@ -42,7 +42,7 @@ use crate::services::{Portal, restore};
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`nothing_to_restore`: it has no bundle; `apply_not_ended`: it \
             waits or runs; `revision_never_proven`; `restore_failed`: the stored bundle cannot be \
-            used; `apply_busy`: waited too long for another apply",
+            used; `apply_busy`: waited too long for another apply; `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`preview_outdated`: the bundle's digest is not \
             `expected_digest`; nothing happened",
@@ -51,6 +51,7 @@ use crate::services::{Portal, restore};
             body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`apply_reload_unknown`: Asterisk did not answer",
             body = Problem, content_type = "application/problem+json"),
+        OnceProblems,
         RestoreProblems,
     )
 )]
@@ -59,12 +60,9 @@ pub(super) async fn run(
     Id(id): Id,
     By(actor): By,
     preferred: Preferred,
+    once: Once,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
-    let wish = Wish {
-        restore: Some(ApplyId(id)),
-        ..wish(fields, Some(())).map_err(ApiError::InvalidFields)?.0
-    };
-    let pbx = restore::pbx(&portal, ApplyId(id)).await?;
-    carry_out(portal, pbx, actor, preferred, wish).await
+    let (wish, ()) = wish(fields, Some(())).map_err(ApiError::InvalidFields)?;
+    restore_once(once, portal, actor, preferred, (ApplyId(id), wish)).await
 }

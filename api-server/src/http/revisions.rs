@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
-use shared::bundle::Revision;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::applies::{APPLY_FILTERS, APPLY_SEARCH, apply_filter};
 use super::changes::{RestoredFromBody, SummaryBody};
 use super::error::{ApiError, Problem};
-use super::fields::{FieldError, Fields};
 use super::openapi::QueryProblems;
-use super::query::{Query, limit, pbx};
-use crate::domain::Invalid;
-use crate::domain::apply::Attempt;
-use crate::domain::pbx::{DEFAULT_PBX, PbxRef};
+use super::page::{Filter, ListParams, ListQuery, Listed};
+use crate::domain::apply::{Attempt, RevisionSort};
+use crate::domain::page::Slice;
+use crate::domain::pbx::DEFAULT_PBX;
+use crate::services::Portal;
 use crate::services::revisions::{self, History};
-use crate::services::{Portal, pbxes};
 
 /// A bundle that was given a number on its PBX.
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,70 +91,39 @@ impl RevisionBody {
 /// when, with which outcome, and what it changed.
 #[utoipa::path(
     get, path = "/revisions", tag = "applies", operation_id = "list_revisions",
-    params(
-        ("limit" = Option<u16>, Query, description = "1 to 200; 50 when absent",
-            minimum = 1, maximum = 200),
-        ("before" = Option<u64>, Query, description = "Only revisions below this number"),
-        ("pbx" = Option<String>, Query, description = "Of the PBX of this id or name; the default one when absent"),
-    ),
+    params(ListParams<Revisions>),
     responses(
+        (status = 200, description = "The revisions", body = [RevisionBody],
+            headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
         (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 200, description = "The revisions", body = [RevisionBody]),
         QueryProblems,
     )
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
-    Query(fields): Query,
-) -> Result<Json<Vec<RevisionBody>>, ApiError> {
-    let ((before, limit), pbx) = page(fields).map_err(ApiError::InvalidFields)?;
-    let pbx = match &pbx {
-        Some(pbx) => pbxes::id_of(&portal, pbx).await?,
-        None => DEFAULT_PBX,
-    };
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Revisions>()?;
+    let filter = apply_filter(&portal, &wanted).await?;
+    // Numbers count within a PBX.
+    let pbx = filter.pbx.unwrap_or(DEFAULT_PBX);
     let History {
         revisions,
         proven_last,
-    } = revisions::list(&portal, pbx, before, limit).await?;
-    let revisions = revisions.into_iter();
-    let bodies = revisions.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
-    Ok(Json(bodies.collect()))
+    } = revisions::list(&portal, pbx, &filter, &wanted.page).await?;
+    let Slice { items, next } = revisions;
+    let items = items.into_iter();
+    let items = items.filter_map(|attempt| RevisionBody::read(attempt, proven_last));
+    let items = items.collect();
+    Ok(wanted.answer(Slice { items, next }))
 }
 
-type Page = ((Option<Revision>, u16), Option<PbxRef>);
+/// What `/revisions` can be asked for.
+struct Revisions;
 
-fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
-    let before = fields.or_default("before", |value| {
-        let number = value.as_str().and_then(|text| text.parse().ok());
-        number.map(|number| Some(Revision(number))).ok_or(Invalid {
-            code: "malformed",
-            message: "must be the number of a revision",
-        })
-    });
-    let limit = limit(&mut fields);
-    let pbx = pbx(&mut fields);
-    fields.finish(before.zip(limit).zip(pbx))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::query::read;
-
-    #[test]
-    fn pages() {
-        assert_eq!(page(read("")).unwrap(), ((None, 50), None));
-        let ((before, _), _) = page(read("before=7")).unwrap();
-        assert_eq!(before, Some(Revision(7)));
-        for (name, value) in [
-            ("before", "x"),
-            ("before", "-1"),
-            ("limit", "0"),
-            ("x", "1"),
-        ] {
-            let query = format!("{name}={value}");
-            assert_eq!(page(read(&query)).unwrap_err()[0].field, name);
-        }
-    }
+impl Listed for Revisions {
+    type Sort = RevisionSort;
+    const FILTERS: &'static [Filter] = APPLY_FILTERS;
+    const SEARCH: Option<&'static str> = Some(APPLY_SEARCH);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use shared::status::VerifyReport;
 use utoipa::ToSchema;
@@ -12,10 +13,11 @@ use uuid::Uuid;
 use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
 use super::extract::{By, OptionalBody};
-use super::openapi::BodyProblems;
+use super::once::Once;
+use super::openapi::{BodyProblems, ByHeader, OnceHeader, OnceProblems};
 use super::query::pbx;
 use crate::services::pbxes::{self, Pbx};
-use crate::services::{Portal, verify};
+use crate::services::{Error, Portal, verify};
 
 /// What to compare. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -77,16 +79,18 @@ impl VerifyBody {
 /// Asterisk holds now. Changes nothing. That it was asked for is an event.
 #[utoipa::path(
     post, path = "/apply/verify", tag = "status", operation_id = "verify",
-    params(("X-Admin-User" = Option<String>, Header, description = "Who asks; `anonymous` when absent")),
+    params(ByHeader, OnceHeader),
     request_body(content = Option<VerifyRequestBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "The comparison, whatever it found", body = VerifyBody),
         (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`",
+        (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`; \
+            `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "`agent_refused`, `agent_too_old`",
             body = Problem, content_type = "application/problem+json"),
+        OnceProblems,
         BodyProblems,
         (status = 503, description = "`agent_unreachable`, `database_unavailable`, `overloaded`",
             body = Problem, content_type = "application/problem+json"),
@@ -95,11 +99,18 @@ impl VerifyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    once: Once,
     OptionalBody(mut fields): OptionalBody,
-) -> Result<Json<VerifyBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let pbx = pbx(&mut fields);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
-    let report = verify::run_to_the_end(portal, Arc::clone(&pbx), actor).await?;
-    Ok(Json(VerifyBody::read(&pbx, report)))
+    let (own, by) = (Arc::clone(&portal), actor.clone());
+    let task = move |_| async move {
+        let report = verify::run_to_the_end(own, Arc::clone(&pbx), by).await?;
+        Ok(Json(VerifyBody::read(&pbx, report)).into_response())
+    };
+    // It begins no attempts.
+    let remake = |_| Err(Error::KeyInUse.into());
+    once.run_slowly(portal, actor, task, remake).await
 }

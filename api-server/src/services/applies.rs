@@ -1,13 +1,11 @@
 //! The audit trail of applies (FR-013).
 
-use std::collections::BTreeSet;
-
 use shared::bundle::ApplyId;
 
 use super::{Error, Portal};
 use crate::db;
-use crate::domain::PbxId;
-use crate::domain::apply::Attempt;
+use crate::domain::apply::{ApplyFilter, ApplySort, Attempt};
+use crate::domain::page::{Page, Slice};
 
 /// One attempt, with the users it included.
 pub async fn get(portal: &Portal, id: ApplyId) -> Result<Attempt, Error> {
@@ -23,27 +21,12 @@ pub async fn get(portal: &Portal, id: ApplyId) -> Result<Attempt, Error> {
     attempt.ok_or(Error::ApplyNotFound)
 }
 
-/// Attempts, the newest first, of one PBX if there is one.
+/// A part of the attempts, those in line among them.
 pub async fn list(
     portal: &Portal,
-    pbx: Option<PbxId>,
-    before: Option<ApplyId>,
-    limit: u16,
-) -> Result<Vec<Attempt>, Error> {
+    filter: &ApplyFilter,
+    page: &Page<ApplySort>,
+) -> Result<Slice<Attempt>, Error> {
     let mut connection = portal.database.acquire().await?;
-    // Those in line first: one whose turn comes between the two questions is then found twice, not
-    // missed.
-    let queued = db::queued::list(&mut connection, pbx, before, limit).await?;
-    let mut attempts = db::applies::list(&mut connection, pbx, before, limit).await?;
-    if !queued.is_empty() {
-        let begun: BTreeSet<ApplyId> = attempts.iter().map(|attempt| attempt.id).collect();
-        attempts.extend(
-            queued
-                .into_iter()
-                .filter(|attempt| !begun.contains(&attempt.id)),
-        );
-        attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.id));
-        attempts.truncate(usize::from(limit));
-    }
-    Ok(attempts)
+    Ok(db::applies::list(&mut connection, filter, page).await?)
 }

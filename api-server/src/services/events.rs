@@ -6,18 +6,17 @@ use super::counters::EVENTS_RECORDED;
 use super::{Error, Portal};
 use crate::db::{self, DbError};
 use crate::domain::PbxId;
-use crate::domain::event::{NewEvent, Numbered, PbxEvent, PbxEventKind};
+use crate::domain::event::{EventFilter, EventSort, NewEvent, Numbered, PbxEvent, PbxEventKind};
+use crate::domain::page::{Page, Slice};
 
-/// Events, the newest first, of one PBX if there is one.
+/// A part of the events.
 pub async fn list(
     portal: &Portal,
-    pbx: Option<PbxId>,
-    kind: Option<PbxEventKind>,
-    before: Option<i64>,
-    limit: u16,
-) -> Result<Vec<PbxEvent>, Error> {
+    filter: &EventFilter,
+    page: &Page<EventSort>,
+) -> Result<Slice<PbxEvent>, Error> {
     let mut connection = portal.database.acquire().await?;
-    Ok(db::events::list(&mut connection, pbx, kind, before, limit).await?)
+    Ok(db::events::list(&mut connection, filter, page).await?)
 }
 
 /// Up to which number the events of one life of the agent are recorded: spares the database the

@@ -3,6 +3,9 @@
 //! The key is taken in the transaction that makes the change, and the answer is kept in it as well:
 //! whatever happens in the middle leaves both or neither. A second request waits for the first one's
 //! commit at the key's row. What failed is not kept: nothing was changed, so it may be tried again.
+//! [`claim`] is for what is not one transaction.
+
+mod claim;
 
 use time::Duration;
 
@@ -14,6 +17,8 @@ use crate::db::{self, DbError};
 use crate::domain::idempotency::{AnswerId, KeyedRequest, StoredAnswer};
 use crate::domain::{Actor, AdminUser};
 use crate::vault::{Opener, Place, Sealer};
+
+pub use claim::{Claim, Claimed, claim};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::hours(24);
@@ -70,16 +75,26 @@ async fn before(
         db::idempotency::sweep(work.connection(), expired).await?;
         return Ok(None);
     }
+    let answer = answer_to(work, request).await?;
+    answer.ok_or(Error::KeyInUse).map(Some)
+}
+
+/// The answer to a request whose key was taken before; `None`: there is none yet.
+async fn answer_to(
+    work: &mut Work<'_>,
+    request: &KeyedRequest,
+) -> Result<Option<StoredAnswer>, Error> {
+    let actor = &work.actor.admin;
     let used = db::idempotency::find(work.connection(), actor, &request.key).await?;
     // It was there a moment ago and is locked since.
     let used = used.ok_or(Error::KeyInUse)?;
     if used.fingerprint != request.fingerprint {
         return Err(Error::KeyReused);
     }
-    let sealed = used.answer.ok_or(Error::KeyInUse)?;
     let vault = &work.portal.vault;
     let opener = vault.opener(work.connection()).await?;
-    open(&opener, actor, request, sealed).map(Some)
+    let open = |sealed| open(&opener, actor, request, sealed);
+    used.answer.map(open).transpose()
 }
 
 async fn keep(

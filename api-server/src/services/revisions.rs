@@ -1,32 +1,33 @@
 //! The history of a PBX: every bundle that was given a revision.
 
-use shared::bundle::{ApplyId, Revision};
+use shared::bundle::ApplyId;
 
 use super::{Error, Portal};
 use crate::causes::causes;
 use crate::db;
 use crate::domain::PbxId;
-use crate::domain::apply::Attempt;
+use crate::domain::apply::{ApplyFilter, Attempt, RevisionSort};
+use crate::domain::page::{Page, Slice};
 
 /// A page of the history.
 #[derive(Debug)]
 pub struct History {
-    /// The attempts that had a bundle, the highest revision first, without the agent's records.
-    pub revisions: Vec<Attempt>,
+    /// Attempts that had a bundle, without the agent's records.
+    pub revisions: Slice<Attempt>,
     /// The one that was proven last, and whether nothing happened since that may have put something
     /// else in force; `None`: nothing was ever proven.
     pub proven_last: Option<(ApplyId, bool)>,
 }
 
-/// Revisions of a PBX below `before`.
+/// A part of the history of a PBX.
 pub async fn list(
     portal: &Portal,
     pbx: PbxId,
-    before: Option<Revision>,
-    limit: u16,
+    filter: &ApplyFilter,
+    page: &Page<RevisionSort>,
 ) -> Result<History, Error> {
     let mut transaction = db::snapshot::begin(&portal.database).await?;
-    let revisions = db::revisions::list(&mut transaction, pbx, before, limit).await?;
+    let revisions = db::revisions::list(&mut transaction, pbx, filter, page).await?;
     let in_force = db::revisions::in_force(&mut transaction, pbx).await?;
     db::commit(transaction).await?;
     Ok(History {

@@ -1,4 +1,4 @@
-//! `GET /applies`: the audit trail in pages.
+//! Lists in pages, the audit trail (`GET /applies`) for all of them.
 
 use serde_json::Value;
 use tests::lab::PortalLab;
@@ -35,14 +35,25 @@ async fn pages_hold_every_attempt_once_the_newest_first() -> anyhow::Result<()> 
 
     let mut seen: Vec<String> = Vec::new();
     let mut path = "/applies?limit=3".to_owned();
-    for length in [3, 3, 1, 0] {
-        let page = lab.client.get(&path).await?.expect(200)?.json()?;
-        assert_eq!(ids(&page).len(), length, "{path}");
-        seen.extend(ids(&page));
-        let last = seen.last().map_or("", String::as_str);
-        path = format!("/applies?before={last}&limit=3");
+    for (length, more) in [(3, true), (3, true), (1, false)] {
+        let reply = lab.client.get(&path).await?.expect(200)?;
+        let page = ids(&reply.json()?);
+        assert_eq!(
+            (page.len(), reply.next().is_some()),
+            (length, more),
+            "{path}"
+        );
+        seen.extend(page);
+        path = reply.next().unwrap_or_default().to_owned();
     }
     assert_eq!(seen, made);
+    // A page that is full and the last one leads nowhere.
+    let reply = lab.client.get("/applies?limit=7").await?.expect(200)?;
+    assert_eq!((ids(&reply.json()?).len(), reply.next()), (7, None));
+
+    let reply = lab.client.get("/applies?sort=started_at&limit=200").await?;
+    let oldest_first: Vec<String> = made.iter().rev().cloned().collect();
+    assert_eq!(ids(&reply.json()?), oldest_first);
 
     // A list only counts the users, a single attempt names them.
     let one = lab
@@ -71,22 +82,120 @@ async fn queries_that_mean_nothing_are_refused() -> anyhow::Result<()> {
         ("limit=", "limit"),
         ("limit=99999999999999999999", "limit"),
         ("before=1", "before"),
-        ("before=' or 1=1", "before"),
-        ("before=%00", "before"),
+        ("cursor=1", "cursor"),
+        ("cursor=' or 1=1", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("sort=", "sort"),
+        ("sort=id;drop", "sort"),
+        ("q=", "q"),
+        ("q=%00", "q"),
         ("limit=%zz", "limit"),
         ("limit=%ff", "limit"),
         ("limit=1&limit=2", "limit"),
         ("offset=1", "offset"),
     ] {
         for list in ["/applies", "/revisions", "/events"] {
-            if query == "before=1" && list != "/applies" {
-                continue;
-            }
             let reply = lab.client.get(&format!("{list}?{query}")).await?;
             let body = assert_problem(&reply, 400, "validation_failed")?;
             assert_eq!(body["errors"][0]["field"], field, "{query}: {reply}");
         }
     }
     lab.client.get("/applies?limit=200").await?.expect(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn filters_and_search_keep_what_they_say_on_every_page() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    for admin in ["anna", "berta", "anna", "50%_", "anna"] {
+        let request = lab.client.request(reqwest::Method::POST, "/apply");
+        request
+            .header("X-Admin-User", admin)
+            .send()
+            .await?
+            .expect(503)?;
+    }
+    let all = async |first: &str| {
+        let (mut seen, mut path) = (Vec::new(), Some(first.to_owned()));
+        while let Some(at) = path {
+            let reply = lab.client.get(&at).await?.expect(200)?;
+            let page = reply.json()?;
+            let page = page.as_array().cloned().unwrap_or_default();
+            assert!(page.len() <= 2, "{reply}");
+            seen.extend(page);
+            path = reply.next().map(str::to_owned);
+        }
+        let by = |attempt: &Value| attempt["requested_by"].as_str().map(str::to_owned);
+        anyhow::Ok(seen.iter().filter_map(by).collect::<Vec<String>>())
+    };
+    assert_eq!(all("/applies?limit=2").await?.len(), 5);
+    for query in [
+        "requested_by=anna",
+        "q=ANNA",
+        "q=nna",
+        "requested_by=anna&outcome=agent_unreachable",
+    ] {
+        let found = all(&format!("/applies?limit=2&{query}")).await?;
+        assert_eq!(found, ["anna", "anna", "anna"], "{query}");
+    }
+    // What a pattern would mean is only text.
+    for query in ["q=%25_", "q=50%25", "requested_by=50%25_"] {
+        assert_eq!(
+            all(&format!("/applies?limit=2&{query}")).await?,
+            ["50%_"],
+            "{query}"
+        );
+    }
+    for query in ["q=%25%25", "q=__", "requested_by=ann", "outcome=applied"] {
+        assert!(
+            all(&format!("/applies?limit=2&{query}")).await?.is_empty(),
+            "{query}"
+        );
+    }
+    Ok(())
+}
+
+/// Rows that come and go between two pages neither repeat nor hide others.
+#[tokio::test]
+async fn a_page_goes_on_where_the_last_one_ended() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    for number in 0..5 {
+        lab.create_user("Same name", &format!("user{number}@example.org"))
+            .await?;
+    }
+    let extensions = |page: &Value| -> Vec<u64> {
+        let users = page.as_array().map_or(&[][..], Vec::as_slice);
+        users
+            .iter()
+            .filter_map(|user| user["extension"].as_u64())
+            .collect()
+    };
+    let first = lab
+        .client
+        .get("/users?sort=-extension&limit=2")
+        .await?
+        .expect(200)?;
+    let page = first.json()?;
+    assert_eq!(extensions(&page), [1004, 1003]);
+    // The row that the cursor names goes, and one comes at the front.
+    let last = page[1]["id"].as_str().unwrap_or_default();
+    lab.client
+        .delete(&format!("/users/{last}"))
+        .await?
+        .expect(204)?;
+    lab.create_user("Same name", "user5@example.org").await?;
+    lab.create_user("Same name", "user6@example.org").await?;
+    let next = first.next().unwrap_or_default();
+    let second = lab.client.get(next).await?.expect(200)?;
+    assert_eq!(extensions(&second.json()?), [1002, 1001]);
+    // All of one name: the id decides.
+    let (mut seen, mut path) = (Vec::new(), Some("/users?sort=name&limit=1".to_owned()));
+    while let Some(at) = path {
+        let reply = lab.client.get(&at).await?.expect(200)?;
+        seen.extend(extensions(&reply.json()?));
+        path = reply.next().map(str::to_owned);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [1000, 1001, 1002, 1003, 1004, 1005]);
     Ok(())
 }

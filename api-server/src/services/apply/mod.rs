@@ -145,7 +145,10 @@ async fn begin(portal: &Portal, pbx: &Pbx, actor: &Actor, wish: &Wish) -> Result
     };
     let started_at = portal.clock.now();
     Ok(Attempt {
-        id: ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
+        id: wish.root.map_or_else(
+            || ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
+            |root| root.attempt(pbx.id),
+        ),
         pbx_id: pbx.id,
         pbx_name: pbx.name(),
         revision: None,

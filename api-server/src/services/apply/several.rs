@@ -22,6 +22,16 @@ pub struct OfPbx {
     pub attempt: Option<Result<Attempt, Error>>,
 }
 
+impl From<Attempt> for OfPbx {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            id: attempt.pbx_id,
+            name: attempt.pbx_name.clone(),
+            attempt: Some(Ok(attempt)),
+        }
+    }
+}
+
 /// Whether the end is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {

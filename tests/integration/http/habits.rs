@@ -1,0 +1,206 @@
+//! Every route keeps the habits that `ARCHITECTURE.md` writes down ("REST habits"): by what the
+//! OpenAPI document says of it, and by what it does. A route that is not known here fails, so that
+//! nobody adds one without saying how it is to be judged.
+
+mod behaviour;
+mod documented;
+
+use anyhow::{Context as _, bail};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::portal::{Client, Request};
+
+/// Reads that are neither a list nor a single resource, and why.
+const REPORTS: &[(&str, &str)] = &[
+    ("/applies/{id}/events", "a stream"),
+    ("/apply/preview", "what would be done at this moment"),
+    (
+        "/apply/status",
+        "the state of this moment, an entry for each PBX",
+    ),
+    ("/health/live", "for supervisors"),
+    ("/health/ready", "for supervisors"),
+    ("/openapi.json", "this document"),
+];
+
+/// What a route is, which says what it must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `GET` of a collection.
+    List,
+    /// `GET` of one resource.
+    Single,
+    /// `GET` of neither.
+    Report,
+    /// `POST` to a collection.
+    Create,
+    /// `POST` of anything else.
+    Action,
+    /// `PATCH` of one resource.
+    Change,
+    /// `DELETE` of one resource.
+    Delete,
+}
+
+/// A route of the document.
+#[derive(Clone, Debug)]
+struct Route {
+    method: Method,
+    path: String,
+    operation: Value,
+    kind: Kind,
+}
+
+impl Route {
+    /// As in `GET /users`.
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// The documented parameters of a place, by name.
+    fn parameters(&self, place: &str) -> Vec<(&str, &Value)> {
+        let parameters = self.operation["parameters"].as_array();
+        let parameters = parameters.map_or(&[][..], Vec::as_slice).iter();
+        let there = parameters.filter(|parameter| parameter["in"] == place);
+        there
+            .filter_map(|parameter| Some((parameter["name"].as_str()?, &parameter["schema"])))
+            .collect()
+    }
+
+    fn parameter(&self, place: &str, name: &str) -> Option<&Value> {
+        let parameters = self.parameters(place);
+        let found = parameters.into_iter().find(|(given, _)| *given == name);
+        found.map(|(_, schema)| schema)
+    }
+
+    fn has_response(&self, status: u16) -> bool {
+        self.operation["responses"]
+            .get(status.to_string())
+            .is_some()
+    }
+}
+
+/// Every route of the document; fails on one that cannot be judged.
+fn routes(document: &Value) -> anyhow::Result<Vec<Route>> {
+    let paths = document["paths"].as_object().context("no paths")?;
+    let mut routes = Vec::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().context("no operations")? {
+            let method: Method = method.to_uppercase().parse()?;
+            let kind = kind(&method, path, operation, item)
+                .with_context(|| format!("{method} {path}: how is it to be judged?"))?;
+            routes.push(Route {
+                method,
+                path: path.clone(),
+                operation: operation.clone(),
+                kind,
+            });
+        }
+    }
+    Ok(routes)
+}
+
+fn kind(method: &Method, path: &str, operation: &Value, item: &Value) -> anyhow::Result<Kind> {
+    let of_one = path.ends_with('}');
+    let body = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+    Ok(match method.as_str() {
+        "GET" if REPORTS.iter().any(|(report, _)| *report == path) => Kind::Report,
+        "GET" if of_one => Kind::Single,
+        "GET" if body["type"] == "array" => Kind::List,
+        "POST" if item.get("get").is_some() && !of_one => Kind::Create,
+        "POST" if !of_one => Kind::Action,
+        "PATCH" if of_one => Kind::Change,
+        "DELETE" if of_one => Kind::Delete,
+        other => bail!("nothing is known of {other} here"),
+    })
+}
+
+/// A request that a route takes.
+struct Sample {
+    method: Method,
+    /// As in the document, without `/tenants/{tenant}` before it.
+    path: &'static str,
+    /// Its body; another one for another number.
+    body: fn(usize) -> Value,
+}
+
+/// A sample for each POST and PATCH. A route under `/tenants/{tenant}` takes that of its twin.
+const SAMPLES: &[Sample] = &[
+    Sample {
+        method: Method::POST,
+        path: "/users",
+        body: |n| json!({ "name": "Habit", "email": format!("habit{n}@example.org") }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/apply",
+        body: |n| json!({ "force": n % 2 == 1 }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/applies/{id}/restore",
+        body: |n| json!({ "force": n % 2 == 1 }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/apply/verify",
+        // It takes none, and a key sees the difference all the same.
+        body: |n| {
+            if n == 0 {
+                Value::Null
+            } else {
+                json!({ "n": n })
+            }
+        },
+    },
+];
+
+/// The sample of a route.
+fn sample(route: &Route) -> anyhow::Result<&'static Sample> {
+    let path = in_default_tenant(&route.path);
+    let mut samples = SAMPLES.iter();
+    let found = samples.find(|sample| sample.path == path && sample.method == route.method);
+    found.with_context(|| format!("{}: no sample of it in this test", route.name()))
+}
+
+/// The path of the same for the default tenant.
+fn in_default_tenant(path: &str) -> &str {
+    let twin = path.strip_prefix("/tenants/{tenant}");
+    twin.filter(|twin| !twin.is_empty()).unwrap_or(path)
+}
+
+/// A path of a route that leads to something: a fresh resource wherever it names one. `number`
+/// tells the resources of one test apart.
+async fn place(client: &Client, path: &str, number: usize) -> anyhow::Result<String> {
+    if let Some(rest) = path.strip_prefix("/tenants/{tenant}/") {
+        let place = Box::pin(place(client, &format!("/{rest}"), number)).await?;
+        return Ok(format!("/tenants/default{place}"));
+    }
+    let Some((collection, rest)) = path.split_once("/{") else {
+        return Ok(path.to_owned());
+    };
+    let (_, rest) = rest.split_once('}').context("a parameter without an end")?;
+    let made = match collection {
+        "/users" => {
+            let email = format!("place{number}@example.org");
+            let body = json!({ "name": "Place", "email": email });
+            client.post("/users", &body).await?.expect(201)?.json()?
+        }
+        "/applies" => client.post_nothing("/apply").await?.expect(200)?.json()?,
+        other => bail!("how is something made in {other}?"),
+    };
+    let id = made["id"].as_str().context("no id")?;
+    Ok(format!("{collection}/{id}{rest}"))
+}
+
+/// A request with a JSON body, if there is one.
+fn request(client: &Client, method: &Method, path: &str, body: &Value) -> Request {
+    let request = client.request(method.clone(), path);
+    if body.is_null() {
+        request
+    } else if *method == Method::PATCH {
+        request.body("application/merge-patch+json", body.to_string())
+    } else {
+        request.json(body)
+    }
+}
