@@ -436,7 +436,6 @@ fn parameter(name: &str, description: &str, schema: utoipa::openapi::schema::Obj
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::FieldError;
     use super::*;
     use crate::domain::page::sort_keys;
     use crate::http::fields::FieldError;
