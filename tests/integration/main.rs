@@ -21,6 +21,7 @@ mod hostile_names;
 mod http;
 mod key_rotation;
 mod layering;
+mod life;
 mod meddling;
 mod mtls;
 mod needless_work;
