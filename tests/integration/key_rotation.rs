@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use api_server::db::sealed::SEALED;
+use api_server::db::sealed::{SEALED, Sealed};
 use api_server::vault::{Place, Vault};
 use shared::bundle::ApplyId;
 use sqlx::PgPool;
@@ -29,7 +29,7 @@ pub(crate) const OLD: &str = "00112233445566778899aabbccddeeff001122334455667788
 /// The one that comes after it.
 pub(crate) const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// `api-server secret-key ACTION` with the key in use.
 fn secret_key(action: &str, url: &str, key: &str) -> anyhow::Result<Program> {
@@ -285,13 +285,13 @@ async fn a_rotation_waits_for_others_and_can_be_killed_and_run_again() -> anyhow
     // In the middle of sealing.
     let mut sealing = pool.begin().await?;
     let vault: Vault = OLD.parse()?;
-    let sealer = vault.sealer(&mut sealing).await?;
+    let seal = vault.sealer(&mut sealing).await?;
     let mut rotation = rotate(&lab.database.url)?.start(&log)?;
     let waits = async || waits_for_a_lock(&pool).await.unwrap_or(false);
     rotation.wait_until("it waits", DEADLINE, waits).await?;
     // Those who come meanwhile do not fail.
     lab.create_user("Bob", "bob@example.org").await?;
-    assert_eq!(sealer.data_key_id().0, before);
+    assert_eq!(seal.data_key_id().0, before);
     rotation.end();
     assert_one_data_key(&pool, 1).await?;
     sealing.commit().await?;
@@ -349,7 +349,7 @@ async fn the_list_of_sealed_columns_is_that_of_the_schema() -> anyhow::Result<()
     )
     .fetch_all(&lab.database.pool().await?)
     .await?;
-    let mut listed: Vec<String> = SEALED.iter().map(|column| column.name()).collect();
+    let mut listed: Vec<String> = SEALED.iter().map(Sealed::name).collect();
     schema.sort_unstable();
     listed.sort_unstable();
     assert_eq!(listed, schema);

@@ -39,8 +39,8 @@ pub async fn create(
     let password = SipPassword::generate(rng);
 
     let mut transaction = portal.database.begin().await?;
-    let sealer = portal.vault.sealer(&mut transaction).await?;
-    let sealed = sealer.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
+    let seal = portal.vault.sealer(&mut transaction).await?;
+    let sealed = seal.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
     db::users::insert(&mut transaction, tenant, id, &new, &actor.admin, now)
         .await
         .map_err(email_taken)?;
