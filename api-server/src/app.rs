@@ -9,17 +9,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use crate::agent::Agent;
+use crate::causes::causes;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::db::Database;
-use crate::db::pbx::PbxSettings;
-use crate::domain::pbx::DEFAULT_PBX;
-use crate::domain::tenant::DEFAULT_TENANT;
-use crate::services::apply::{AllEnded, Queue};
+use crate::db::pbxes::PbxSettings;
+use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
+use crate::services::apply::{AllEnded, Runs};
 use crate::services::counters::Counters;
 use crate::services::live::Live;
-use crate::services::{Portal, Settings, monitor, reconcile};
+use crate::services::pbxes::{self, DefaultPbx, Pbxes};
+use crate::services::{Portal, Settings};
 use crate::{http, listen};
 
 /// How long an orderly end may take beside what a running apply may take, in seconds.
@@ -28,7 +28,8 @@ const SHUTDOWN_GRACE_SECONDS: u64 = 20;
 /// Serves until it is told to stop by SIGTERM or SIGINT; applies that run are finished first.
 ///
 /// # Errors
-/// The address cannot be listened on. A database or an agent that is down is no error.
+/// The address cannot be listened on, or the database, reached at once, is sealed with another key.
+/// A database or an agent that is down is no error.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -40,39 +41,36 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address administers \
          the PBX"
     );
-    let (portal, ended) = wire(&config);
+    let (portal, ended) = wire(&config)?;
     let database = portal.database.clone();
-    let keeper = tokio::spawn(database.clone().keep());
-    let reconciler = tokio::spawn({
-        let portal = Arc::clone(&portal);
-        async move { reconcile::run(&portal).await }
-    });
-    let monitor = tokio::spawn({
-        let portal = Arc::clone(&portal);
-        async move { monitor::run(&portal).await }
-    });
+    let mut keeper = tokio::spawn(database.clone().keep());
+    // Monitors and reconcilers are its own, and end with it.
+    let watch = tokio::spawn(pbxes::keep(Arc::clone(&portal)));
     let watchdog = tokio::spawn(watchdog());
     tell(NotifyState::Ready);
 
-    let stop = async move {
+    let mut refused = None;
+    let stop = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            reason = &mut keeper => {
+                refused = Some(reason);
+                "the database cannot be used"
+            }
         }
     };
     let running = listen::serve(listener, http::router(Arc::clone(&portal)), stop).await;
     tell(NotifyState::Stopping);
     // Whoever follows an apply goes on at another portal, or at this one's next life.
     portal.live.stop();
-    reconciler.abort();
-    monitor.abort();
+    watch.abort();
     drop(portal);
     let limit = config.apply_deadline + Duration::from_secs(SHUTDOWN_GRACE_SECONDS);
     let orderly = async {
         running.shutdown().await;
-        // Reconciler, monitor and connections held the rest of the portal.
-        reconciler.await.ok();
-        monitor.await.ok();
+        // What watches the PBXes, and connections, held the rest of the portal.
+        watch.await.ok();
         ended.wait().await;
     };
     if tokio::time::timeout(limit, orderly).await.is_err() {
@@ -82,31 +80,36 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     keeper.abort();
     watchdog.abort();
     tracing::info!("stopped");
-    Ok(())
+    match refused {
+        None => Ok(()),
+        Some(reason) => {
+            let reason = reason.context("the task that keeps the database in order died")?;
+            tracing::error!(error = causes(&reason), "the database cannot be used");
+            Err(reason.into())
+        }
+    }
 }
 
-fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
+fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
     let pbx = PbxSettings {
         id: DEFAULT_PBX,
-        agent_address: config.agent_address.as_str().to_owned(),
-        agent_identity: config.agent_identity.to_string(),
+        agent_address: config.agent_address.clone(),
+        agent_identity: config.agent_identity.clone(),
         sip_realm: config.sip_realm.clone(),
     };
-    let agent = Agent::new(
-        config.agent_address.as_str().to_owned(),
-        config.agent_identity.clone(),
-        config.tls.clone(),
-    );
-    let (queue, ended) = Queue::new();
+    let default = DefaultPbx {
+        name: DEFAULT_PBX_NAME.parse()?,
+        agent_address: config.agent_address.clone(),
+        agent_identity: config.agent_identity.clone(),
+        sip_realm: config.sip_realm.clone(),
+    };
+    let (runs, ended) = Runs::new();
     let portal = Portal {
-        database: Database::new(config.database.clone(), pbx),
+        database: Database::new(config.database.clone(), pbx, config.vault.clone()),
         vault: config.vault.clone(),
         clock: Arc::new(SystemClock),
-        agent,
+        pbxes: Pbxes::new(default, config.tls.clone()),
         settings: Settings {
-            tenant: DEFAULT_TENANT,
-            pbx: DEFAULT_PBX,
-            sip_realm: config.sip_realm.clone(),
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,
@@ -114,13 +117,12 @@ fn wire(config: &Config) -> (Arc<Portal>, AllEnded) {
             cert_warning: config.cert_warning,
             bundles_kept: config.bundles_kept,
         },
-        queue,
+        runs,
         live: Live::default(),
-        signals: monitor::Signals::default(),
         counters: Counters::default(),
         rendering: Semaphore::new(1),
     };
-    (Arc::new(portal), ended)
+    Ok((Arc::new(portal), ended))
 }
 
 /// Tells systemd, if it started this process, that the runtime still turns.

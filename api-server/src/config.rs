@@ -13,6 +13,7 @@ use shared::tls::{Identity, TlsFiles};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::domain::SipRealm;
+use crate::domain::pbx::AgentAddress;
 use crate::vault::Vault;
 
 /// How long an apply waits for another one unless told otherwise, in milliseconds.
@@ -113,6 +114,42 @@ impl Config {
     }
 }
 
+/// What `secret-key rotate` and `secret-key retire` are told from outside. No `Debug`.
+pub struct KeyConfig {
+    /// `DATABASE_URL` or `DATABASE_URL_FILE`.
+    pub database: PgConnectOptions,
+    /// `SECRET_KEY` or `SECRET_KEY_FILE`: the key in use.
+    pub vault: Vault,
+}
+
+impl KeyConfig {
+    /// Reads every variable before it reports any error.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let config = Self::of(&mut env);
+        env.finish(config)
+    }
+
+    /// As [`KeyConfig::read`], with the key to come: `NEW_SECRET_KEY` or `NEW_SECRET_KEY_FILE`.
+    pub fn read_with_new(
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vault), ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let config = Self::of(&mut env);
+        let meaning = "the key to come; `api-server secret-key` prints a fresh one";
+        let new = key(&mut env, "NEW_SECRET_KEY", meaning);
+        env.finish(config.zip(new))
+    }
+
+    fn of(env: &mut Env<'_>) -> Option<Self> {
+        let (database, vault) = (database(env), vault(env));
+        Some(Self {
+            database: database?,
+            vault: vault?,
+        })
+    }
+}
+
 fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
     let url = env.secret("DATABASE_URL", "postgres://user:password@host/database")?;
     // The parser's own words may repeat parts of the URL.
@@ -124,10 +161,14 @@ fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
 
 fn vault(env: &mut Env<'_>) -> Option<Vault> {
     let meaning = "the key for secrets at rest; `api-server secret-key` prints a fresh one";
-    let key = env.secret("SECRET_KEY", meaning)?;
+    key(env, "SECRET_KEY", meaning)
+}
+
+fn key(env: &mut Env<'_>, name: &str, meaning: &str) -> Option<Vault> {
+    let key = env.secret(name, meaning)?;
     match key.expose_secret().parse() {
         Ok(vault) => Some(vault),
-        Err(error) => env.fault(format!("SECRET_KEY: {error}")),
+        Err(error) => env.fault(format!("{name}: {error}")),
     }
 }
 
@@ -172,34 +213,6 @@ impl FromStr for TrustedNetwork {
             Ok(Self)
         } else {
             Err("the only mode is `trusted_network`")
-        }
-    }
-}
-
-/// `host:port`, the host a name or an address (IPv6 in brackets).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentAddress(String);
-
-impl AgentAddress {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for AgentAddress {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (host, port) = text.rsplit_once(':').unwrap_or_default();
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        let plain = !host.is_empty()
-            && (bracketed || !host.contains(':'))
-            && !host.contains(|c: char| c.is_whitespace() || c == '/');
-        if plain && port.parse::<u16>().is_ok_and(|port| port != 0) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must read host:port")
         }
     }
 }
@@ -331,26 +344,6 @@ mod tests {
         }
         for secret in ["hunter2", "swordfish"] {
             assert!(!message.contains(secret), "{message}");
-        }
-    }
-
-    #[test]
-    fn addresses() {
-        for good in ["a:1", "127.0.0.1:50051", "[::1]:50051", "pbx.example:65535"] {
-            assert!(good.parse::<AgentAddress>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "a",
-            "a:",
-            ":1",
-            "a:0",
-            "a:65536",
-            "::1:5",
-            "a b:1",
-            "http://a:1",
-        ] {
-            assert!(bad.parse::<AgentAddress>().is_err(), "{bad}");
         }
     }
 }

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use api_server::clock::{Clock as _, SystemClock, os_rng};
-use api_server::config::Config;
+use api_server::config::{Config, KeyConfig};
 use api_server::pki::{self, Overwrite, Pair, Role};
-use api_server::{app, http, vault};
+use api_server::services::rotation;
+use api_server::{app, db, http, vault};
 use clap::{Args, Parser, Subcommand};
 use secrecy::ExposeSecret as _;
 use shared::config::process_env;
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
 
 /// Control portal for Asterisk.
 #[derive(Parser)]
@@ -26,11 +29,24 @@ enum Command {
     Serve,
     /// Print the OpenAPI document
     Openapi,
-    /// Print a fresh secret key
-    SecretKey,
+    /// Print a fresh secret key, or change the key of a database
+    #[command(args_conflicts_with_subcommands = true)]
+    SecretKey {
+        #[command(subcommand)]
+        action: Option<SecretKey>,
+    },
     /// Make the private CA and certificates for the link to the agents
     #[command(subcommand)]
     Certs(Certs),
+}
+
+#[derive(Subcommand)]
+enum SecretKey {
+    /// Seal everything anew while portals run: the database (`DATABASE_URL`) opens with `SECRET_KEY`
+    /// and `NEW_SECRET_KEY` from then on. Each may be given by a file, as in `NEW_SECRET_KEY_FILE`
+    Rotate,
+    /// End a rotation: the database opens with `SECRET_KEY`, now the new one, and no other key
+    Retire,
 }
 
 #[derive(Subcommand)]
@@ -89,7 +105,15 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve(),
         Command::Openapi => print(&http::document().to_pretty_json()?),
-        Command::SecretKey => print(vault::generate_key(&mut os_rng()).expose_secret()),
+        Command::SecretKey { action: None } => {
+            print(vault::generate_key(&mut os_rng()).expose_secret())
+        }
+        Command::SecretKey {
+            action: Some(SecretKey::Rotate),
+        } => rotate(),
+        Command::SecretKey {
+            action: Some(SecretKey::Retire),
+        } => retire(),
         Command::Certs(certs) => make_certificates(certs),
     }
 }
@@ -97,11 +121,59 @@ fn main() -> anyhow::Result<()> {
 fn serve() -> anyhow::Result<()> {
     shared::telemetry::init();
     let config = Config::read(&process_env)?;
+    run(app::serve(config))
+}
+
+fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?
-        .block_on(app::serve(config))
+        .block_on(work)
+}
+
+fn rotate() -> anyhow::Result<()> {
+    shared::telemetry::init();
+    let (config, new) = KeyConfig::read_with_new(&process_env)?;
+    let old = config.vault;
+    let done = run(async {
+        let mut connection = connect(config.database).await?;
+        Ok(rotation::rotate(&mut connection, &old, &new).await?)
+    })?;
+    for (column, rows) in &done.rows {
+        print(&format!("{column}: {rows} rows sealed anew"))?;
+    }
+    print(&format!(
+        "{} older data keys dropped. The database opens with key {} and with key {} now.\n\
+         Next: set SECRET_KEY or SECRET_KEY_FILE of each portal to the new key ({1}) and restart it. \
+         When all of them run with it: `api-server secret-key retire` with the new key.",
+        done.dropped,
+        new.master_key_id(),
+        old.master_key_id(),
+    ))
+}
+
+async fn connect(options: PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let connected = db::connect_apart(options).await;
+    connected.context("the database could not be worked with")
+}
+
+fn retire() -> anyhow::Result<()> {
+    shared::telemetry::init();
+    let config = KeyConfig::read(&process_env)?;
+    let vault = config.vault;
+    let removed = run(async {
+        let mut connection = connect(config.database).await?;
+        Ok(rotation::retire(&mut connection, &vault).await?)
+    })?;
+    let key = vault.master_key_id();
+    print(&match removed {
+        0 => format!("The database opens with key {key} only. There was nothing to remove."),
+        _ => format!(
+            "The database opens with key {key} only, from now on. Dumps that were made before \
+             still need the key of their time."
+        ),
+    })
 }
 
 fn make_certificates(certs: Certs) -> anyhow::Result<()> {

@@ -97,7 +97,8 @@ pub(crate) fn run(engine: &mut Engine, request: &Request, log: &Log) -> Outcome 
         "check foreign files and Asterisk's program",
         || {
             validate::program(engine.asterisk.as_ref())?;
-            validate::surroundings(&live, &target.model, log)
+            validate::surroundings(&live, &target.model, log)?;
+            validate::transports(engine.questions(), &target.model, log)
         },
     );
     if let Err(error) = beside {

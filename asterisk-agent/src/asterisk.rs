@@ -93,6 +93,8 @@ pub enum Command {
     DialplanReload,
     /// The names of the objects of a type that belong to some classes, asked in one go.
     List(PjsipType, Vec<Class>),
+    /// The names of the transports, which are the administrator's.
+    ListTransports,
     /// Every option of some objects of one type, asked in one go.
     Show(PjsipType, Vec<Name>),
     /// A dialplan context, or one extension of it.
@@ -154,6 +156,7 @@ impl Command {
                     .map(|class| list_line(*kind, class))
                     .collect();
             }
+            Self::ListTransports => "pjsip list transports".to_owned(),
             Self::Show(kind, names) => {
                 return names.iter().map(|name| show_line(*kind, name)).collect();
             }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use shared::bundle::{GENERATION_MARKER, Manifest};
-use shared::model::{Model, Options};
+use shared::model::{self, Model, Options};
 use shared::record::{Mismatch, MismatchKind, ObjectKind, Phase};
 use shared::status::RegisteredPhone;
 
@@ -17,16 +17,21 @@ use crate::journal::Owed;
 use crate::steps::{Log, chain};
 use crate::verify::{Questions, VerifyError, mismatch};
 
-/// The AORs of `before` that `after` does not have, or lets somebody else register at: whoever is
-/// registered there was let in by what is no longer valid.
+/// The AORs of `before` at which a phone may be registered that `after` would not let in: those that
+/// are gone, and those of which a password is not valid any more. A password that is only added, as
+/// when a device changes it and both are valid for a while, drops nobody. Who has registered by
+/// which of two passwords is not known; so when the old one ends, whoever is there registers again.
 pub(crate) fn changed_hands(before: &Model, after: &Model) -> BTreeSet<String> {
     let mut changed = BTreeSet::new();
-    let is_new = |name: &&String| !before.endpoints.contains_key(*name);
-    let new = after.endpoints.keys().filter(is_new);
-    for name in before.endpoints.keys().chain(new) {
-        let (old, new) = (admission(before, name), admission(after, name));
-        if old != new {
-            changed.extend(old.into_iter().chain(new).map(|(aor, _)| aor));
+    for name in before.endpoints.keys() {
+        let Some((aor, old)) = admissions(before, name) else {
+            continue;
+        };
+        let new = admissions(after, name);
+        let new = new.filter(|(other, _)| *other == aor);
+        let (_, new) = new.unwrap_or_default();
+        if !old.iter().all(|admission| new.contains(admission)) {
+            changed.insert(aor);
         }
     }
     let real = before.aors.keys().filter(|name| *name != GENERATION_MARKER);
@@ -34,10 +39,12 @@ pub(crate) fn changed_hands(before: &Model, after: &Model) -> BTreeSet<String> {
     real.filter(lost).cloned().collect()
 }
 
-/// The AOR that an endpoint lets register at, and the auth by which it does.
-fn admission<'a>(model: &'a Model, endpoint: &str) -> Option<(&'a str, Option<&'a Options>)> {
+/// The AOR that an endpoint lets register at, and the auths by which it does.
+fn admissions<'a>(model: &'a Model, endpoint: &str) -> Option<(&'a str, Vec<&'a Options>)> {
     let options = model.endpoints.get(endpoint)?;
-    Some((options.get("aors")?, model.auths.get(options.get("auth")?)))
+    let auths = model::auths(options.get("auth")?);
+    let auths = auths.filter_map(|auth| model.auths.get(auth));
+    Some((options.get("aors")?, auths.collect()))
 }
 
 /// The phones that are registered at `aors`; at all when there are none.
@@ -157,6 +164,46 @@ mod tests {
             changed,
             BTreeSet::from(["1001".to_owned(), "1002".to_owned()])
         );
+    }
+
+    /// The extension 1000 with these passwords; a digest stands for each.
+    fn with_passwords(new: u32, old: Option<u32>) -> Model {
+        let mut model = model(&[1000]);
+        let digest = |number: u32| format!("MD5:{number:032x}");
+        let auth = model.auths.get_mut("1000").unwrap();
+        auth.insert("password_digest", digest(new));
+        if let Some(old) = old {
+            let mut auth = auth.clone();
+            auth.insert("password_digest", digest(old));
+            model.auths.insert("1000-old".to_owned(), auth);
+            let endpoint = model.endpoints.get_mut("1000").unwrap();
+            endpoint.insert("auth", "1000,1000-old");
+        }
+        model
+    }
+
+    /// Whoever may still register stays; whoever may not is let go.
+    #[test]
+    fn a_contact_stays_as_long_as_every_password_that_let_it_in_is_valid() {
+        let [plain, both, swapped] = [
+            with_passwords(1, None),
+            with_passwords(2, Some(1)),
+            with_passwords(3, Some(1)),
+        ];
+        for (before, after, dropped, what) in [
+            (&plain, &plain, false, "nothing changes"),
+            (&plain, &both, false, "the overlap begins"),
+            (&both, &both, false, "it goes on"),
+            (&both, &with_passwords(2, None), true, "the overlap ends"),
+            (&both, &plain, true, "the change is taken back"),
+            (&both, &swapped, true, "another password within the overlap"),
+            (&plain, &with_passwords(2, None), true, "plain rotation"),
+            (&plain, &with_passwords(2, Some(3)), true, "another owner"),
+            (&both, &model(&[]), true, "the device goes"),
+        ] {
+            let changed = changed_hands(before, after);
+            assert_eq!(changed.contains("1000"), dropped, "{what}");
+        }
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub(crate) fn check(engine: &Engine, bundle: &Bundle) -> CheckReport {
             return report;
         }
     };
-    if let Err(Rejected(findings)) = beside(engine, &model) {
-        report.findings = findings;
+    for Rejected(findings) in beside(engine, &model) {
+        report.findings.extend(findings);
     }
     if engine.config.preflight == Preflight::Off {
         "off".clone_into(&mut report.preflight);
@@ -52,12 +52,19 @@ pub(crate) fn check(engine: &Engine, bundle: &Bundle) -> CheckReport {
     report
 }
 
-fn beside(engine: &Engine, model: &Model) -> Result<(), Rejected> {
-    validate::program(engine.asterisk.as_ref())?;
-    match Live::open(&engine.config.asterisk_config_dir) {
-        Ok(live) => validate::surroundings(&live, model, &Log::nowhere()),
+/// What is wrong with what the bundle would find on this host.
+fn beside(engine: &Engine, model: &Model) -> impl Iterator<Item = Rejected> {
+    let log = Log::nowhere();
+    let directories = match Live::open(&engine.config.asterisk_config_dir) {
+        Ok(live) => validate::surroundings(&live, model, &log),
         Err(error) => Err(validate::unusable_directories(&error)),
-    }
+    };
+    let checks = [
+        validate::program(engine.asterisk.as_ref()),
+        directories,
+        validate::transports(engine.questions(), model, &log),
+    ];
+    checks.into_iter().filter_map(Result::err)
 }
 
 /// Compares everything that the live revision says with what lies on disk and with what Asterisk

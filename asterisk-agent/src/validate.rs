@@ -14,11 +14,13 @@ use shared::bundle::{Bundle, GENERATION_MARKER, Slot};
 use shared::model::{self, Model, Options};
 use shared::status::{CheckFinding, FindingSource};
 
-use crate::asterisk::{Asterisk, NAME_BYTES_MAX, Name, PjsipType};
+use crate::answers;
+use crate::asterisk::{Asterisk, Command, NAME_BYTES_MAX, Name, PjsipType};
 use crate::durable::FileError;
 use crate::foreign::{self, Conflict};
 use crate::live::Live;
 use crate::steps::Log;
+use crate::verify::Questions;
 
 /// Most findings that a failure names.
 const FINDINGS_MAX: usize = 20;
@@ -68,6 +70,52 @@ pub(crate) fn surroundings(live: &Live, model: &Model, log: &Log) -> Result<(), 
         message: conflict.to_string(),
     };
     Err(Rejected(findings.conflicts.iter().map(conflict).collect()))
+}
+
+/// Checks that Asterisk has every transport that an endpoint names: it loads an endpoint without one
+/// in silence, lets its phone register, and can send it nothing. An Asterisk that cannot be asked
+/// keeps nobody from writing.
+pub(crate) fn transports(
+    questions: Questions<'_>,
+    model: &Model,
+    log: &Log,
+) -> Result<(), Rejected> {
+    let mut named: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, options) in &model.endpoints {
+        if let Some(transport) = options.get("transport") {
+            named.entry(transport).or_default().push(name);
+        }
+    }
+    if named.is_empty() {
+        return Ok(());
+    }
+    let read = |text: &str| answers::list("Transport", 1, text);
+    let held = match questions.ask(&Command::ListTransports, read) {
+        Ok(held) => held,
+        Err(error) => {
+            log.note(format!("transports: {}", crate::steps::chain(&error)));
+            return Ok(());
+        }
+    };
+    let missing = named
+        .iter()
+        .filter(|(transport, _)| !held.contains(**transport));
+    let finding = |(transport, endpoints): (&&str, &Vec<&str>)| CheckFinding {
+        source: FindingSource::Surroundings,
+        slot: None,
+        line: 0,
+        message: format!(
+            "Asterisk has no transport [{transport}], which {} endpoints use, [{}] first: define it \
+             in pjsip.conf and reload, or choose another one",
+            endpoints.len(),
+            endpoints[0]
+        ),
+    };
+    let findings: Vec<_> = missing.map(finding).collect();
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(Rejected(findings))
 }
 
 /// Without Asterisk's program nothing could be reloaded, and nothing be taken back either.
@@ -190,8 +238,10 @@ fn odd_ranges(bundle: &Bundle) -> Vec<CheckFinding> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::verify::tests::bundle;
+    use crate::verify::tests::{Script, bundle};
 
     fn refused(change: impl Fn(String) -> String) -> String {
         let mut bundle = bundle(&[1000, 1001]);
@@ -239,6 +289,62 @@ mod tests {
             said.contains("cut names") || said.contains("not a step"),
             "{said}"
         );
+    }
+
+    /// The answer of Asterisk 22.10.1, with a name that is longer than its column.
+    const TRANSPORTS: &str = "
+Transport:  <TransportId........>  <Type>  <cos>  <tos>  <BindAddress....................>
+==========================================================================================
+
+Transport:  a_TCP                     tcp      0      0  127.116.80.221:5062
+Transport:  transport-udp             udp      0      0  127.116.80.221:5060
+Transport:  transport_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx     tcp      0      0  127.116.80.221:5061
+
+Objects found: 3
+
+";
+
+    fn with_transport(transport: &str, answers: &[&'static str]) -> (Result<(), Rejected>, usize) {
+        let mut model = text(&bundle(&[1000, 1001])).unwrap();
+        if !transport.is_empty() {
+            for endpoint in ["1000", "1001"] {
+                let options = model.endpoints.get_mut(endpoint).unwrap();
+                options.insert("transport", transport);
+            }
+        }
+        let answers: Vec<_> = answers.iter().map(|answer| Ok(*answer)).collect();
+        let asterisk = Script::answering(&answers);
+        let questions = Questions {
+            asterisk: &asterisk,
+            deadline: Duration::from_secs(1),
+        };
+        let checked = transports(questions, &model, &Log::nowhere());
+        (checked, asterisk.asked().len())
+    }
+
+    #[test]
+    fn an_endpoint_whose_transport_asterisk_lacks_is_refused() {
+        let longest = format!("transport_{}", "x".repeat(53));
+        for known in ["transport-udp", "a_TCP", &longest] {
+            let (checked, _) = with_transport(known, &[TRANSPORTS]);
+            assert!(checked.is_ok(), "{known}");
+        }
+        for unknown in ["nowhere", "a_tcp", "transport", "transport_xxx"] {
+            let (checked, _) = with_transport(unknown, &[TRANSPORTS]);
+            let said = checked.unwrap_err().to_string();
+            let expected = format!("no transport [{unknown}], which 2 endpoints use, [1000] first");
+            assert!(said.contains(&expected), "{said}");
+        }
+        let (checked, _) = with_transport("transport-udp", &["No objects found.\n\n"]);
+        assert!(checked.is_err(), "there is none");
+    }
+
+    #[test]
+    fn an_asterisk_that_cannot_be_asked_for_transports_refuses_nothing() {
+        let (checked, asked) = with_transport("", &[]);
+        assert!(checked.is_ok() && asked == 0, "nobody names one");
+        let refusal = "You don't have permissions to run 'pjsip list transports' command\n";
+        assert!(with_transport("nowhere", &[refusal]).0.is_ok());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::names;
+
 /// Largest bundle that the link carries: 64 MiB, some 100,000 endpoints.
 pub const BUNDLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -197,15 +199,15 @@ impl Manifest {
         Digest(hasher.finalize().into())
     }
 
-    /// Whether `name` is a number that belongs to the portal alone.
+    /// Whether `name` belongs to the portal alone: a number of a reserved range, with `-old` behind
+    /// it as well, or a name of the portal's own form.
     pub fn reserves(&self, name: &str) -> bool {
-        let canonical = !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
-        canonical
-            && name.parse::<u32>().is_ok_and(|number| {
-                self.reserved_numbers
-                    .iter()
-                    .any(|range| range.contains(&number))
-            })
+        if names::owner(name).is_some() {
+            return true;
+        }
+        let number = names::number(names::device(name));
+        let mut ranges = self.reserved_numbers.iter();
+        number.is_some_and(|number| ranges.any(|range| range.contains(&number)))
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`record`] | what an apply did: phases, steps, outcome |
 //! | [`status`] | what the agent tells of itself, its files and what it found |
 //! | [`wire`] | the generated protobuf types and their conversions; the only place that names them |
+//! | [`names`] | what the portal's objects are called in Asterisk |
 //! | [`conf`] | a strict reader of Asterisk's configuration format |
 //! | [`tls`] | mutual TLS with pinned identities |
 //! | [`model`] | what a bundle says, as objects; reading it is the check |
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod conf;
 pub mod config;
 pub mod model;
+pub mod names;
 pub mod record;
 pub mod status;
 pub mod telemetry;

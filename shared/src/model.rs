@@ -7,6 +7,7 @@
 //! rendered, the agent what it received, and the agent verifies Asterisk against the result.
 
 mod options;
+mod references;
 mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,11 @@ use std::fmt;
 
 use crate::bundle::{Bundle, GENERATION_EXTENSION, GENERATION_MARKER, Slot};
 use crate::conf::{self, Entry, Section};
+use crate::names::is_name;
 pub use options::Options;
 use options::Texts;
-use vocabulary::{argument, dialled, is_name, step, vocabulary};
+pub use vocabulary::auths;
+use vocabulary::{argument, step, vocabulary};
 
 /// The objects of a bundle, by name.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -194,45 +197,9 @@ impl Reader {
         }
     }
 
-    /// What Asterisk loads without a word and cannot use.
+    /// What Asterisk loads without a word and cannot use, or uses for somebody else.
     fn references(&mut self) {
-        let mut dangling = Vec::new();
-        let model = &self.model;
-        for (name, options) in &model.endpoints {
-            let target = |option: &str| options.get(option);
-            let sound = [
-                (
-                    "context",
-                    target("context").is_some_and(|to| model.contexts.contains_key(to)),
-                ),
-                (
-                    "auth",
-                    target("auth").is_some_and(|to| model.auths.contains_key(to)),
-                ),
-                (
-                    "aors",
-                    target("aors").is_none_or(|to| model.aors.contains_key(to)),
-                ),
-            ];
-            for (option, _) in sound.into_iter().filter(|(_, sound)| !sound) {
-                let message = format!("endpoint [{name}]: its {option} does not exist");
-                dangling.push((Slot::PjsipEndpoints, message));
-            }
-        }
-        for (context, extensions) in &model.contexts {
-            for (extension, step) in extensions
-                .iter()
-                .flat_map(|(e, s)| s.iter().map(move |s| (e, s)))
-            {
-                if let Some(endpoint) = dialled(step)
-                    && !model.endpoints.contains_key(endpoint)
-                {
-                    let message = format!("[{context}] {extension} dials a missing endpoint");
-                    dangling.push((Slot::DialplanRouting, message));
-                }
-            }
-        }
-        for (slot, message) in dangling {
+        for (slot, message) in references::faults(&self.model) {
             self.find(slot, 0, message);
         }
     }

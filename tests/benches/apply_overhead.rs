@@ -1,11 +1,13 @@
 //! What an apply costs beyond the two reloads that it cannot do without, at 1,000 and at 10,000
-//! endpoints, on a real Asterisk and the agent without a portal:
+//! endpoints of one tenant and at 10,000 of a hundred, on a real Asterisk and the agent without a
+//! portal:
 //!
 //! ```sh
 //! cargo build --release --bins && cargo bench -p tests --bench apply_overhead
 //! ```
 //!
-//! With `-- USERS PAIRS` only for so many users, in so many pairs; with `-- 0` only the memory.
+//! With `-- USERS TENANTS PAIRS` only for so many users in so many tenants, in so many pairs; with
+//! `-- 0` only the memory.
 //!
 //! * upload, apply and record of a bundle in which one user has changed, against the bare pair
 //!   `asterisk -rx 'pjsip reload'`, `asterisk -rx 'dialplan reload'` after the same files were copied
@@ -27,20 +29,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use api_server::agent::{Agent as Link, Order};
-use api_server::domain::snapshot::{Snapshot, SnapshotUser};
-use api_server::domain::{RequestId, SipPassword, UserId};
+use api_server::domain::RequestId;
 use api_server::pki::Role;
-use secrecy::SecretString;
 use shared::bundle::{ApplyId, BUNDLE_BYTES_MAX, Bundle, Revision, Slot};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome, Phase};
 use tests::agent::Agent;
 use tests::asterisk::{Asterisk, Settings};
 use tests::pki::Pki;
 use tests::scratch::Scratch;
+use tests::snapshots;
 use uuid::Uuid;
 
-/// Pairs of measured and bare runs; the medians are reported.
-const PAIRS: [(u32, usize); 2] = [(1_000, 60), (10_000, 9)];
+/// Users, their tenants, and pairs of measured and bare runs; the medians are reported.
+const PAIRS: [(u32, u32, usize); 3] = [(1_000, 1, 60), (10_000, 1, 9), (10_000, 100, 9)];
 
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -53,14 +54,14 @@ async fn main() -> anyhow::Result<()> {
     let numbers: Vec<u32> = std::env::args()
         .filter_map(|arg| arg.parse().ok())
         .collect();
-    if let [users, pairs] = numbers[..] {
-        return overhead(users, usize::try_from(pairs)?).await;
+    if let [users, tenants, pairs] = numbers[..] {
+        return overhead(users, tenants, usize::try_from(pairs)?).await;
     }
     if !numbers.is_empty() {
         return memory().await;
     }
-    for (users, pairs) in PAIRS {
-        overhead(users, pairs).await?;
+    for (users, tenants, pairs) in PAIRS {
+        overhead(users, tenants, pairs).await?;
     }
     memory().await
 }
@@ -142,45 +143,37 @@ fn bare_pair(from: &Asterisk, to: &Asterisk) -> anyhow::Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// So many users, of whom the one in the middle has a name of that edition.
-fn bundle(users: u32, edition: usize) -> anyhow::Result<Bundle> {
+/// So many users in so many tenants, of whom the one in the middle has a name of that edition.
+fn bundle(users: u32, tenants: u32, edition: usize) -> anyhow::Result<Bundle> {
     let first = 100_000;
-    let user = |number: u32| {
-        let edition = if number == first + users / 2 {
-            edition
-        } else {
-            0
-        };
-        let password = SecretString::from(format!("abcdefghABCDEFGH{number:08}"));
-        Ok(SnapshotUser {
-            user_id: UserId(Uuid::from_u128(number.into())),
-            extension: number.try_into()?,
-            name: format!("User {number} {edition}").parse()?,
-            email: format!("user{number}@example.org").parse()?,
-            sip_password: SipPassword::try_from(password)?,
-        })
+    let each = users / tenants;
+    let user = |index: u32| {
+        let edition = if index == users / 2 { edition } else { 0 };
+        let number = first + index % each;
+        let device = snapshots::device(1, &format!("abcdefghABCDEFGH{index:08}"))?;
+        snapshots::user(number, &format!("User {number} {edition}"), vec![device])
     };
-    let snapshot = Snapshot {
-        realm: "synergycall".parse()?,
-        reserved_numbers: vec![first..=first + users],
-        users: (first..first + users)
-            .map(user)
-            .collect::<anyhow::Result<_>>()?,
+    let tenant = |tenant: u32| {
+        let users: anyhow::Result<_> = (tenant * each..(tenant + 1) * each).map(user).collect();
+        snapshots::tenant(tenant + 1, users?)
     };
+    let tenants: anyhow::Result<_> = (0..tenants).map(tenant).collect();
+    let mut snapshot = snapshots::snapshot(tenants?)?;
+    snapshot.reserved_numbers = vec![first..=first + each];
     Ok(api_server::render::render(&snapshot)?)
 }
 
-async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
+async fn overhead(users: u32, tenants: u32, pairs: usize) -> anyhow::Result<()> {
     let mut pbx = Pbx::start("off").await?;
     let plain = Asterisk::start(Settings::default()).await?;
-    let (record, _) = pbx.apply(&bundle(users, 0)?).await?;
+    let (record, _) = pbx.apply(&bundle(users, tenants, 0)?).await?;
     ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
     bare_pair(&pbx.asterisk, &plain)?;
     let (mut whole, mut applies, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     let mut without_checks = Vec::new();
     let mut steps: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     for pair in 0..pairs {
-        let bundle = bundle(users, pair + 1)?;
+        let bundle = bundle(users, tenants, pair + 1)?;
         let (record, [both, apply]) = pbx.apply(&bundle).await?;
         ensure!(record.outcome == Some(Outcome::Applied), "{record:#?}");
         whole.push(both);
@@ -197,14 +190,14 @@ async fn overhead(users: u32, pairs: usize) -> anyhow::Result<()> {
         without_checks.push(unchecked);
         bare.push(bare_pair(&pbx.asterisk, &plain)?);
     }
-    println!("{users} users, one changed, {pairs} pairs:");
+    println!("{users} users of {tenants} tenants, one changed, {pairs} pairs:");
     ratio("upload and apply", &whole, &bare);
     ratio("apply alone", &applies, &bare);
     ratio("apply without the static checks", &without_checks, &bare);
     for (action, times) in steps {
         println!("    {:>9}  {action}", ms(median(&times)));
     }
-    let same = bundle(users, pairs)?;
+    let same = bundle(users, tenants, pairs)?;
     let mut times = Vec::new();
     for _ in 0..pairs {
         let (record, [_, apply]) = pbx.apply(&same).await?;
@@ -261,12 +254,18 @@ fn ms(time: Duration) -> String {
 /// Two bundles of nearly the largest size, one after the other. Asterisk itself would take hours over
 /// them: it is stopped, so that all but the reading back is done.
 async fn memory() -> anyhow::Result<()> {
-    let per_user = bundle(1000, 0)?.files.values().map(Vec::len).sum::<usize>() / 1000 + 2;
+    let per_user = bundle(1000, 1, 0)?
+        .files
+        .values()
+        .map(Vec::len)
+        .sum::<usize>()
+        / 1000
+        + 2;
     let users = u32::try_from(usize::try_from(BUNDLE_BYTES_MAX)? / per_user)?;
     let mut pbx = Pbx::start("off").await?;
     pbx.asterisk.stop().await?;
     for edition in 0..3 {
-        let bundle = bundle(users, edition)?;
+        let bundle = bundle(users, 1, edition)?;
         let size: usize = bundle.files.values().map(Vec::len).sum();
         let (record, [took, _]) = pbx.apply(&bundle).await?;
         ensure!(

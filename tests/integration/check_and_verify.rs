@@ -21,7 +21,7 @@ use crate::stand_in::{self, Reload};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-async fn check(pbx: &Pbx, bundle: &Bundle) -> anyhow::Result<CheckReport> {
+pub(crate) async fn check(pbx: &Pbx, bundle: &Bundle) -> anyhow::Result<CheckReport> {
     // No order is given by it, so that the next one has the same revision.
     let order = order_of(pbx.next_revision(), bundle, OnReloadFailure::RollBack);
     Ok(pbx
@@ -30,7 +30,7 @@ async fn check(pbx: &Pbx, bundle: &Bundle) -> anyhow::Result<CheckReport> {
         .await?)
 }
 
-async fn verify(pbx: &Pbx) -> anyhow::Result<VerifyReport> {
+pub(crate) async fn verify(pbx: &Pbx) -> anyhow::Result<VerifyReport> {
     Ok(pbx.link.verify(LIMIT, &request_id()).await?)
 }
 

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api_server::agent::{Agent as Link, AgentError, Order};
-use api_server::domain::snapshot::{Snapshot, SnapshotUser};
-use api_server::domain::{RequestId, SipPassword, UserId};
+use api_server::domain::RequestId;
+use api_server::domain::snapshot::SnapshotUser;
 use api_server::pki::Role;
-use secrecy::SecretString;
 use shared::bundle::{ApplyId, Bundle, Revision, Slot};
 use shared::record::{ApplyRecord, OnReloadFailure};
 use shared::tls::TlsFiles;
@@ -19,13 +18,11 @@ use tests::asterisk::{Asterisk, Settings};
 use tests::pki::Pki;
 use tests::process::wait_until;
 use tests::scratch::{Place, Scratch};
+use tests::snapshots;
 use uuid::Uuid;
 
 /// Longer than any apply in a test.
 const APPLY_LIMIT: Duration = Duration::from_mins(1);
-
-/// The realm of every bundle.
-const REALM: &str = "synergycall";
 
 /// Asterisk, agent and the portal's end of the link.
 pub(crate) struct Pbx {
@@ -190,23 +187,22 @@ pub(crate) fn bundle(numbers: &[u32], edition: &str) -> Bundle {
 /// As [`bundle`], with an edition for each extension.
 pub(crate) fn mixed_bundle(users: &[(u32, &str)]) -> Bundle {
     let user = |&(number, edition): &(u32, &str)| {
-        let password = SecretString::from(password(number, edition));
-        SnapshotUser {
-            user_id: UserId(Uuid::from_u128(number.into())),
-            extension: number.try_into().expect("an extension"),
-            name: format!("User {number} {edition}").parse().expect("a name"),
-            email: format!("user{number}@example.org")
-                .parse()
-                .expect("an address"),
-            sip_password: SipPassword::try_from(password).expect("a password"),
-        }
+        let device = snapshots::device(1, &password(number, edition))?;
+        snapshots::user(number, &format!("User {number} {edition}"), vec![device])
     };
-    let highest = users.iter().map(|&(number, _)| number).max();
-    let snapshot = Snapshot {
-        realm: REALM.parse().expect("a realm"),
-        reserved_numbers: vec![1000..=highest.unwrap_or_default().max(1999)],
-        users: users.iter().map(user).collect(),
-    };
+    let users: anyhow::Result<_> = users.iter().map(user).collect();
+    bundle_of(vec![(1, users.expect("users"))])
+}
+
+/// What a portal renders for these tenants, by their numbers.
+pub(crate) fn bundle_of(tenants: Vec<(u32, Vec<SnapshotUser>)>) -> Bundle {
+    let tenants = tenants.into_iter();
+    let tenants = tenants.map(|(number, users)| snapshots::tenant(number, users));
+    let tenants: anyhow::Result<Vec<_>> = tenants.collect();
+    let mut snapshot = snapshots::snapshot(tenants.expect("tenants")).expect("a snapshot");
+    let users = snapshot.tenants.iter().flat_map(|tenant| &tenant.users);
+    let highest = users.map(|user| user.extension.get()).max();
+    snapshot.reserved_numbers = vec![1000..=highest.unwrap_or_default().max(1999)];
     api_server::render::render(&snapshot).expect("a bundle")
 }
 

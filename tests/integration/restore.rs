@@ -254,14 +254,16 @@ async fn replace(lab: &Lab, apply: &Value, bundle: &Bundle) -> anyhow::Result<()
         .collect();
     let stored = json!({ "files": files, "reserved_numbers": [[1000, 1999]] }).to_string();
     let place = Place::Bundle(ApplyId(id));
-    let sealed = vault.seal(place, stored.as_bytes(), &mut api_server::clock::os_rng())?;
+    let mut transaction = lab.database.pool().await?.begin().await?;
+    let sealer = vault.sealer(&mut transaction).await?;
+    let sealed = sealer.seal(place, stored.as_bytes(), &mut api_server::clock::os_rng())?;
     sqlx::query("update apply set bundle_encrypted = $2, digest = $3 where apply_id = $1")
         .bind(id)
         .bind(sealed)
         .bind(bundle.manifest().digest().0.to_vec())
-        .execute(&lab.database.pool().await?)
+        .execute(&mut *transaction)
         .await?;
-    Ok(())
+    Ok(transaction.commit().await?)
 }
 
 #[tokio::test]
@@ -292,7 +294,7 @@ async fn a_bundle_that_cannot_be_used_any_more_is_not_sent() -> anyhow::Result<(
         "restore_failed"
     );
 
-    // Sealed with a key that this portal does not have: its id is bytes 1 to 4.
+    // Sealed with a key that this portal does not have: its id begins at byte 1.
     sqlx::query("update apply set bundle_encrypted = set_byte(bundle_encrypted, 2, 255 - get_byte(bundle_encrypted, 2)) where revision = 1")
         .execute(&lab.database.pool().await?)
         .await?;

@@ -1,22 +1,23 @@
 //! Where secrets are, and that they are nowhere else: after a whole life of a PBX, with failures,
-//! everything that the product has written and answered is searched.
+//! everything that the product has written and answered is searched, for every form of each secret.
 
-use std::collections::BTreeMap;
+mod life;
+mod search;
+
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use reqwest::Method;
-use serde_json::json;
 use shared::bundle::Slot;
 use tests::lab::Lab;
-use tests::portal::Reply;
 use tests::postgres::{Cluster, TestDatabase};
 use tests::process::Program;
 
-use crate::held::live_files;
-use crate::stand_in::{Reload, StandIn};
+use self::life::{CLIENT_PASSWORD, live};
+use self::search::{Secrets, Traces, files_below};
+use crate::stand_in::StandIn;
 
 /// The password in `DATABASE_URL`. The test cluster trusts everybody and does not ask for it.
 const DATABASE_PASSWORD: &str = "DatabasePasswordNeedle";
@@ -24,63 +25,13 @@ const DATABASE_PASSWORD: &str = "DatabasePasswordNeedle";
 /// The key of the test, which two portals on one database share.
 const SECRET_KEY: &str = "5ec4e70123456789abcdef0123456789abcdef0123456789abcdef0123456789";
 
+/// The one that it is rotated to.
+const NEW_SECRET_KEY: &str = "0c4e70123456789abcdef0123456789abcdef0123456789abcdef01234567890";
+
 const DUMP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Everything that somebody could read.
-#[derive(Default)]
-struct Traces(BTreeMap<String, String>);
-
-impl Traces {
-    fn add(&mut self, name: impl Into<String>, text: impl Into<String>) {
-        self.0.insert(name.into(), text.into());
-    }
-
-    fn reply(&mut self, reply: &Reply) {
-        let number = self.0.len();
-        let text = format!("{:?}\n{}", reply.headers, reply.text());
-        self.add(format!("reply {number}: {}", reply.status), text);
-    }
-
-    /// Every file below `dir`.
-    fn files(&mut self, dir: &Path) -> anyhow::Result<()> {
-        for path in files_below(dir)? {
-            let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
-            self.add(path.display().to_string(), text);
-        }
-        Ok(())
-    }
-
-    /// In which of them `needle` is, in any case of letters.
-    fn holding(&self, needle: &str) -> Vec<&str> {
-        let needle = needle.to_lowercase();
-        let holds = |text: &str| text.to_lowercase().contains(&needle);
-        let found = self.0.iter().filter(|(_, text)| holds(text));
-        found.map(|(name, _)| name.as_str()).collect()
-    }
-}
-
-fn files_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
-/// The digests in a rendered file: as good as the passwords within their realm.
-fn digests(endpoints: &str) -> Vec<String> {
-    let lines = endpoints
-        .lines()
-        .filter_map(|line| line.strip_prefix("password_digest = MD5:"));
-    lines.map(str::to_owned).collect()
-}
-
-async fn dump(url: &str) -> anyhow::Result<String> {
+/// A dump as people make it, and as they make it otherwise.
+async fn dumps(url: &str, traces: &mut Traces) -> anyhow::Result<()> {
     // Beside the server's programs; the one in PATH may be a wrapper of another version.
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -90,86 +41,32 @@ async fn dump(url: &str) -> anyhow::Result<String> {
         .map(|entry| entry.path().join("bin/pg_dump"))
         .filter(|p| p.exists())
         .max();
-    let program = newest.unwrap_or_else(|| "pg_dump".into());
-    Program::new(program)
-        .arg("--inserts")
-        .arg(url)
-        .run(DUMP_DEADLINE)
-        .await?
-        .success()
+    let program = Program::new(newest.unwrap_or_else(|| "pg_dump".into())).arg(url);
+    for (name, program) in [
+        ("dump", program.clone()),
+        ("dump, inserts", program.clone().arg("--inserts")),
+        (
+            "dump, escaped",
+            program.env("PGOPTIONS", "-c bytea_output=escape"),
+        ),
+    ] {
+        let text = program.run(DUMP_DEADLINE).await?.success()?;
+        traces.add(format!("{name}, decoded"), decoded(&text));
+        traces.add(name, text);
+    }
+    Ok(())
 }
 
-/// Makes users, applies, fails in several ways, deletes, and collects what was answered. Returns
-/// the SIP passwords and digests of everybody who ever was.
-async fn live(
-    lab: &mut Lab,
-    stand_in: &StandIn,
-    traces: &mut Traces,
-) -> anyhow::Result<(Vec<String>, Vec<String>)> {
-    let (mut passwords, mut hashes) = (Vec::new(), Vec::new());
-    let mut users = Vec::new();
-    for name in ["Ann", "Bob", "Carl"] {
-        users.push(
-            lab.create_user(name, &format!("{name}@example.org"))
-                .await?,
-        );
+/// Every `\\x…` of a dump as the bytes that it stands for.
+fn decoded(dump: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for text in dump.split("\\x").skip(1) {
+        let digits: Vec<u32> = text.chars().map_while(|c| c.to_digit(16)).collect();
+        let pairs = digits.chunks_exact(2);
+        bytes.extend(pairs.filter_map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()));
+        bytes.push(b'\n');
     }
-    passwords.extend(users.iter().map(|user| user.sip_password.clone()));
-    traces.reply(&lab.apply().await?.expect(200)?);
-    hashes.extend(digests(&live_files(&lab.asterisk)?[0]));
-    lab.phone(&users[0])?.register().await?.accepted()?;
-
-    // Failures, each with words of its own.
-    lab.client
-        .delete(&format!("/users/{}", users[2].id))
-        .await?
-        .expect(204)?;
-    let dora = lab.create_user("Dora", "dora@example.org").await?;
-    passwords.push(dora.sip_password);
-    stand_in.once(Reload::Dialplan, "echo 42; exit 0\n")?;
-    traces.reply(&lab.apply().await?.expect(502)?);
-    let live = lab.asterisk.slot(Slot::PjsipEndpoints);
-    stand_in.overwrite(Reload::Pjsip, &live, b"[broken\npassword_digest = x\n")?;
-    let keep = json!({ "on_reload_failure": "keep_new_files" });
-    traces.reply(&lab.client.post("/apply", &keep).await?.expect(502)?);
-    // The broken file is drift now, kept by the next one.
-    traces.reply(&lab.apply().await?.expect(200)?);
-    hashes.extend(digests(&live_files(&lab.asterisk)?[0]));
-    lab.agent.stop().await?;
-    traces.reply(&lab.apply().await?.expect(503)?);
-    lab.agent.resume().await?;
-    for body in [
-        json!({ "name": "Ann" }),
-        json!({ "name": "A", "email": "ann@example.org" }),
-    ] {
-        traces.reply(&lab.client.post("/users", &body).await?);
-    }
-    let nonsense = lab
-        .client
-        .request(Method::POST, "/users")
-        .body("application/json", "{");
-    traces.reply(&nonsense.send().await?);
-    for path in [
-        "/users",
-        "/applies",
-        "/health/ready",
-        "/health/live",
-        "/openapi.json",
-    ] {
-        traces.reply(&lab.client.get(path).await?);
-    }
-    for path in ["/users", "/applies"] {
-        let listed = lab.client.get(path).await?.json()?;
-        for id in listed
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|item| item["id"].as_str())
-        {
-            traces.reply(&lab.client.get(&format!("{path}/{id}")).await?);
-        }
-    }
-    Ok((passwords, hashes))
+    bytes
 }
 
 #[tokio::test]
@@ -183,64 +80,122 @@ async fn secrets_are_where_they_must_be_and_nowhere_else() -> anyhow::Result<()>
         .portal_env("LOG", "trace")
         .portal_env("SECRET_KEY", SECRET_KEY)
         .agent_env("LOG", "trace")
+        .agent_env("PREFLIGHT", "on")
         .agent_env("ASTERISK_BINARY", &stand_in.program())
         .start()
         .await?;
     let mut traces = Traces::default();
-    let (passwords, hashes) = live(&mut lab, &stand_in, &mut traces).await?;
-    assert_eq!((passwords.len(), hashes.len()), (4, 8));
+    let users = live(&mut lab, &stand_in, &mut traces).await?;
+    let state = lab.agent.state_dir().to_owned();
+    gather(&lab, &stand_in, &mut traces).await?;
+    dumps(&own_url, &mut traces).await?;
+    traces.files(cluster.dir())?;
+    assert_gathered(&traces)?;
 
+    let (mut nowhere, mut on_the_pbx) = (Secrets::default(), Secrets::default());
+    for (name, text) in [
+        ("SECRET_KEY", SECRET_KEY),
+        ("NEW_SECRET_KEY", NEW_SECRET_KEY),
+    ] {
+        nowhere.add(&format!("{name} as text"), text.as_bytes());
+        nowhere.add(name, &decoded(&format!("\\x{text}"))[..32]);
+    }
+    nowhere.add("database password", DATABASE_PASSWORD.as_bytes());
+    nowhere.add("client's password", CLIENT_PASSWORD.as_bytes());
+    for user in &users {
+        let (name, password) = (user.body["name"].to_string(), &user.sip_password);
+        nowhere.add_password(&name, &user.sip_username, password);
+        on_the_pbx.add_ha1(&name, &user.sip_username, password);
+    }
+    assert_eq!(traces.found(&nowhere)?, BTreeSet::new());
+
+    // A generation of the agent, the evidence of what failed, and what is live.
+    let live = lab.asterisk.slot(Slot::PjsipEndpoints);
+    let live = live.display().to_string();
+    let kept = ["gen", "failed", "drift"].map(|dir| state.join(dir).display().to_string());
+    let allowed =
+        |place: &str| place == live || kept.iter().any(|dir| place.starts_with(dir.as_str()));
+    let found = traces.found(&on_the_pbx)?;
+    for user in &users {
+        let name = format!("digest of {} as text, plain", user.body["name"]);
+        let there = found.iter().any(|(secret, _)| *secret == name);
+        assert!(there, "the search does not find the {name}");
+    }
+    let elsewhere: Vec<_> = found.iter().filter(|(_, place)| !allowed(place)).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    let failed = &kept[1];
+    let evidence = found
+        .iter()
+        .any(|(_, place)| place.starts_with(failed.as_str()));
+    assert!(evidence, "no evidence of a failed apply holds a digest");
+    assert_private(&lab, &state)
+}
+
+/// Whatever the product has written by now, apart from the database.
+async fn gather(lab: &Lab, stand_in: &StandIn, traces: &mut Traces) -> anyhow::Result<()> {
+    let url = &lab.database.url;
+    for action in ["rotate", "retire"] {
+        let (old, new) = match action {
+            "rotate" => (SECRET_KEY, NEW_SECRET_KEY),
+            _ => (NEW_SECRET_KEY, SECRET_KEY),
+        };
+        // Once as it should be, and once as it should not.
+        for (name, key) in [
+            (action.to_owned(), old),
+            (format!("{action} again"), SECRET_KEY),
+        ] {
+            let program = Program::new(tests::agent::binary("api-server")?)
+                .args(["secret-key", action])
+                .env("LOG", "trace")
+                .env("DATABASE_URL", url)
+                .env("SECRET_KEY", key)
+                .env("NEW_SECRET_KEY", new);
+            let output = program.run(DUMP_DEADLINE).await?;
+            traces.add(name, output.stdout + &output.stderr);
+        }
+    }
+    traces.reply(&lab.client.get("/health/ready").await?);
     traces.add("portal.log", lab.portal.log());
     traces.add("agent.log", lab.agent.log());
     traces.add("asterisk.log", lab.asterisk.log());
     traces.add("commands", stand_in.commands().join("\n"));
-    traces.add("dump", dump(&own_url).await?);
-    let state = lab.agent.state_dir().to_owned();
-    traces.files(&state)?;
-    traces.files(&lab.asterisk.etc())?;
+    traces.files(lab.agent.state_dir())?;
+    traces.files(&lab.asterisk.etc())
+}
 
-    // The search finds what is there.
-    assert!(traces.0.len() > 40, "{:?}", traces.0.keys());
+/// The search looks at what is there.
+fn assert_gathered(traces: &Traces) -> anyhow::Result<()> {
+    ensure!(traces.0.len() > 60, "{:?}", traces.0.keys());
     for (name, words) in [
         ("portal.log", "TRACE"),
         ("agent.log", "TRACE"),
-        ("dump", "ann@example.org"),
+        ("dump", "Ann@example.org"),
+        ("dump", "\\x02"),
+        ("dump, inserts", "INSERT INTO public.data_key_wrapping"),
+        ("dump, escaped", "\\002"),
+        ("rotate", "rows sealed anew"),
+        ("retire", "from now on"),
+        ("retire again", "sealed with key"),
     ] {
-        let text = traces.0.get(name).context("not collected")?;
-        assert!(
-            text.to_lowercase().contains(&words.to_lowercase()),
-            "{name} lacks {words}"
-        );
+        let text = String::from_utf8_lossy(traces.0.get(name).context(name)?);
+        ensure!(text.contains(words), "{name} lacks {words}");
     }
-    for secret in passwords
-        .iter()
-        .map(String::as_str)
-        .chain([SECRET_KEY, DATABASE_PASSWORD])
-    {
-        assert_eq!(traces.holding(secret), Vec::<&str>::new(), "{secret}");
-    }
-    let live = lab
-        .asterisk
-        .slot(Slot::PjsipEndpoints)
-        .display()
-        .to_string();
-    for hash in &hashes {
-        let holders = traces.holding(hash);
-        // A generation of the agent, the evidence of what failed, and what is live.
-        let allowed = |name: &&str| {
-            let kept = ["gen", "failed", "drift"].map(|dir| state.join(dir).display().to_string());
-            *name == live || kept.iter().any(|dir| name.starts_with(dir.as_str()))
-        };
-        assert!(!holders.is_empty(), "a digest of a live file is nowhere");
-        assert!(holders.iter().all(allowed), "{holders:?}");
-    }
-    assert_private(&lab, &state)
+    let logged = traces.0.keys().any(|name| name.contains("/pg_wal/"));
+    ensure!(logged, "not the files of the server");
+    Ok(())
 }
 
 /// Only the agent itself may enter its state directory; live files are for Asterisk's group.
 fn assert_private(lab: &Lab, state: &Path) -> anyhow::Result<()> {
     let mode = |path: &Path| anyhow::Ok(path.metadata()?.permissions().mode() & 0o7777);
-    ensure!(mode(state)? == 0o700, "{:o}", mode(state)?);
+    for path in [state.to_owned(), state.join("gen"), state.join("failed")] {
+        ensure!(
+            mode(&path)? == 0o700,
+            "{}: {:o}",
+            path.display(),
+            mode(&path)?
+        );
+    }
     for path in files_below(state)? {
         ensure!(
             mode(&path)? == 0o600,

@@ -17,6 +17,7 @@
 //! | [`proxy`] | a way to the agent that is slow, dead or cut |
 //! | [`wire`] | the link without the portal's code: any message, any bytes |
 //! | [`loopback`] | addresses in 127/8 that no other test uses |
+//! | [`snapshots`] | what a portal would render, without a database |
 //! | [`scratch`] | directories that vanish with the process, however it ends |
 //!
 //! Everything fallible returns [`anyhow::Result`], with the tail of the log of whatever failed, so
@@ -38,4 +39,5 @@ pub mod process;
 pub mod proxy;
 pub mod schema;
 pub mod scratch;
+pub mod snapshots;
 pub mod wire;

@@ -149,7 +149,16 @@ impl Phone {
     /// Registers with its credentials, then answers every call until the value is dropped. Fails
     /// when the registration is refused.
     pub async fn online(&self) -> anyhow::Result<Online> {
-        let run = self.registering(PHONE_PORT)?.once().staying()?;
+        self.staying(Scenario::Answer).await
+    }
+
+    /// As [`Phone::online`], but it lets every call ring until somebody gives it up.
+    pub async fn online_unattended(&self) -> anyhow::Result<Online> {
+        self.staying(Scenario::Ring).await
+    }
+
+    async fn staying(&self, called: Scenario) -> anyhow::Result<Online> {
+        let run = self.registering(PHONE_PORT)?.once().staying(called)?;
         let mut process = run.program.clone().start(&run.output)?;
         let ended = async || run.events().registration().is_ok();
         process
@@ -209,6 +218,11 @@ impl Online {
         self.count("ended")
     }
 
+    /// How many calls were given up before it answered.
+    pub fn cancelled(&self) -> usize {
+        self.count("cancelled")
+    }
+
     /// The `From` header of each call.
     pub fn callers(&self) -> Vec<String> {
         let events = self.run.events();
@@ -218,9 +232,18 @@ impl Online {
 
     /// Waits until `count` calls have come to a regular end.
     pub async fn wait_ended(&mut self, count: usize) -> anyhow::Result<()> {
+        self.wait("ended", count).await
+    }
+
+    /// Waits until `count` calls were given up before it answered.
+    pub async fn wait_cancelled(&mut self, count: usize) -> anyhow::Result<()> {
+        self.wait("cancelled", count).await
+    }
+
+    async fn wait(&mut self, event: &str, count: usize) -> anyhow::Result<()> {
         let run = &self.run;
-        let ended = async || run.events().count("ended") >= count;
-        let what = format!("{count} calls have ended");
+        let ended = async || run.events().count(event) >= count;
+        let what = format!("{count} calls have {event}");
         self.process
             .wait_until(&what, EXCHANGE_DEADLINE, ended)
             .await
@@ -236,6 +259,7 @@ impl Online {
 enum Scenario {
     Register,
     Answer,
+    Ring,
     Call,
 }
 
@@ -244,6 +268,7 @@ impl Scenario {
         match self {
             Self::Register => "register",
             Self::Answer => "answer",
+            Self::Ring => "ring",
             Self::Call => "call",
         }
     }
@@ -253,6 +278,7 @@ impl Scenario {
         let text = match self {
             Self::Register => include_str!("../sipp/register.xml"),
             Self::Answer => include_str!("../sipp/answer.xml"),
+            Self::Ring => include_str!("../sipp/ring.xml"),
             Self::Call => include_str!("../sipp/call.xml"),
         };
         let path = dir.join(self.name()).with_extension("xml");
@@ -316,15 +342,15 @@ impl Run {
         self
     }
 
-    /// Stays after a registration, and answers every call.
-    fn staying(mut self) -> anyhow::Result<Self> {
+    /// Stays after a registration, and does `called` with every call.
+    fn staying(mut self, called: Scenario) -> anyhow::Result<Self> {
         let time = ONLINE_TIME.as_millis().to_string();
-        let answer = Scenario::Answer.file(&self.dir)?;
+        let called = called.file(&self.dir)?;
         // Asterisk asks with OPTIONS whether the phone is there; -aa answers.
         self.program = self
             .program
             .arg("-oocsf")
-            .arg(answer)
+            .arg(called)
             .args(["-d", &time, "-aa"]);
         Ok(self)
     }

@@ -74,6 +74,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Where it keeps everything, its log included.
+    pub fn dir(&self) -> &Path {
+        self.place.path()
+    }
+
     fn data(&self) -> PathBuf {
         self.place.path().join("data")
     }

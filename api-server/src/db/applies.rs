@@ -14,20 +14,22 @@ use crate::domain::apply::{
     ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
 };
 use crate::domain::page::{Page, Slice};
-use crate::domain::{PbxId, UserId};
+use crate::domain::{Invalid, PbxId, TenantNumber, UserId};
 
 /// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
-/// its PBX. To be called under the PBX's lock, and committed before anything is sent.
+/// its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
+/// committed before anything is sent.
 pub async fn open(
     connection: &mut PgConnection,
     attempt: &Attempt,
     digest: Digest,
     bundle_encrypted: &[u8],
-) -> Result<Revision, DbError> {
+) -> Result<Option<Revision>, DbError> {
     let revision = sqlx::query_scalar!(
         r#"
         with next as (
-            update pbx set last_revision = last_revision + 1 where pbx_id = $2
+            update pbx set last_revision = last_revision + 1
+            where pbx_id = $2 and deleted_at is null
             returning last_revision
         )
         insert into apply (
@@ -54,9 +56,11 @@ pub async fn open(
         attempt.restored_from.map(|source| source.id.0),
         serde_json::json!(attempt.notes),
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    to_revision(attempt.id, revision)
+    revision
+        .map(|revision| to_revision(attempt.id, revision))
+        .transpose()
 }
 
 /// Inserts an attempt that ended before there was a bundle.
@@ -113,7 +117,8 @@ pub async fn close(connection: &mut PgConnection, attempt: &Attempt) -> Result<b
 pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<Attempt>, DbError> {
     sqlx::query_as!(
         ApplyRow,
-        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
             record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
@@ -132,7 +137,8 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
 pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<Attempt>, DbError> {
     sqlx::query_as!(
         ApplyRow,
-        r#"select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
             record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
@@ -170,6 +176,7 @@ pub async fn list(
     };
     Listing::new(
         "a.*, '[]'::jsonb as users,
+         (select name from pbx p where p.pbx_id = a.pbx_id) as pbx_name,
         (select record from apply r where r.apply_id = a.apply_id) as record,
         (select revision from apply s where s.apply_id = a.restored_from) as restored_revision",
         ATTEMPTS,
@@ -177,6 +184,7 @@ pub async fn list(
         key,
         "a.apply_id",
     )
+    .equal("a.pbx_id", filter.pbx.map(|pbx| pbx.0))
     .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
     .equal("a.requested_by", filter.requested_by.clone())
     .search(
@@ -192,6 +200,7 @@ pub async fn list(
 pub(super) struct ApplyRow {
     pub(super) apply_id: Uuid,
     pub(super) pbx_id: Uuid,
+    pub(super) pbx_name: String,
     pub(super) revision: Option<i64>,
     pub(super) digest: Option<Vec<u8>>,
     pub(super) on_reload_failure: String,
@@ -226,6 +235,10 @@ impl TryFrom<ApplyRow> for Attempt {
         Ok(Self {
             id,
             pbx_id: PbxId(row.pbx_id),
+            pbx_name: row
+                .pbx_name
+                .parse()
+                .map_err(|reason: Invalid| broken("pbx_id", reason.to_string()))?,
             revision: row
                 .revision
                 .map(|revision| to_revision(id, revision))
@@ -280,7 +293,15 @@ pub(super) fn restored(id: ApplyId, revision: i64) -> Result<RestoredFrom, DbErr
 struct UserJson {
     id: Uuid,
     name: String,
+    /// The default one in rows from before there were others.
+    #[serde(default = "default_tenant")]
+    tenant: u32,
     extension: u32,
+}
+
+/// The tenant of whoever was kept before there was more than one.
+pub(super) const fn default_tenant() -> u32 {
+    TenantNumber::DEFAULT.get()
 }
 
 impl From<UserJson> for IncludedUser {
@@ -288,6 +309,7 @@ impl From<UserJson> for IncludedUser {
         Self {
             id: UserId(user.id),
             name: user.name,
+            tenant: user.tenant,
             extension: user.extension,
         }
     }
@@ -295,7 +317,9 @@ impl From<UserJson> for IncludedUser {
 
 fn users_json(attempt: &Attempt) -> Value {
     let users = attempt.users.iter().map(|user| {
-        serde_json::json!({ "id": user.id.0, "name": user.name, "extension": user.extension })
+        serde_json::json!({
+            "id": user.id.0, "name": user.name, "tenant": user.tenant, "extension": user.extension,
+        })
     });
     Value::Array(users.collect())
 }
@@ -362,6 +386,20 @@ mod tests {
         let value = serde_json::json!({ "a": ["x\0", { "b": "\0" }], "c": 1 });
         let expected = serde_json::json!({ "a": ["x\u{fffd}", { "b": "\u{fffd}" }], "c": 1 });
         assert_eq!(without_nul(value), expected);
+    }
+
+    #[test]
+    fn users_of_before_there_were_tenants_are_those_of_the_default_one() {
+        let id = ApplyId(Uuid::nil());
+        let read = |tenant: Value| {
+            let mut json = serde_json::json!({ "id": id.0, "name": "A", "extension": 1000 });
+            if !tenant.is_null() {
+                json["tenant"] = tenant;
+            }
+            users(id, Value::Array(vec![json])).unwrap()[0].tenant
+        };
+        assert_eq!(read(Value::Null), 1);
+        assert_eq!(read(2.into()), 2);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use shared::bundle::Revision;
 use uuid::Uuid;
 
+use super::applies::default_tenant;
 use crate::domain::UserId;
 use crate::domain::apply::IncludedUser;
 use crate::domain::change::{Action, Counts, ObjectName, Summary, UserChange};
@@ -37,6 +38,8 @@ struct UserJson {
     action: String,
     id: Uuid,
     name: String,
+    #[serde(default = "default_tenant")]
+    tenant: u32,
     extension: u32,
 }
 
@@ -51,6 +54,7 @@ pub(super) fn to_json(summary: &Summary) -> Value {
         action: change.action.name().to_owned(),
         id: change.user.id.0,
         name: change.user.name.clone(),
+        tenant: change.user.tenant,
         extension: change.user.extension,
     };
     let json = SummaryJson {
@@ -91,6 +95,7 @@ pub(super) fn from_json(json: Value) -> Result<Summary, &'static str> {
             user: IncludedUser {
                 id: UserId(user.id),
                 name: user.name,
+                tenant: user.tenant,
                 extension: user.extension,
             },
         })
@@ -143,6 +148,7 @@ mod tests {
                 user: IncludedUser {
                     id: UserId(Uuid::from_u128(1)),
                     name: "A".to_owned(),
+                    tenant: 2,
                     extension: 1000,
                 },
             }],

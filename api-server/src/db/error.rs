@@ -30,6 +30,9 @@ pub enum DbError {
         /// What is wrong, without the value.
         reason: String,
     },
+    /// `SECRET_KEY` does not open the current data key: it was retired since the start.
+    #[error("the database is sealed with another SECRET_KEY")]
+    OtherKey,
     /// Anything else: a bug.
     #[error("a query failed")]
     Query(#[source] sqlx::Error),
@@ -63,7 +66,11 @@ impl DbError {
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Constraint { name, .. } => Some(name),
-            Self::Unavailable(_) | Self::Busy | Self::Inconsistent { .. } | Self::Query(_) => None,
+            Self::Unavailable(_)
+            | Self::Busy
+            | Self::Inconsistent { .. }
+            | Self::OtherKey
+            | Self::Query(_) => None,
         }
     }
 }

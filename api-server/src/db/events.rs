@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::DbError;
 use super::page::Listing;
-use crate::domain::PbxId;
 use crate::domain::event::{EventFilter, EventSort, NewEvent, PbxEvent, PbxEventKind};
 use crate::domain::page::{Page, Slice};
+use crate::domain::{Invalid, PbxId};
 
 /// How many events of a kind are kept for each PBX: whoever knocks at the agent's door all day
 /// fills only the place of its own kind.
@@ -141,20 +141,29 @@ pub async fn list(
         EventSort::Id => "event_id",
         EventSort::At => "at",
     };
-    let columns = "event_id, pbx_id, kind, detail, at, recorded_at, requested_by, request_id";
-    Listing::new(columns, "pbx_event", page, key, "event_id")
-        .equal("kind", filter.kind.map(PbxEventKind::name))
-        .equal("requested_by", filter.requested_by.clone())
-        .search(&["detail"], filter.search.as_deref())
-        .fetch::<EventRow>(connection)
-        .await?
-        .try_map(PbxEvent::try_from)
+    let columns = "event_id, pbx_id, name as pbx_name, kind, detail, at, recorded_at, requested_by, \
+         request_id";
+    Listing::new(
+        columns,
+        "pbx_event join pbx using (pbx_id)",
+        page,
+        key,
+        "event_id",
+    )
+    .equal("pbx_id", filter.pbx.map(|pbx| pbx.0))
+    .equal("kind", filter.kind.map(PbxEventKind::name))
+    .equal("requested_by", filter.requested_by.clone())
+    .search(&["detail"], filter.search.as_deref())
+    .fetch::<EventRow>(connection)
+    .await?
+    .try_map(PbxEvent::try_from)
 }
 
 #[derive(FromRow)]
 struct EventRow {
     event_id: i64,
     pbx_id: Uuid,
+    pbx_name: String,
     kind: String,
     detail: String,
     at: OffsetDateTime,
@@ -171,6 +180,9 @@ impl TryFrom<EventRow> for PbxEvent {
         Ok(Self {
             id: row.event_id,
             pbx_id: PbxId(row.pbx_id),
+            pbx_name: row.pbx_name.parse().map_err(|reason: Invalid| {
+                DbError::inconsistent("pbx", "name", &row.event_id, &reason)
+            })?,
             kind: PbxEventKind::from_name(&row.kind).ok_or_else(unknown)?,
             detail: row.detail,
             at: row.at,

@@ -6,6 +6,9 @@ use time::OffsetDateTime;
 use super::DbError;
 use crate::domain::{ExtensionNumber, TenantId, UserId};
 
+/// The primary key: it keeps a number from being given twice within a tenant.
+pub const NUMBER_KEY: &str = "extension_pkey";
+
 /// The range of a tenant, whose row is locked until the transaction ends.
 #[derive(Clone, Copy, Debug)]
 pub struct LockedRange {
@@ -17,49 +20,49 @@ pub struct LockedRange {
     free_from: i32,
 }
 
-/// A number to take and the account behind it.
-#[derive(Debug)]
-pub struct NewExtension<'a> {
-    /// Whom it is for.
-    pub user: UserId,
-    /// The SIP password, encrypted.
-    pub sip_password_encrypted: &'a [u8],
-    /// When.
-    pub allocated_at: OffsetDateTime,
+impl LockedRange {
+    /// Whether a number may be given to a user.
+    pub fn contains(&self, number: ExtensionNumber) -> bool {
+        i32::try_from(number.get()).is_ok_and(|number| (self.first..=self.last).contains(&number))
+    }
 }
 
-/// Locks the tenant's row, so that allocations of a tenant come one after another.
+/// Locks the tenant's row, so that allocations of a tenant come one after another; `None` when the
+/// tenant was deleted meanwhile.
 ///
 /// It must be a statement of its own: one that waits for a lock keeps the snapshot it began with,
 /// and would not see which numbers were taken while it waited.
 pub async fn lock_range(
     connection: &mut PgConnection,
     tenant: TenantId,
-) -> Result<LockedRange, DbError> {
+) -> Result<Option<LockedRange>, DbError> {
     let row = sqlx::query!(
-        "select ext_min, ext_max, ext_free_from from tenant where tenant_id = $1 for no key update",
+        "select ext_min, ext_max, ext_free_from from tenant
+         where tenant_id = $1 and deleted_at is null
+         for no key update",
         tenant.0,
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(LockedRange {
+    Ok(row.map(|row| LockedRange {
         tenant,
         first: row.ext_min,
         last: row.ext_max,
         free_from: row.ext_free_from,
-    })
+    }))
 }
 
 /// Takes the lowest free number; `None` when there is none.
 ///
 /// `ext_free_from` is where the search begins. It is free itself unless somebody behind it was
-/// deleted and replaced, so that the second half of `coalesce`, which walks the index to the next
-/// gap, seldom runs. (A window function rather than `not exists`: without statistics, as in a young
-/// database, the planner takes a quadratic plan for the anti-join.)
+/// deleted and replaced, or chose a number, so that the second half of `coalesce`, which walks the
+/// index to the next gap, seldom runs. (A window function rather than `not exists`: without
+/// statistics, as in a young database, the planner takes a quadratic plan for the anti-join.)
 pub async fn take_lowest_free(
     connection: &mut PgConnection,
     range: LockedRange,
-    new: NewExtension<'_>,
+    user: UserId,
+    at: OffsetDateTime,
 ) -> Result<Option<ExtensionNumber>, DbError> {
     let number = sqlx::query_scalar!(
         r#"
@@ -79,9 +82,8 @@ pub async fn take_lowest_free(
                  limit 1)
             ) as number
         ), taken as (
-            insert into extension
-                (tenant_id, number, user_id, allocated_at, sip_username, sip_password_encrypted)
-            select $1, number, $4, $5, number::text, $6
+            insert into extension (tenant_id, number, user_id, allocated_at)
+            select $1, number, $4, $5
             from free
             where number <= $3
             returning number
@@ -95,13 +97,67 @@ pub async fn take_lowest_free(
         range.tenant.0,
         range.free_from,
         range.last,
-        new.user.0,
-        new.allocated_at,
-        new.sip_password_encrypted,
+        user.0,
+        at,
     )
     .fetch_optional(connection)
     .await?;
-    number.map(|number| to_number(new.user, number)).transpose()
+    number.map(|number| to_number(user, number)).transpose()
+}
+
+/// Takes a number of the range that somebody chose. The constraint [`NUMBER_KEY`] is violated when
+/// it is taken.
+pub async fn take(
+    connection: &mut PgConnection,
+    range: LockedRange,
+    user: UserId,
+    number: ExtensionNumber,
+    at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into extension (tenant_id, number, user_id, allocated_at) values ($1, $2, $3, $4)",
+        range.tenant.0,
+        to_column(number),
+        user.0,
+        at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives a user another number of the range; the old one is free at once. The constraint
+/// [`NUMBER_KEY`] is violated when it is taken.
+pub async fn change(
+    connection: &mut PgConnection,
+    range: LockedRange,
+    user: UserId,
+    number: ExtensionNumber,
+    at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "with before as materialized (
+            select number from extension where tenant_id = $1 and user_id = $2
+        ), changed as (
+            update extension set number = $3, allocated_at = $4
+            where tenant_id = $1 and user_id = $2
+        )
+        update tenant set ext_free_from = least(ext_free_from, before.number)
+        from before
+        where tenant_id = $1 and before.number between ext_min and ext_max",
+        range.tenant.0,
+        user.0,
+        to_column(number),
+        at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn to_column(number: ExtensionNumber) -> i32 {
+    // At most eight digits.
+    i32::try_from(number.get()).unwrap_or(i32::MAX)
 }
 
 /// Reads a number of a user's row.

@@ -8,16 +8,21 @@
 pub mod applies;
 pub mod apply_lock;
 mod changes;
+pub mod data_keys;
+pub mod deleted_users;
+pub mod devices;
 mod error;
 pub mod events;
 pub mod extensions;
 pub mod idempotency;
 pub mod page;
-pub mod pbx;
+pub mod pbxes;
 pub mod queued;
 pub mod revisions;
+pub mod sealed;
 pub mod snapshot;
 pub mod status;
+pub mod tenants;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +35,10 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
-use self::pbx::PbxSettings;
+use self::data_keys::KeyError;
+use self::pbxes::PbxSettings;
 use crate::causes::causes;
+use crate::vault::Vault;
 
 pub use error::DbError;
 
@@ -93,22 +100,13 @@ pub struct Database {
     options: PgConnectOptions,
     schema: Arc<Schema>,
     pbx: Arc<PbxSettings>,
+    vault: Vault,
 }
 
 impl Database {
     /// A pool that connects when it is needed. Nothing is served until [`Database::keep`] runs.
-    pub fn new(options: PgConnectOptions, pbx: PbxSettings) -> Self {
-        let options = options.application_name("synergycall-portal").options([
-            ("statement_timeout", "5s"),
-            ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "30s"),
-            // A portal that dies with its host must not keep locks: the server notices within
-            // a minute, also while the session waits for a lock.
-            ("tcp_keepalives_idle", "20"),
-            ("tcp_keepalives_interval", "10"),
-            ("tcp_keepalives_count", "3"),
-            ("client_connection_check_interval", "5s"),
-        ]);
+    pub fn new(options: PgConnectOptions, pbx: PbxSettings, vault: Vault) -> Self {
+        let options = session(options);
         let schema = Arc::new(Schema {
             state: watch::Sender::new(State::Down("not reached yet")),
             epoch: Mutex::new(None),
@@ -134,13 +132,16 @@ impl Database {
             options,
             schema,
             pbx: Arc::new(pbx),
+            vault,
         }
     }
 
-    /// Runs for ever: brings the schema up to date whenever the database is new or back.
-    pub async fn keep(self) {
+    /// Brings the schema up to date whenever the database is new or back. Runs for ever, unless the
+    /// first attempt finds that the database is sealed with another key: then it returns why.
+    pub async fn keep(self) -> KeyError {
         let mut state = self.schema.state.subscribe();
         let mut reported = "";
+        let mut is_first = true;
         loop {
             tokio::select! {
                 // The sender lives as long as `self`.
@@ -157,6 +158,7 @@ impl Database {
                     reported = "";
                     self.schema.state.send_replace(State::Ready);
                 }
+                Err(PrepareError::Key(error)) if is_first && error.is_wrong_key() => return error,
                 Err(error) => {
                     let reason = plain_reason(&error);
                     if reported != reason {
@@ -167,6 +169,7 @@ impl Database {
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
+            is_first = false;
         }
     }
 
@@ -182,17 +185,9 @@ impl Database {
     }
 
     async fn prepare(&self) -> Result<(), PrepareError> {
-        // A migration may take longer than any query of a request.
-        let options = self
-            .options
-            .clone()
-            .options([("statement_timeout", "10min")]);
-        let limit = Duration::from_secs(CONNECT_SECONDS);
-        let mut connection = tokio::time::timeout(limit, PgConnection::connect_with(&options))
-            .await
-            .map_err(|_| PrepareError::Silent)??;
-        MIGRATOR.run_direct(None, &mut connection, false).await?;
-        pbx::configure(&mut connection, &self.pbx).await?;
+        let mut connection = migrated(self.options.clone()).await?;
+        data_keys::ensure(&mut connection, &self.vault).await?;
+        pbxes::configure(&mut connection, &self.pbx).await?;
         let epoch = epoch(&mut connection).await?;
         *self
             .schema
@@ -270,6 +265,40 @@ impl Database {
     }
 }
 
+/// What every session of this program asks of the server.
+fn session(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("synergycall-portal").options([
+        ("statement_timeout", "5s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+        // A portal that dies with its host must not keep locks: the server notices within a
+        // minute, also while the session waits for a lock.
+        ("tcp_keepalives_idle", "20"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
+        ("client_connection_check_interval", "5s"),
+    ])
+}
+
+/// A connection for work that is no request, with the schema up to date.
+///
+/// # Errors
+/// Why not, with everything behind it.
+pub async fn connect_apart(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+    migrated(session(options)).await
+}
+
+async fn migrated(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+    // A migration may take longer than any query of a request.
+    let options = options.options([("statement_timeout", "10min")]);
+    let limit = Duration::from_secs(CONNECT_SECONDS);
+    let mut connection = tokio::time::timeout(limit, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| PrepareError::Silent)??;
+    MIGRATOR.run_direct(None, &mut connection, false).await?;
+    Ok(connection)
+}
+
 /// Ends a transaction.
 pub async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), DbError> {
     Ok(transaction.commit().await?)
@@ -288,16 +317,24 @@ async fn epoch(connection: &mut PgConnection) -> Result<Epoch, sqlx::Error> {
     })
 }
 
+/// Why the database cannot be worked with.
 #[derive(Debug, thiserror::Error)]
-enum PrepareError {
+pub enum PrepareError {
+    /// Within the time for it.
     #[error("no answer")]
     Silent,
+    /// It refuses or breaks the connection.
     #[error("cannot be used")]
     Connection(#[from] sqlx::Error),
+    /// Its schema is not that of this version.
     #[error("a migration failed")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// The row of the PBX.
     #[error("the PBX could not be configured")]
     Settings(#[from] DbError),
+    /// Its secrets.
+    #[error("cannot be opened")]
+    Key(#[from] KeyError),
 }
 
 /// What readiness shows: enough to know whom to call, no host, user or query.
@@ -309,6 +346,10 @@ fn plain_reason(error: &PrepareError) -> &'static str {
         }
         PrepareError::Migration(_) => "did not take a migration; see the log",
         PrepareError::Settings(_) => "did not take the settings of the PBX; see the log",
+        PrepareError::Key(error) if error.is_wrong_key() => {
+            "is sealed with another SECRET_KEY; see the log"
+        }
+        PrepareError::Key(_) => "did not say which key it is sealed with; see the log",
         PrepareError::Connection(sqlx::Error::Database(error)) => match error.code().as_deref() {
             Some(code) if code.starts_with("28") => "refuses the portal's credentials",
             Some("3D000") => "does not exist on its server",

@@ -68,6 +68,16 @@ impl<'a, K: SortKey> Listing<'a, K> {
         self
     }
 
+    /// Only rows whose `column` begins with `text`; all when there is no text.
+    #[must_use]
+    pub fn begins(mut self, column: &'static str, text: Option<&str>) -> Self {
+        if let Some(text) = text {
+            self.query.push(" and ").push(column).push(" like ");
+            self.query.push_bind(format!("{}%", escaped(text)));
+        }
+        self
+    }
+
     /// Only rows one of whose `columns` holds `text`, whatever its case; all when there is no text.
     #[must_use]
     pub fn search(mut self, columns: &[&'static str], text: Option<&str>) -> Self {

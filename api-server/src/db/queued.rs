@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::DbError;
 use super::applies::{policy, policy_name, restored};
-use crate::domain::PbxId;
 use crate::domain::apply::{Attempt, AttemptOutcome};
+use crate::domain::{Invalid, PbxId};
 
 /// How long an apply stays in line without a sign of life of its portal, in seconds.
 const LEASE_SECONDS: f64 = 20.0;
@@ -65,13 +65,14 @@ pub async fn take_abandoned(
 ) -> Result<Option<Attempt>, DbError> {
     sqlx::query_as!(
         QueuedRow,
-        "delete from queued_apply q where apply_id = (
+        r#"delete from queued_apply q where apply_id = (
             select apply_id from queued_apply where pbx_id = $1 and lease_until < now()
             order by apply_id limit 1 for update skip locked
         )
-        returning apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
+        returning apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = q.pbx_id) as "pbx_name!", on_reload_failure, requested_by, request_id, source_address,
             started_at, restored_from,
-            (select revision from apply s where s.apply_id = q.restored_from) as restored_revision",
+            (select revision from apply s where s.apply_id = q.restored_from) as restored_revision"#,
         pbx.0,
     )
     .fetch_optional(connection)
@@ -82,36 +83,41 @@ pub async fn take_abandoned(
 
 /// One attempt that waits.
 pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<Attempt>, DbError> {
-    Ok(select(connection, Some(id), None, 1).await?.pop())
+    Ok(select(connection, Some(id), None, None, 1).await?.pop())
 }
 
-/// The attempts that wait, the newest first, before `before`.
+/// The attempts that wait, the newest first, before `before`, for one PBX if there is one.
 pub async fn list(
     connection: &mut PgConnection,
+    pbx: Option<PbxId>,
     before: Option<ApplyId>,
     limit: u16,
 ) -> Result<Vec<Attempt>, DbError> {
-    select(connection, None, before, limit).await
+    select(connection, None, pbx, before, limit).await
 }
 
 async fn select(
     connection: &mut PgConnection,
     id: Option<ApplyId>,
+    pbx: Option<PbxId>,
     before: Option<ApplyId>,
     limit: u16,
 ) -> Result<Vec<Attempt>, DbError> {
     sqlx::query_as!(
         QueuedRow,
-        "select apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
+        r#"select apply_id, pbx_id,
+            (select name from pbx p where p.pbx_id = q.pbx_id) as "pbx_name!", on_reload_failure, requested_by, request_id, source_address,
             started_at, restored_from,
             (select revision from apply s where s.apply_id = q.restored_from) as restored_revision
          from queued_apply q
          where ($1::uuid is null or apply_id = $1) and ($2::uuid is null or apply_id < $2)
+            and ($4::uuid is null or pbx_id = $4)
          order by apply_id desc
-         limit $3",
+         limit $3"#,
         id.map(|id| id.0),
         before.map(|id| id.0),
         i64::from(limit),
+        pbx.map(|pbx| pbx.0),
     )
     .fetch_all(connection)
     .await?
@@ -123,6 +129,7 @@ async fn select(
 struct QueuedRow {
     apply_id: Uuid,
     pbx_id: Uuid,
+    pbx_name: String,
     on_reload_failure: String,
     requested_by: String,
     request_id: String,
@@ -142,6 +149,9 @@ impl TryFrom<QueuedRow> for Attempt {
         Ok(Self {
             id,
             pbx_id: PbxId(row.pbx_id),
+            pbx_name: row.pbx_name.parse().map_err(|reason: Invalid| {
+                DbError::inconsistent("queued_apply", "pbx_id", &id, &reason)
+            })?,
             revision: None,
             digest: None,
             on_reload_failure: policy(&row.on_reload_failure).ok_or_else(unknown)?,

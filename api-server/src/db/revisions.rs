@@ -125,7 +125,8 @@ pub async fn list(
         RevisionSort::Revision => "a.revision",
     };
     Listing::new(
-        "a.apply_id, a.pbx_id, a.revision, a.digest, a.on_reload_failure, a.outcome,
+        "a.apply_id, a.pbx_id, (select name from pbx p where p.pbx_id = a.pbx_id) as pbx_name,
+         a.revision, a.digest, a.on_reload_failure, a.outcome,
         a.requested_by, a.request_id, a.source_address, a.started_at, a.ended_at, a.failure_code,
         a.failure_message, null::jsonb as record, a.user_count, '[]'::jsonb as users, a.changes,
         a.restored_from, a.notes, a.bundle_encrypted is not null as bundle_kept,

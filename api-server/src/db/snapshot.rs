@@ -4,29 +4,50 @@ use std::ops::RangeInclusive;
 
 use secrecy::SecretString;
 use sqlx::{PgConnection, Postgres, Transaction};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, DbError, extensions};
-use crate::domain::snapshot::{Snapshot, SnapshotUser};
-use crate::domain::{PbxId, SipPassword, UserId};
-use crate::vault::{Place, Vault};
+use super::{Database, DbError, devices, extensions};
+use crate::domain::device::{DigestAlgorithm, Nat};
+use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
+use crate::domain::tenant::DEFAULT_TENANT;
+use crate::domain::{DeviceId, Invalid, PbxId, SipPassword, TenantId, UserId};
+use crate::vault::{Opener, Place, Vault};
 
 struct SnapshotRow {
+    tenant_id: Uuid,
+    tenant_number: i32,
     user_id: Uuid,
     name: String,
     email: String,
     number: i32,
+    device_id: Uuid,
+    slot: i16,
     sip_password_encrypted: Vec<u8>,
+    previous_sip_password_encrypted: Option<Vec<u8>>,
+    digest_algorithm: String,
+    transport: Option<String>,
+    rtp_symmetric: bool,
+    force_rport: bool,
+    rewrite_contact: bool,
+    direct_media: bool,
+    codecs: Vec<String>,
 }
 
-/// Reads everything that the configuration of a PBX depends on, in one read-only transaction that
+/// Reads everything that the configuration of a PBX depends on as of `now`, in one read-only transaction that
 /// is closed before this returns.
 ///
 /// # Errors
 /// [`DbError::Inconsistent`] also when a SIP password was sealed with another key.
-pub async fn read(database: &Database, pbx: PbxId, vault: &Vault) -> Result<Snapshot, DbError> {
+pub async fn read(
+    database: &Database,
+    pbx: PbxId,
+    vault: &Vault,
+    now: OffsetDateTime,
+) -> Result<Snapshot, DbError> {
     let mut transaction = begin(database).await?;
-    let snapshot = read_within(&mut transaction, pbx, vault).await;
+    let opener = vault.opener(&mut transaction).await?;
+    let snapshot = read_within(&mut transaction, pbx, &opener, now).await;
     super::commit(transaction).await?;
     snapshot
 }
@@ -44,21 +65,32 @@ pub async fn begin(database: &Database) -> Result<Transaction<'static, Postgres>
 pub async fn read_within(
     transaction: &mut PgConnection,
     pbx: PbxId,
-    vault: &Vault,
+    opener: &Opener,
+    now: OffsetDateTime,
 ) -> Result<Snapshot, DbError> {
     let realm = sqlx::query_scalar!("select sip_realm from pbx where pbx_id = $1", pbx.0)
         .fetch_one(&mut *transaction)
         .await?;
     let reserved_numbers = ranges(&mut *transaction, pbx).await?;
+    // An overlap that has passed ends here: the password before is not read any more.
     let rows = sqlx::query_as!(
         SnapshotRow,
-        r#"select u.user_id, u.name, u.email, e.number, e.sip_password_encrypted
-           from tenant t
-           join extension e on e.tenant_id = t.tenant_id
-           join "user" u on u.user_id = e.user_id
-           where t.pbx_id = $1
-           order by e.number, e.tenant_id"#,
+        r#"select t.tenant_id, t.number as tenant_number, u.user_id, u.name, u.email, e.number,
+            d.device_id, d.slot, d.sip_password_encrypted,
+            case when d.overlap_until > $2 then d.previous_sip_password_encrypted end
+                as previous_sip_password_encrypted,
+            d.digest_algorithm, p.transports ->> d.transport as transport, d.rtp_symmetric,
+            d.force_rport, d.rewrite_contact, d.direct_media, d.codecs
+           from pbx p
+           join tenant t on t.pbx_id = p.pbx_id
+           join "user" u on u.tenant_id = t.tenant_id
+           join extension e on e.tenant_id = u.tenant_id and e.user_id = u.user_id
+           join device d on d.tenant_id = u.tenant_id and d.user_id = u.user_id
+           where p.pbx_id = $1 and t.status = 'active' and t.deleted_at is null
+              and u.status = 'active' and u.deleted_at is null and d.enabled
+           order by t.number, e.number, d.slot"#,
         pbx.0,
+        now,
     )
     .fetch_all(&mut *transaction)
     .await?;
@@ -67,20 +99,22 @@ pub async fn read_within(
             .parse()
             .map_err(|reason| DbError::inconsistent("pbx", "sip_realm", &pbx, &reason))?,
         reserved_numbers,
-        users: rows
-            .iter()
-            .map(|row| to_user(row, vault))
+        tenants: rows
+            .chunk_by(|one, other| one.tenant_id == other.tenant_id)
+            .map(|rows| to_tenant(rows, opener))
             .collect::<Result<_, _>>()?,
     })
 }
 
+/// The range of the default tenant: its users' first devices are called by their plain numbers.
 async fn ranges(
     connection: &mut PgConnection,
     pbx: PbxId,
 ) -> Result<Vec<RangeInclusive<u32>>, DbError> {
     sqlx::query!(
-        "select ext_min, ext_max from tenant where pbx_id = $1 order by ext_min, ext_max",
-        pbx.0
+        "select ext_min, ext_max from tenant where pbx_id = $1 and tenant_id = $2",
+        pbx.0,
+        DEFAULT_TENANT.0,
     )
     .fetch_all(connection)
     .await?
@@ -100,28 +134,85 @@ async fn ranges(
     .collect()
 }
 
-fn to_user(row: &SnapshotRow, vault: &Vault) -> Result<SnapshotUser, DbError> {
+/// From the rows of one tenant.
+fn to_tenant(rows: &[SnapshotRow], opener: &Opener) -> Result<SnapshotTenant, DbError> {
+    let first = &rows[0];
+    Ok(SnapshotTenant {
+        id: TenantId(first.tenant_id),
+        number: devices::to_tenant_number(first.tenant_number)?,
+        users: rows
+            .chunk_by(|one, other| one.user_id == other.user_id)
+            .map(|rows| to_user(rows, opener))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// From the rows of one user.
+fn to_user(rows: &[SnapshotRow], opener: &Opener) -> Result<SnapshotUser, DbError> {
+    let row = &rows[0];
     let user_id = UserId(row.user_id);
-    let broken = |table, column, reason: &dyn ToString| {
-        DbError::inconsistent(table, column, &user_id, &reason.to_string())
-    };
-    let password = |reason: &dyn ToString| broken("extension", "sip_password_encrypted", reason);
-    let clear = vault
-        .open(Place::SipPassword(user_id), &row.sip_password_encrypted)
-        .map_err(|reason| password(&reason))?;
-    let clear = String::from_utf8(clear).map_err(|_| password(&"not UTF-8"))?;
+    let broken = |column, reason: Invalid| DbError::inconsistent("user", column, &user_id, &reason);
     Ok(SnapshotUser {
         user_id,
         extension: extensions::to_number(user_id, row.number)?,
-        name: row
-            .name
-            .parse()
-            .map_err(|reason| broken("user", "name", &reason))?,
+        name: row.name.parse().map_err(|reason| broken("name", reason))?,
         email: row
             .email
             .parse()
-            .map_err(|reason| broken("user", "email", &reason))?,
-        sip_password: SipPassword::try_from(SecretString::from(clear))
-            .map_err(|reason| password(&reason))?,
+            .map_err(|reason| broken("email", reason))?,
+        devices: rows
+            .iter()
+            .map(|row| to_device(row, opener))
+            .collect::<Result<_, _>>()?,
     })
+}
+
+fn to_device(row: &SnapshotRow, opener: &Opener) -> Result<SnapshotDevice, DbError> {
+    let id = DeviceId(row.device_id);
+    let broken = |column, reason: Invalid| DbError::inconsistent("device", column, &id, &reason);
+    let previous = row.previous_sip_password_encrypted.as_deref();
+    let section = row.transport.as_ref().map(|name| name.parse());
+    let algorithm = DigestAlgorithm::from_name(&row.digest_algorithm);
+    Ok(SnapshotDevice {
+        device_id: id,
+        slot: devices::to_slot(id, row.slot)?,
+        sip_password: password(
+            opener,
+            (id, "sip_password_encrypted"),
+            Place::SipPassword(id),
+            &row.sip_password_encrypted,
+        )?,
+        previous_password: previous
+            .map(|sealed| {
+                let column = (id, "previous_sip_password_encrypted");
+                password(opener, column, Place::PreviousSipPassword(id), sealed)
+            })
+            .transpose()?,
+        algorithm: algorithm.map_err(|reason| broken("digest_algorithm", reason))?,
+        transport: section
+            .transpose()
+            .map_err(|reason| broken("transport", reason))?,
+        nat: Nat {
+            rtp_symmetric: row.rtp_symmetric,
+            force_rport: row.force_rport,
+            rewrite_contact: row.rewrite_contact,
+            direct_media: row.direct_media,
+        },
+        codecs: devices::to_codecs(id, &row.codecs)?,
+    })
+}
+
+fn password(
+    opener: &Opener,
+    (id, column): (DeviceId, &'static str),
+    place: Place,
+    sealed: &[u8],
+) -> Result<SipPassword, DbError> {
+    let broken =
+        |reason: &dyn ToString| DbError::inconsistent("device", column, &id, &reason.to_string());
+    let clear = opener
+        .open(place, sealed)
+        .map_err(|reason| broken(&reason))?;
+    let clear = String::from_utf8(clear).map_err(|_| broken(&"not UTF-8"))?;
+    SipPassword::try_from(SecretString::from(clear)).map_err(|reason| broken(&reason))
 }

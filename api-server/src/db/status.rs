@@ -12,15 +12,6 @@ use crate::domain::PbxId;
 use crate::domain::apply::{AttemptOutcome, Failure};
 use crate::domain::status::AttemptBrief;
 
-/// The name of a PBX.
-pub async fn name(connection: &mut PgConnection, pbx: PbxId) -> Result<String, DbError> {
-    Ok(
-        sqlx::query_scalar!("select name from pbx where pbx_id = $1", pbx.0)
-            .fetch_one(connection)
-            .await?,
-    )
-}
-
 /// Of which attempts the newest is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Newest {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::change::Summary;
 use super::idempotency::AttemptRoot;
 use super::page::sort_keys;
-use super::{PbxId, UserId};
+use super::{PbxId, PbxName, UserId};
 
 /// How an attempt ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ sort_keys! {
 /// Which attempts or revisions are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyFilter {
+    /// Only those of this PBX.
+    pub pbx: Option<PbxId>,
     /// Only those that ended so.
     pub outcome: Option<AttemptOutcome>,
     /// Only those that this administrator asked for.
@@ -172,6 +174,8 @@ pub struct IncludedUser {
     pub id: UserId,
     /// The name at that time.
     pub name: String,
+    /// The tenant's number.
+    pub tenant: u32,
     /// The number at that time.
     pub extension: u32,
 }
@@ -183,6 +187,8 @@ pub struct Attempt {
     pub id: ApplyId,
     /// On which PBX.
     pub pbx_id: PbxId,
+    /// What that is called now.
+    pub pbx_name: PbxName,
     /// `None` when it ended before there was a bundle.
     pub revision: Option<Revision>,
     /// The bundle's digest.

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use shared::bundle::{Bundle, GENERATION_MARKER, Revision, Slot};
 use shared::conf::{self, ReadError, Section};
+use shared::names::{self, Owner};
 
 use super::UserId;
 use super::apply::IncludedUser;
 
 /// Options whose values may be shown. Whatever is not named here counts as a secret, so that an
 /// option that somebody adds later is hidden until somebody decides.
-const SHOWN: [&str; 22] = [
+const SHOWN: [&str; 25] = [
     "accountcode",
     "allow",
     "aors",
@@ -32,6 +33,9 @@ const SHOWN: [&str; 22] = [
     "remove_existing",
     "rewrite_contact",
     "rtp_symmetric",
+    "supported_algorithms_uac",
+    "supported_algorithms_uas",
+    "transport",
     "type",
     "username",
     "voicemail_extension",
@@ -151,14 +155,17 @@ pub struct ObjectChange {
 }
 
 impl ObjectChange {
-    /// The extension that the object belongs to, if it belongs to one.
-    fn extension(&self) -> Option<u32> {
-        let (extension, _) = self
-            .object
-            .name
-            .split_once('@')
-            .unwrap_or((&self.object.name, ""));
-        extension.parse().ok()
+    /// Whose object it is, if it is a user's.
+    fn owner(&self) -> Option<Owner> {
+        let ObjectName { name, kind } = &self.object;
+        if kind != "extension" {
+            return names::owner_of_object(name);
+        }
+        let (extension, context) = name.split_once('@')?;
+        Some(Owner {
+            tenant: names::tenant_of_context(context)?,
+            extension: names::number(extension)?,
+        })
     }
 }
 
@@ -177,7 +184,7 @@ pub struct Changes {
     /// Every object that differs, sorted by name; the generation markers, which differ whenever
     /// anything does, are left out.
     pub objects: Vec<ObjectChange>,
-    /// Every user that differs, by extension.
+    /// Every user that differs, by tenant and extension.
     pub users: Vec<UserChange>,
 }
 
@@ -214,7 +221,7 @@ impl Changes {
             .objects
             .iter()
             .filter(known)
-            .map(|change| change.object.name.as_str())
+            .map(|change| names::device(&change.object.name))
             .collect();
         touched.into_iter().map(str::to_owned).collect()
     }
@@ -363,12 +370,18 @@ fn compare_users(
     new: &[IncludedUser],
     objects: &[ObjectChange],
 ) -> Vec<UserChange> {
-    let touched: HashSet<u32> = objects.iter().filter_map(ObjectChange::extension).collect();
+    let touched: HashSet<Owner> = objects.iter().filter_map(ObjectChange::owner).collect();
+    let is_touched = |user: &IncludedUser| {
+        touched.contains(&Owner {
+            tenant: user.tenant,
+            extension: user.extension,
+        })
+    };
     let before: HashMap<UserId, &IncludedUser> = old.iter().map(|user| (user.id, user)).collect();
     let living: HashSet<UserId> = new.iter().map(|user| user.id).collect();
     let action = |user: &IncludedUser| match before.get(&user.id) {
         None => Some(Action::Added),
-        Some(known) if *known != user || touched.contains(&user.extension) => Some(Action::Changed),
+        Some(known) if *known != user || is_touched(user) => Some(Action::Changed),
         Some(_) => None,
     };
     let change = |action, user: &IncludedUser| UserChange {
@@ -381,7 +394,7 @@ fn compare_users(
         .filter_map(|user| action(user).map(|action| change(action, user)))
         .chain(gone.map(|user| change(Action::Removed, user)))
         .collect();
-    changes.sort_by_key(|change| (change.user.extension, change.action));
+    changes.sort_by_key(|change| (change.user.tenant, change.user.extension, change.action));
     changes
 }
 

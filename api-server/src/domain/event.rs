@@ -4,7 +4,7 @@ use shared::status::EventKind;
 use time::OffsetDateTime;
 
 use super::page::sort_keys;
-use super::{Actor, PbxId};
+use super::{Actor, PbxId, PbxName};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ sort_keys! {
 /// Which events are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
+    /// Only of this PBX.
+    pub pbx: Option<PbxId>,
     /// Only of this kind.
     pub kind: Option<PbxEventKind>,
     /// Only those that this administrator asked for.
@@ -103,6 +105,8 @@ pub struct PbxEvent {
     pub id: i64,
     /// Where.
     pub pbx_id: PbxId,
+    /// What that is called now.
+    pub pbx_name: PbxName,
     /// What happened.
     pub kind: PbxEventKind,
     /// In plain words.

@@ -7,11 +7,15 @@ use uuid::{Builder, Uuid};
 
 pub mod admin;
 pub mod apply;
+pub mod calling;
 pub mod change;
+pub mod device;
 pub mod diff;
 pub mod event;
 pub mod idempotency;
+pub mod metadata;
 pub mod page;
+pub mod patch;
 pub mod pbx;
 pub mod revision;
 pub mod snapshot;
@@ -21,9 +25,11 @@ pub mod user;
 pub mod version;
 
 pub use admin::{Actor, AdminUser, RequestId};
-pub use pbx::{PbxId, SipRealm};
-pub use tenant::TenantId;
-pub use user::{DisplayName, Email, ExtensionNumber, Metadata, SipPassword, UserId};
+pub use device::{DeviceId, DeviceSlot};
+pub use metadata::Metadata;
+pub use pbx::{PbxId, PbxName, SipRealm};
+pub use tenant::{TenantId, TenantNumber};
+pub use user::{DisplayName, Email, ExtensionNumber, SipPassword, UserId};
 pub use version::{Expected, Version};
 
 /// Why a value was refused: a stable code, and a sentence that never repeats the value.
@@ -39,6 +45,12 @@ pub struct Invalid {
 impl Invalid {
     const fn new(code: &'static str, message: &'static str) -> Self {
         Self { code, message }
+    }
+}
+
+impl From<std::convert::Infallible> for Invalid {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -8,8 +8,8 @@ use shared::record::WrittenFile;
 use shared::status::{ActiveRevision, CertificateStatus};
 use time::OffsetDateTime;
 
-use super::PbxId;
 use super::apply::{AttemptOutcome, Failure};
+use super::{PbxId, PbxName};
 
 /// An attempt in short.
 #[derive(Clone, Debug)]
@@ -239,7 +239,7 @@ pub struct PbxState {
     /// Which one.
     pub id: PbxId,
     /// Its name.
-    pub name: String,
+    pub name: PbxName,
     /// What the agent tells, or why it tells nothing.
     pub agent: Result<AgentView, String>,
     /// What the database would have, or why it cannot be rendered.

@@ -1,4 +1,4 @@
-//! A person with an extension and a SIP account.
+//! A person with an extension.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::page::sort_keys;
-use super::{Invalid, breaks_a_line, redacted, typed_id};
+use super::calling::{CallSettings, CallSettingsPatch, PinHash};
+use super::tenant::ServiceStatus;
+use super::{Invalid, Metadata, TenantId, Version, breaks_a_line, redacted, typed_id};
 
 typed_id! {
     /// Which user.
@@ -21,36 +22,122 @@ typed_id! {
 pub struct User {
     /// Which user.
     pub id: UserId,
+    /// Whose user.
+    pub tenant: TenantId,
     /// Shown to whoever is called.
     pub name: DisplayName,
     /// Unique among the living users of a tenant.
     pub email: Email,
     /// The number.
     pub extension: ExtensionNumber,
+    /// Whether the user's phones are in service.
+    pub status: ServiceStatus,
+    /// What the user may do in the portal.
+    pub role: Role,
+    /// How calls go.
+    pub calls: CallSettings,
     /// What the administrator keeps with the user; the portal does not read it.
     pub metadata: Metadata,
+    /// Raised by each change.
+    pub version: Version,
     /// When the user was created.
     pub created_at: OffsetDateTime,
+    /// When the user was changed last.
+    pub updated_at: OffsetDateTime,
 }
 
-sort_keys! {
-    /// What users are listed by.
-    pub enum UserSort of Id, default Extension ascending {
-        Extension = "extension" Number,
-        Name = "name" Text,
-        CreatedAt = "created_at" Time,
+/// What is left of a user: no number, no device.
+#[derive(Clone, Debug)]
+pub struct DeletedUser {
+    /// Which user.
+    pub id: UserId,
+    /// Whose user.
+    pub tenant: TenantId,
+    /// As it was.
+    pub name: DisplayName,
+    /// As it was.
+    pub email: Email,
+    /// Raised by each change.
+    pub version: Version,
+    /// When the user was created.
+    pub created_at: OffsetDateTime,
+    /// When the user was deleted.
+    pub deleted_at: OffsetDateTime,
+    /// By whom.
+    pub deleted_by: String,
+}
+
+/// What a user is created from, with a PIN that is hashed already.
+#[derive(Clone, Debug)]
+pub struct NewUser<P = PinHash> {
+    /// As of [`User`].
+    pub name: DisplayName,
+    /// As of [`User`].
+    pub email: Email,
+    /// The number that is wanted; the lowest free one when `None`.
+    pub extension: Option<ExtensionNumber>,
+    /// As of [`User`].
+    pub role: Role,
+    /// As of [`User`].
+    pub calls: CallSettingsPatch<P>,
+    /// Kept as given.
+    pub metadata: Metadata,
+}
+
+/// A partial change of a user.
+#[derive(Clone, Debug, Default)]
+pub struct UserPatch<P = PinHash> {
+    /// As of [`User`].
+    pub name: Option<DisplayName>,
+    /// As of [`User`].
+    pub email: Option<Email>,
+    /// Another number: the names of the user's endpoints are made of it.
+    pub extension: Option<ExtensionNumber>,
+    /// As of [`User`].
+    pub status: Option<ServiceStatus>,
+    /// As of [`User`].
+    pub role: Option<Role>,
+    /// As of [`User`].
+    pub calls: CallSettingsPatch<P>,
+    /// To be merged into what is there.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// What a user may do in the portal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// See to the own phone.
+    #[default]
+    User,
+    /// Read all of the tenant, apply, diagnose.
+    Operator,
+    /// Everything within the tenant.
+    TenantAdmin,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::User, Self::Operator, Self::TenantAdmin];
+
+    /// The word that the database and the API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Operator => "operator",
+            Self::TenantAdmin => "tenant_admin",
+        }
     }
 }
 
-/// What a user is created from.
-#[derive(Clone, Debug)]
-pub struct NewUser {
-    /// Shown to whoever is called.
-    pub name: DisplayName,
-    /// Unique among the living users of a tenant.
-    pub email: Email,
-    /// Kept as given.
-    pub metadata: Metadata,
+impl FromStr for Role {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let known = Self::ALL.into_iter().find(|role| role.name() == text);
+        known.ok_or(Invalid::new(
+            "unknown_value",
+            "must be \"user\", \"operator\" or \"tenant_admin\"",
+        ))
+    }
 }
 
 /// An extension number: 2 to 8 digits, no leading zero. Which of them a tenant may use is the
@@ -166,132 +253,6 @@ impl FromStr for Email {
     }
 }
 
-/// Largest metadata, written as JSON without blanks: 4 KiB.
-const METADATA_BYTES_MAX: usize = 4096;
-
-/// Deepest metadata; the object itself is level 1.
-const METADATA_DEPTH_MAX: usize = 8;
-
-/// What an administrator keeps with a user: a JSON object.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metadata(Map<String, Value>);
-
-impl Metadata {
-    /// The object.
-    pub const fn as_object(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
-    /// The object as a JSON value.
-    pub fn into_value(self) -> Value {
-        Value::Object(self.0)
-    }
-
-    /// With a change by RFC 7396: null removes a member, an object is merged, anything else
-    /// replaces.
-    ///
-    /// # Errors
-    /// The result is no metadata, e.g. too large.
-    pub fn merged(self, change: Map<String, Value>) -> Result<Self, Invalid> {
-        let mut object = self.0;
-        merge(&mut object, change);
-        Self::try_from(Value::Object(object))
-    }
-
-    /// What the database holds. Only its type is looked at: PostgreSQL writes numbers in a way of
-    /// its own (`1e16` in 17 digits), and a limit for what comes in must not make whoever is stored
-    /// unreadable.
-    pub fn from_stored(value: Value) -> Result<Self, Invalid> {
-        match value {
-            Value::Object(object) => Ok(Self(object)),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => Err(Invalid::new("wrong_type", "must be a JSON object")),
-        }
-    }
-}
-
-impl TryFrom<Value> for Metadata {
-    type Error = Invalid;
-
-    fn try_from(value: Value) -> Result<Self, Invalid> {
-        let Value::Object(object) = value else {
-            return Err(Invalid::new("wrong_type", "must be a JSON object"));
-        };
-        if object
-            .values()
-            .any(|inner| deeper_than(inner, METADATA_DEPTH_MAX - 1))
-        {
-            return Err(Invalid::new(
-                "too_deep",
-                "must be nested at most 8 levels deep",
-            ));
-        }
-        if object
-            .iter()
-            .any(|(key, inner)| key.contains('\0') || holds_nul(inner))
-        {
-            // PostgreSQL's jsonb refuses U+0000.
-            return Err(Invalid::new(
-                "control_character",
-                "must not hold the character U+0000",
-            ));
-        }
-        let metadata = Self(object);
-        let written = serde_json::to_vec(&metadata.0).map_or(usize::MAX, |bytes| bytes.len());
-        if written > METADATA_BYTES_MAX {
-            return Err(Invalid::new(
-                "too_long",
-                "must be at most 4096 bytes of JSON",
-            ));
-        }
-        Ok(metadata)
-    }
-}
-
-/// RFC 7396, section 2.
-fn merge(target: &mut Map<String, Value>, change: Map<String, Value>) {
-    for (key, value) in change {
-        match value {
-            Value::Null => {
-                target.remove(&key);
-            }
-            Value::Object(inner) => {
-                let mut object = match target.remove(&key) {
-                    Some(Value::Object(object)) => object,
-                    Some(_) | None => Map::new(),
-                };
-                merge(&mut object, inner);
-                target.insert(key, Value::Object(object));
-            }
-            other => {
-                target.insert(key, other);
-            }
-        }
-    }
-}
-
-fn deeper_than(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|v| deeper_than(v, levels - 1)),
-        Value::Object(map) => levels == 0 || map.values().any(|v| deeper_than(v, levels - 1)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(map) => map
-            .iter()
-            .any(|(key, inner)| key.contains('\0') || holds_nul(inner)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
 /// Characters of a generated SIP password: 24 of 62 are 142 bits.
 const SIP_PASSWORD_CHARS: usize = 24;
 
@@ -339,65 +300,5 @@ impl TryFrom<SecretString> for SipPassword {
 impl fmt::Debug for SipPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         redacted(f, "SipPassword")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn merged(target: Value, change: Value) -> Result<Value, Invalid> {
-        let Value::Object(change) = change else {
-            panic!("no object")
-        };
-        let metadata = Metadata::from_stored(target)?;
-        metadata.merged(change).map(Metadata::into_value)
-    }
-
-    #[test]
-    fn metadata_is_changed_as_rfc_7396_says() {
-        // Its appendix A, as far as it is about objects.
-        for (target, change, result) in [
-            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
-            (json!({"a":"b"}), json!({"a":null}), json!({})),
-            (
-                json!({"a":"b","b":"c"}),
-                json!({"a":null}),
-                json!({"b":"c"}),
-            ),
-            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
-            (
-                json!({"a":{"b":"c"}}),
-                json!({"a":{"b":"d","c":null}}),
-                json!({"a":{"b":"d"}}),
-            ),
-            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
-            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-            (
-                json!({}),
-                json!({"a":{"bb":{"ccc":null}}}),
-                json!({"a":{"bb":{}}}),
-            ),
-        ] {
-            assert_eq!(merged(target, change).unwrap(), result);
-        }
-    }
-
-    #[test]
-    fn the_limits_are_those_of_the_result() {
-        let half = json!({ "a": "x".repeat(3000) });
-        assert!(merged(json!({}), half.clone()).is_ok());
-        let other = json!({ "b": "x".repeat(3000) });
-        assert_eq!(merged(half.clone(), other).unwrap_err().code, "too_long");
-        assert!(merged(half, json!({ "a": null, "b": "x".repeat(3000) })).is_ok());
-        let nul = json!({ "a": { "b": "\u{0}" } });
-        assert_eq!(
-            merged(json!({}), nul).unwrap_err().code,
-            "control_character"
-        );
     }
 }

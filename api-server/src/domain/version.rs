@@ -4,6 +4,17 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(pub i64);
 
+impl Version {
+    /// Of what was just created.
+    pub const FIRST: Self = Self(1);
+
+    /// After one more change.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// Which states of a row may be changed, as `If-Match` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
 
@@ -21,25 +22,33 @@ use super::openapi::{
 };
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes, Wanted};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
+use super::query::pbx;
 use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
 use crate::domain::page::SortKey;
-use crate::domain::{Actor, Invalid};
-use crate::services::{Error, Portal, applies, apply};
+use crate::domain::pbx::DEFAULT_PBX;
+use crate::domain::{Actor, Invalid, PbxId};
+use crate::services::apply::{OfPbx, Until};
+use crate::services::{Error, Portal, applies, apply, restore};
 
 mod body;
 
-pub(super) use body::{ApplyBody, FailureBody, MismatchBody, StepBody, milliseconds};
+pub(super) use body::{
+    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, StepBody, milliseconds,
+};
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
 pub(super) struct ApplyRequestBody {
+    /// The id or the name of a PBX: only that one is applied. When absent, every PBX that has
+    /// changes is; all of them when none has.
+    pbx: Option<String>,
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
     /// portal's setting when absent.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
-    /// and the answer is 412.
+    /// and the answer is 412. When there are several PBXes, `pbx` must be named with it.
     expected_digest: Option<String>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
@@ -69,11 +78,16 @@ enum PolicyBody {
     KeepNewFiles,
 }
 
-/// Bring the users into force on the PBX
+/// Bring the users into force on their PBX
 ///
 /// Renders the configuration of every user, hands it to the agent on the PBX host, which puts the
 /// files in place, reloads Asterisk and reads back what Asterisk holds. 200 means that this is
 /// proven. Applies of a PBX run one after another. A client that goes away does not end it.
+///
+/// Of several PBXes, every one that has changes is applied, at the same time and each for itself:
+/// the failure of one holds up no other. `applies` tells of each, also in a problem. The attempt
+/// itself, and the status, are of the first that failed, by name; otherwise of the default PBX, or
+/// the first that was applied.
 ///
 /// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line:
 /// `GET /applies/{id}` and `GET /applies/{id}/events` tell what becomes of it.
@@ -85,12 +99,14 @@ enum PolicyBody {
     ),
     request_body(content = Option<ApplyRequestBody>, content_type = "application/json"),
     responses(
-        (status = 200, description = "`applied` or `unchanged`", body = ApplyBody),
+        (status = 200, description = "`applied` or `unchanged`", body = AppliedBody),
         (status = 202, description = "Accepted with `Prefer: respond-async`; it waits for its turn",
-            body = ApplyBody, headers(
+            body = AppliedBody, headers(
                 ("Location" = String, description = "Where the attempt can be looked up"),
                 ("Preference-Applied" = String, description = "`respond-async`"),
             )),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`apply_busy`: waited too long for another apply; \
             `idempotency_key_in_use`",
             body = Problem, content_type = "application/problem+json"),
@@ -114,76 +130,122 @@ pub(super) async fn run(
     once: Once,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
-    let wish = wish(fields).map_err(ApiError::InvalidFields)?;
-    once_carried_out(once, portal, actor, preferred, wish).await
-}
-
-/// Carries a wish out once, whatever its `Idempotency-Key` says.
-pub(super) async fn once_carried_out(
-    once: Once,
-    portal: Arc<Portal>,
-    actor: Actor,
-    preferred: Preferred,
-    wish: Wish,
-) -> Result<Response, ApiError> {
-    let (own, by) = (Arc::clone(&portal), actor.clone());
-    let task = move |root| carry_out(own, by, preferred, Wish { root, ..wish });
-    let remake = |attempts: Vec<Attempt>| from_attempts(attempts, preferred);
+    let mut fields = fields;
+    let pbx = pbx(&mut fields);
+    let (wish, pbx) = wish(fields, pbx).map_err(ApiError::InvalidFields)?;
+    let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
+    let task = move |root| async move {
+        let wish = Wish { root, ..wish };
+        several(apply::run_several(&own, &by, wish, pbx.as_ref(), until).await?)
+    };
+    let remake = |attempts: Vec<Attempt>| {
+        let all = attempts.into_iter().map(OfPbx::from).collect();
+        begun(all, until).and_then(several)
+    };
     once.run_slowly(portal, actor, task, remake).await
 }
 
-/// The answer to a request whose portal died after it had begun these attempts.
-fn from_attempts(attempts: Vec<Attempt>, preferred: Preferred) -> Result<Response, ApiError> {
-    let Some(attempt) = attempts.into_iter().next() else {
-        return Err(Error::KeyInUse.into());
-    };
-    if preferred.respond_async {
-        Ok(accepted(attempt))
-    } else if attempt.outcome.has_ended() {
-        answer(attempt).map(IntoResponse::into_response)
+/// What a request had begun whose portal died: answered when it has ended, or stands in line for
+/// somebody who does not wait.
+fn begun(all: Vec<OfPbx>, until: Until) -> Result<Vec<OfPbx>, ApiError> {
+    let ended =
+        |of: &OfPbx| matches!(&of.attempt, Some(Ok(attempt)) if attempt.outcome.has_ended());
+    if !all.is_empty() && (until == Until::InLine || all.iter().all(ended)) {
+        Ok(all)
     } else {
         Err(Error::KeyInUse.into())
     }
 }
 
-/// Waits for the end, or answers as soon as the attempt stands in line.
-async fn carry_out(
+/// Brings an earlier revision back, once, whatever its `Idempotency-Key` says.
+pub(super) async fn restore_once(
+    once: Once,
     portal: Arc<Portal>,
     actor: Actor,
     preferred: Preferred,
-    wish: Wish,
+    (id, wish): (ApplyId, Wish),
 ) -> Result<Response, ApiError> {
-    if preferred.respond_async {
-        let attempt = apply::accept(portal, actor, wish).await?;
-        return Ok(accepted(attempt));
-    }
-    let attempt = apply::run_to_the_end(portal, actor, wish).await?;
-    answer(attempt).map(IntoResponse::into_response)
+    let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
+    let task = move |root| async move {
+        let restore = Some(id);
+        let wish = Wish {
+            root,
+            restore,
+            ..wish
+        };
+        let pbx = restore::pbx(&own, id).await?;
+        one(match until {
+            Until::InLine => apply::accept(own, pbx, by, wish).await?,
+            Until::TheEnd => apply::run_to_the_end(own, pbx, by, wish).await?,
+        })
+    };
+    let remake = |attempts: Vec<Attempt>| {
+        let all = attempts.into_iter().map(OfPbx::from).collect();
+        let attempt = begun(all, until)?.into_iter().next();
+        let attempt = attempt.and_then(|of| of.attempt).ok_or(Error::KeyInUse)?;
+        one(attempt?)
+    };
+    once.run_slowly(portal, actor, task, remake).await
 }
 
-/// 200 only for what is proven.
-fn answer(attempt: Attempt) -> Result<Json<ApplyBody>, ApiError> {
-    match attempt.outcome {
-        AttemptOutcome::OnPbx(outcome) if outcome.is_proven() => Ok(Json(attempt.into())),
-        _ => Err(ApiError::NotApplied(Box::new(attempt))),
+/// 200 only for what is proven, 202 for what stands in line.
+fn one(attempt: Attempt) -> Result<Response, ApiError> {
+    let attempt = good(attempt)?;
+    let (id, queued) = (attempt.id, attempt.outcome == AttemptOutcome::Queued);
+    let body = ApplyBody::from(attempt);
+    Ok(if queued {
+        accepted(id, body)
+    } else {
+        Json(body).into_response()
+    })
+}
+
+/// An attempt that is proven, or stands in line.
+fn good(attempt: Attempt) -> Result<Attempt, ApiError> {
+    if attempt.outcome.is_proven() || attempt.outcome == AttemptOutcome::Queued {
+        Ok(attempt)
+    } else {
+        Err(ApiError::NotApplied(Box::new(attempt)))
     }
 }
 
-fn accepted(attempt: Attempt) -> Response {
-    let location = format!("/applies/{}", attempt.id);
+fn accepted(id: ApplyId, body: impl Serialize) -> Response {
+    let location = format!("/applies/{id}");
     let headers = [
         (LOCATION, location.as_str()),
         (PREFERENCE_APPLIED, RESPOND_ASYNC),
     ];
-    (
-        StatusCode::ACCEPTED,
-        headers,
-        Json(ApplyBody::from(attempt)),
-    )
-        .into_response()
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
-pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
+/// The first that failed; otherwise that of the default PBX, or the first.
+fn several(all: Vec<OfPbx>) -> Result<Response, ApiError> {
+    let applies: Vec<PbxApplyBody> = all.iter().map(PbxApplyBody::from).collect();
+    let mut first: Option<(PbxId, Attempt)> = None;
+    for OfPbx { id, attempt, .. } in all {
+        let Some(attempt) = attempt else { continue };
+        let attempt = match attempt.map_err(ApiError::from).and_then(good) {
+            Ok(attempt) => attempt,
+            Err(error) => return Err(ApiError::OfSeveral(Box::new(error), applies)),
+        };
+        if first.is_none() || id == DEFAULT_PBX {
+            first = Some((id, attempt));
+        }
+    }
+    // There is always the default PBX, and always one that is not left alone.
+    let (_, attempt) = first.ok_or(ApiError::Panicked)?;
+    let (id, queued) = (attempt.id, attempt.outcome == AttemptOutcome::Queued);
+    let apply = ApplyBody::from(attempt);
+    let body = AppliedBody { apply, applies };
+    Ok(if queued {
+        accepted(id, body)
+    } else {
+        Json(body).into_response()
+    })
+}
+
+/// What is wished for, together with what else was read of the body.
+pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T), Vec<FieldError>> {
     let on_reload_failure = fields.or_default("on_reload_failure", |value| {
         serde_json::from_value(value)
             .map(Some)
@@ -215,7 +277,7 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
             root: None,
         },
     );
-    fields.finish(wish)
+    fields.finish(wish.zip(other))
 }
 
 /// List the attempts to apply
@@ -228,6 +290,8 @@ pub(super) fn wish(mut fields: Fields) -> Result<Wish, Vec<FieldError>> {
     responses(
         (status = 200, description = "The attempts", body = [ApplyBody],
             headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         QueryProblems,
     )
 )]
@@ -236,7 +300,8 @@ pub(super) async fn list(
     query: ListQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<Applies>()?;
-    let attempts = applies::list(&portal, &apply_filter(&wanted), &wanted.page).await?;
+    let filter = apply_filter(&portal, &wanted).await?;
+    let attempts = applies::list(&portal, &filter, &wanted.page).await?;
     Ok(wanted.answer(attempts.map(ApplyBody::in_list)))
 }
 
@@ -251,6 +316,11 @@ impl Listed for Applies {
 
 /// What attempts and revisions can be filtered by.
 pub(super) const APPLY_FILTERS: &[Filter] = &[
+    Filter {
+        name: "pbx",
+        takes: Takes::Pbx,
+        description: "Only those of the PBX of this id or name",
+    },
     Filter {
         name: "outcome",
         takes: Takes::OneOf(|| AttemptOutcome::ALL.iter().map(|end| end.name()).collect()),
@@ -267,12 +337,16 @@ pub(super) const APPLY_FILTERS: &[Filter] = &[
 pub(super) const APPLY_SEARCH: &str = "`requested_by`, `request_id` and the message of `failure`";
 
 /// Which of them are wanted.
-pub(super) fn apply_filter<K: SortKey>(wanted: &Wanted<K>) -> ApplyFilter {
-    ApplyFilter {
+pub(super) async fn apply_filter<K: SortKey>(
+    portal: &Portal,
+    wanted: &Wanted<K>,
+) -> Result<ApplyFilter, ApiError> {
+    Ok(ApplyFilter {
+        pbx: wanted.pbx(portal).await?,
         outcome: wanted.text("outcome").and_then(AttemptOutcome::from_name),
         requested_by: wanted.text("requested_by").map(str::to_owned),
         search: wanted.search.clone(),
-    }
+    })
 }
 
 /// Show one attempt to apply
@@ -306,13 +380,18 @@ mod tests {
 
     #[test]
     fn wishes() {
-        let read = |text: &str| wish(Fields::new(serde_json::from_str(text).unwrap()));
-        assert_eq!(read("{}").unwrap(), Wish::default());
+        let read = |text: &str| {
+            let mut fields = Fields::new(serde_json::from_str(text).unwrap());
+            let pbx = pbx(&mut fields);
+            wish(fields, pbx)
+        };
+        assert_eq!(read("{}").unwrap(), (Wish::default(), None));
         let digest = "0f".repeat(32);
         let all = format!(
-            r#"{{"on_reload_failure": "keep_new_files", "expected_digest": "{digest}", "force": true}}"#
+            r#"{{"on_reload_failure": "keep_new_files", "expected_digest": "{digest}", "force": true, "pbx": "b"}}"#
         );
-        let wish = read(&all).unwrap();
+        let (wish, pbx) = read(&all).unwrap();
+        assert_eq!(pbx, Some("b".parse().unwrap()));
         assert_eq!(wish.on_reload_failure, Some(OnReloadFailure::KeepNewFiles));
         assert_eq!(wish.expected_digest.unwrap().to_string(), digest);
         assert!(wish.force);
@@ -322,6 +401,8 @@ mod tests {
             r#"{"expected_digest": "0f"}"#,
             r#"{"force": "yes"}"#,
             r#"{"y": 1}"#,
+            r#"{"pbx": 1}"#,
+            r#"{"pbx": "A"}"#,
         ] {
             assert_eq!(read(bad).unwrap_err().len(), 1, "{bad}");
         }

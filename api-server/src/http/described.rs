@@ -17,7 +17,11 @@ pub(super) fn describe(error: &Error) -> Description {
             "The portal cannot reach its database now; nothing was changed by this request. \
              Try again; GET /health/ready tells when it is back.",
         ),
-        Error::Database(_) | Error::Sealing(_) | Error::Unsealing(_) | Error::Task(_) => internal(),
+        Error::Database(_)
+        | Error::Sealing(_)
+        | Error::Unsealing(_)
+        | Error::Task(_)
+        | Error::Hashing => internal(),
         Error::InvalidField { field, .. } => describe_fields(std::iter::once(*field)),
         Error::PreconditionFailed(_)
         | Error::PreconditionRequired
@@ -29,6 +33,16 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::AgentRefused(_) => agent_refused(error),
         Error::ApplyRuns(running) => apply_runs(*running),
         Error::NothingApplied => nothing_applied(),
+        Error::TenantNotFound
+        | Error::SlugTaken
+        | Error::TenantInUse
+        | Error::RangeInUse
+        | Error::DefaultTenantFixed
+        | Error::TransportNotOffered { .. } => tenant(error),
+        Error::ExtensionTaken
+        | Error::DeviceNotFound
+        | Error::TooManyDevices
+        | Error::PasswordRevealed => device(error),
         Error::UserNotFound => plain(
             StatusCode::NOT_FOUND,
             "user_not_found",
@@ -47,6 +61,14 @@ pub(super) fn describe(error: &Error) -> Description {
             "No free extension",
             format!("Every extension from {first} to {last} is taken. Delete a user to free one."),
         ),
+        Error::PbxNotFound
+        | Error::PbxNotNamed
+        | Error::PbxNameTaken
+        | Error::AgentTaken { .. }
+        | Error::SetByEnvironment { .. }
+        | Error::TransportsInUse { .. }
+        | Error::PbxInUse
+        | Error::DefaultPbxStays => of_pbx(error),
         Error::ApplyNotFound => plain(
             StatusCode::NOT_FOUND,
             "apply_not_found",
@@ -109,6 +131,64 @@ fn refused_repetition(error: &Error) -> Description {
     }
 }
 
+fn of_pbx(error: &Error) -> Description {
+    match error {
+        Error::PbxNameTaken => plain(
+            StatusCode::CONFLICT,
+            "pbx_name_taken",
+            "PBX name taken",
+            "Another PBX has this name.",
+        ),
+        Error::AgentTaken { field } => Description(
+            StatusCode::CONFLICT,
+            "agent_taken",
+            "Agent taken",
+            format!(
+                "Another PBX has this {field}: two for one agent would fight over its revisions."
+            ),
+        ),
+        Error::SetByEnvironment { fields } => Description(
+            StatusCode::CONFLICT,
+            "set_by_environment",
+            "Set by the environment",
+            format!(
+                "The portal's environment says these of the default PBX: {}. Change them there.",
+                fields.join(", ")
+            ),
+        ),
+        Error::TransportsInUse { transports } => {
+            let names: Vec<&str> = transports.iter().map(|t| t.name()).collect();
+            Description(
+                StatusCode::CONFLICT,
+                "transport_in_use",
+                "Transport in use",
+                format!(
+                    "Devices are reached by these transports: {}. Give those devices others first.",
+                    names.join(", ")
+                ),
+            )
+        }
+        Error::PbxInUse => plain(
+            StatusCode::CONFLICT,
+            "pbx_in_use",
+            "PBX in use",
+            "A tenant is on this PBX. Delete it, or put it elsewhere first.",
+        ),
+        Error::DefaultPbxStays => plain(
+            StatusCode::CONFLICT,
+            "default_pbx",
+            "The default PBX",
+            "The default PBX is the portal's own and cannot be deleted.",
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "pbx_not_found",
+            "PBX not found",
+            "There is no PBX with this id or name, or it was deleted. GET /pbxes names them.",
+        ),
+    }
+}
+
 fn overloaded(error: &Error) -> Description {
     Description(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -150,7 +230,7 @@ fn agent_refused(error: &Error) -> Description {
 
 fn apply_runs(running: Option<ApplyId>) -> Description {
     let detail = match running {
-        None => "Nothing was compared: the PBX is busy with an apply. Try again later.".to_owned(),
+        None => "Nothing was done: the PBX is busy with an apply. Try again later.".to_owned(),
         Some(id) => format!(
             "Nothing was compared: apply {id} runs. GET /applies/{id}/events tells when it has \
              ended."
@@ -205,4 +285,77 @@ fn not_recorded(attempt: &Attempt) -> Description {
             attempt.id
         ),
     )
+}
+
+fn tenant(error: &Error) -> Description {
+    match error {
+        Error::SlugTaken => plain(
+            StatusCode::CONFLICT,
+            "slug_taken",
+            "Slug taken",
+            "Another tenant is called so.",
+        ),
+        Error::TenantInUse => plain(
+            StatusCode::CONFLICT,
+            "tenant_in_use",
+            "Tenant in use",
+            "The tenant has users. Delete them first, or suspend the tenant.",
+        ),
+        Error::RangeInUse => plain(
+            StatusCode::CONFLICT,
+            "range_in_use",
+            "Range in use",
+            "A user has a number that this range leaves out.",
+        ),
+        Error::DefaultTenantFixed => plain(
+            StatusCode::CONFLICT,
+            "default_tenant_fixed",
+            "Default tenant",
+            "The default tenant keeps its slug, its numbers and its PBX, and cannot be deleted.",
+        ),
+        Error::TransportNotOffered { kind } => Description(
+            StatusCode::CONFLICT,
+            "transport_not_offered",
+            "Transport not offered",
+            format!(
+                "Devices of the tenant use the transport {kind}, which that PBX does not offer. Name \
+                 its section in the PBX's `transports` first."
+            ),
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "tenant_not_found",
+            "Tenant not found",
+            "There is no tenant of this id or slug, or it was deleted.",
+        ),
+    }
+}
+
+fn device(error: &Error) -> Description {
+    match error {
+        Error::ExtensionTaken => plain(
+            StatusCode::CONFLICT,
+            "extension_taken",
+            "Extension taken",
+            "Another user of the tenant has this number. Leave it out to get the lowest free one.",
+        ),
+        Error::TooManyDevices => plain(
+            StatusCode::CONFLICT,
+            "too_many_devices",
+            "Too many devices",
+            "A user has at most 26 devices. Delete one first.",
+        ),
+        Error::PasswordRevealed => plain(
+            StatusCode::CONFLICT,
+            "password_revealed",
+            "Password shown already",
+            "A SIP password is shown once. Rotate it to get a new one.",
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "device_not_found",
+            "Device not found",
+            "There is no device with this id, or it was deleted.",
+        ),
+    }
 }

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::applies::ApplyBody;
+use super::applies::{ApplyBody, PbxApplyBody};
 use super::described;
 use super::etag::Tag;
 use super::fields::FieldError;
@@ -57,6 +57,10 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) apply: Option<Box<ApplyBody>>,
+    /// What became of each PBX, with problems of `POST /apply`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) applies: Option<Vec<PbxApplyBody>>,
 }
 
 /// Why a request has no good answer.
@@ -66,6 +70,8 @@ pub(super) enum ApiError {
     Service(Error),
     /// An apply ended otherwise than hoped for.
     NotApplied(Box<Attempt>),
+    /// Of what was asked for on each PBX, this failed first.
+    OfSeveral(Box<ApiError>, Vec<PbxApplyBody>),
     /// Fields of the body or of the query.
     InvalidFields(Vec<FieldError>),
     /// The body is no JSON.
@@ -100,7 +106,14 @@ pub(super) enum ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        Self::Service(error)
+        match error {
+            Error::PbxNotNamed => Self::InvalidFields(vec![FieldError {
+                field: "pbx".to_owned(),
+                code: "missing",
+                message: "is required with expected_digest, because there are several PBXes",
+            }]),
+            other => Self::Service(other),
+        }
     }
 }
 
@@ -128,8 +141,12 @@ impl Pending {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Description(status, code, title, detail) = describe(&self);
-        if let Self::Service(error) = &self
+        let (this, applies) = match self {
+            Self::OfSeveral(first, applies) => (*first, Some(applies)),
+            other => (other, None),
+        };
+        let Description(status, code, title, detail) = describe(&this);
+        if let Self::Service(error) = &this
             && status.is_server_error()
         {
             if matches!(error, Error::Overloaded(_)) {
@@ -139,8 +156,8 @@ impl IntoResponse for ApiError {
                 tracing::error!(code, error = causes(error), "request failed");
             }
         }
-        let headers = headers(&self, code);
-        let (errors, apply) = members(self);
+        let headers = headers(&this, code);
+        let (errors, apply) = members(this);
         let problem = Problem {
             kind: format!("urn:synergycall:problem:{code}"),
             title,
@@ -151,6 +168,7 @@ impl IntoResponse for ApiError {
             request_id: String::new(),
             errors,
             apply,
+            applies,
         };
         let pending = Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(problem))));
         let mut response = status.into_response();
@@ -186,6 +204,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         ApiError::Service(Error::InvalidField { field, reason }) => {
             (Some(vec![FieldError::new(field, reason)]), None)
         }
+        ApiError::OfSeveral(first, _) => members(*first),
         ApiError::NotApplied(attempt)
         | ApiError::Service(
             Error::ApplyOutcomeUnknown { attempt, .. } | Error::ApplyNotRecorded { attempt, .. },
@@ -205,9 +224,28 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::PreconditionRequired
             | Error::KeyReused
             | Error::KeyInUse
+            | Error::TenantNotFound
+            | Error::SlugTaken
+            | Error::TenantInUse
+            | Error::RangeInUse
+            | Error::DefaultTenantFixed
+            | Error::TransportNotOffered { .. }
+            | Error::ExtensionTaken
+            | Error::DeviceNotFound
+            | Error::TooManyDevices
+            | Error::PasswordRevealed
+            | Error::Hashing
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
+            | Error::PbxNotFound
+            | Error::PbxNotNamed
+            | Error::PbxNameTaken
+            | Error::AgentTaken { .. }
+            | Error::SetByEnvironment { .. }
+            | Error::TransportsInUse { .. }
+            | Error::PbxInUse
+            | Error::DefaultPbxStays
             | Error::ApplyNotFound
             | Error::ApplyNotEnded(_)
             | Error::NothingToRestore
@@ -235,6 +273,7 @@ pub(super) fn describe(error: &ApiError) -> Description {
     match error {
         ApiError::Service(error) => described::describe(error),
         ApiError::NotApplied(attempt) => outcome::describe(attempt),
+        ApiError::OfSeveral(first, _) => describe(first),
         ApiError::InvalidFields(errors) => {
             describe_fields(errors.iter().map(|error| error.field.as_str()))
         }
@@ -375,6 +414,7 @@ mod tests {
         };
         assert_eq!(table(exhausted), (409, "extension_pool_exhausted"));
         assert_eq!(table(Error::ApplyNotFound), (404, "apply_not_found"));
+        assert_eq!(table(Error::PbxNotFound), (404, "pbx_not_found"));
         assert_eq!(table(Error::from(DbError::Busy)), (503, "overloaded"));
         assert_eq!(table(Error::ApplyRuns(None)), (409, "apply_busy"));
         assert_eq!(table(Error::NothingApplied), (409, "nothing_applied"));

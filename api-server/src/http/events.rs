@@ -1,4 +1,4 @@
-//! `/events`: what happened to the PBX apart from applies.
+//! `/events`: what happened to the PBXes apart from applies.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::error::{ApiError, Problem};
 use super::openapi::QueryProblems;
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
 use crate::domain::event::{EventFilter, EventSort, PbxEvent, PbxEventKind};
@@ -22,6 +22,9 @@ pub(super) struct EventBody {
     #[schema(example = 42)]
     id: i64,
     pbx_id: Uuid,
+    /// What the PBX is called now.
+    #[schema(example = "default")]
+    pbx: String,
     #[schema(value_type = EventKindBody)]
     kind: &'static str,
     /// In words.
@@ -62,6 +65,7 @@ impl From<PbxEvent> for EventBody {
         Self {
             id: event.id,
             pbx_id: event.pbx_id.0,
+            pbx: event.pbx_name.to_string(),
             kind: event.kind.name(),
             detail: event.detail,
             at: event.at,
@@ -72,7 +76,7 @@ impl From<PbxEvent> for EventBody {
     }
 }
 
-/// List what happened to the PBX apart from applies
+/// List what happened to the PBXes apart from applies
 ///
 /// The newest first: hand edits, foreign files, safe mode, certificates that end, refused peers, an
 /// agent that went away and came back, and comparisons that somebody asked for. Each stands here
@@ -83,6 +87,8 @@ impl From<PbxEvent> for EventBody {
     responses(
         (status = 200, description = "The events", body = [EventBody],
             headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         QueryProblems,
     )
 )]
@@ -92,6 +98,7 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<Events>()?;
     let filter = EventFilter {
+        pbx: wanted.pbx(&portal).await?,
         kind: wanted.text("kind").and_then(PbxEventKind::from_name),
         requested_by: wanted.text("requested_by").map(str::to_owned),
         search: wanted.search.clone(),
@@ -106,6 +113,11 @@ struct Events;
 impl Listed for Events {
     type Sort = EventSort;
     const FILTERS: &'static [Filter] = &[
+        Filter {
+            name: "pbx",
+            takes: Takes::Pbx,
+            description: "Only those of the PBX of this id or name",
+        },
         Filter {
             name: "kind",
             takes: Takes::OneOf(|| PbxEventKind::ALL.iter().map(|kind| kind.name()).collect()),

@@ -1,10 +1,11 @@
 //! What handlers take out of a request; each refusal is a problem document.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -14,7 +15,10 @@ use uuid::Uuid;
 use super::envelope::REQUEST_SECONDS;
 use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
-use crate::domain::{Actor, AdminUser, RequestId};
+use crate::domain::tenant::DEFAULT_TENANT;
+use crate::domain::{Actor, AdminUser, RequestId, TenantId};
+use crate::services::tenants::{self, TenantRef};
+use crate::services::{Error, Portal};
 
 /// Who asks, in trusted-network mode: whoever the header names.
 const ADMIN_HEADER: &str = "x-admin-user";
@@ -64,13 +68,67 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ApiError::MalformedId)?;
-        // Only the form with hyphens: one user, one URL.
-        let hyphenated = (text.len() == 36).then(|| Uuid::try_parse(&text).ok());
-        hyphenated.flatten().map(Self).ok_or(ApiError::MalformedId)
+        let text = path_parameter(parts, state, "id").await;
+        let id = text.as_deref().and_then(hyphenated);
+        id.map(Self).ok_or(ApiError::MalformedId)
     }
+}
+
+/// A parameter of the path, decoded.
+async fn path_parameter<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+) -> Option<String> {
+    let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
+    let (_, text) = parameters.iter().find(|(given, _)| *given == name)?;
+    Some(text.to_owned())
+}
+
+/// Only the form with hyphens: one user, one URL.
+fn hyphenated(text: &str) -> Option<Uuid> {
+    (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
+}
+
+/// The tenant of a path: the `{tenant}` in it, an id or a slug, or the default one where the path
+/// has none.
+pub(super) struct InTenant {
+    /// Which.
+    pub(super) id: TenantId,
+    base: String,
+}
+
+impl InTenant {
+    /// The path of something of the tenant, under the prefix that the request had.
+    pub(super) fn path(&self, below: &str) -> String {
+        format!("{}{below}", self.base)
+    }
+}
+
+impl FromRequestParts<Arc<Portal>> for InTenant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, ApiError> {
+        let Some(text) = path_parameter(parts, portal, "tenant").await else {
+            return Ok(Self {
+                id: DEFAULT_TENANT,
+                base: String::new(),
+            });
+        };
+        Ok(Self {
+            id: tenants::resolve(portal, &tenant_ref(&text)?).await?,
+            base: format!("/tenants/{text}"),
+        })
+    }
+}
+
+fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
+    if let Some(id) = hyphenated(text) {
+        return Ok(TenantRef::Id(TenantId(id)));
+    }
+    // What can be no slug is the name of no tenant.
+    let slug = text.parse().map_err(|_| Error::TenantNotFound)?;
+    Ok(TenantRef::Slug(slug))
 }
 
 /// A body that must be a JSON object.

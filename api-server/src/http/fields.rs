@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use crate::domain::Invalid;
+use crate::domain::patch::Patch;
 
 /// Longest field name that an error repeats, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -33,28 +34,6 @@ impl FieldError {
             field: field.to_owned(),
             code,
             message,
-        }
-    }
-}
-
-/// What a change says of a field that may be null (RFC 7396).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Patch<T> {
-    /// Nothing: it stays as it is.
-    Absent,
-    /// It has no value any more.
-    Null,
-    /// It has this value now.
-    Value(T),
-}
-
-impl<T> Patch<T> {
-    /// `None`: it stays; `Some(None)`: no value; `Some(Some(…))`: this one.
-    pub(super) fn into_option(self) -> Option<Option<T>> {
-        match self {
-            Self::Absent => None,
-            Self::Null => Some(None),
-            Self::Value(value) => Some(Some(value)),
         }
     }
 }
@@ -141,22 +120,23 @@ impl Fields {
         parse: impl FnOnce(Value) -> Result<T, Invalid>,
     ) -> Option<Patch<T>> {
         match self.object.remove(name) {
-            None => Some(Patch::Absent),
-            Some(Value::Null) => Some(Patch::Null),
-            Some(value) => self.parse(name, value, parse).map(Patch::Value),
+            None => Some(Patch::Keep),
+            Some(Value::Null) => Some(Patch::Clear),
+            Some(value) => self.parse(name, value, parse).map(Patch::Set),
         }
     }
 
     /// An object with fields of its own, whose errors are named like `call_forward.busy`. `read`
-    /// gets its fields and takes every one that it knows; `None` means that an error was noted.
+    /// gets its fields and takes every one that it knows; `Some(None)` is nothing, `None` means that
+    /// an error was noted.
     pub(super) fn object<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(&mut Self) -> Option<T>,
-    ) -> Option<Patch<T>> {
+    ) -> Option<Option<T>> {
         let object = match self.object.remove(name) {
-            None => return Some(Patch::Absent),
-            Some(Value::Null) => return Some(Patch::Null),
+            None => return Some(None),
+            Some(Value::Null) => return self.fault(name, "not_nullable", "cannot be null"),
             Some(Value::Object(object)) => object,
             Some(_) => return self.fault(name, "wrong_type", "must be a JSON object"),
         };
@@ -167,7 +147,7 @@ impl Fields {
         };
         let value = read(&mut inner);
         match inner.finish(value) {
-            Ok(value) => Some(Patch::Value(value)),
+            Ok(value) => Some(Some(value)),
             Err(errors) => {
                 self.errors.extend(errors);
                 None
@@ -402,9 +382,9 @@ mod tests {
     #[test]
     fn a_change_tells_absent_null_and_value_apart() {
         let mut all = fields(&json!({ "a": null, "b": true, "d": { "x": null, "y": 1 } }));
-        assert_eq!(all.patch_nullable("a", boolean), Some(Patch::Null));
-        assert_eq!(all.patch_nullable("b", boolean), Some(Patch::Value(true)));
-        assert_eq!(all.patch_nullable("c", boolean), Some(Patch::Absent));
+        assert_eq!(all.patch_nullable("a", boolean), Some(Patch::Clear));
+        assert_eq!(all.patch_nullable("b", boolean), Some(Patch::Set(true)));
+        assert_eq!(all.patch_nullable("c", boolean), Some(Patch::Keep));
         assert_eq!(all.patch("c", boolean), Some(None));
         let inner = all.object("d", |d| {
             let x = d.patch_nullable("x", boolean);
@@ -416,9 +396,6 @@ mod tests {
             (errors[0].field.as_str(), errors[0].code),
             ("d.y", "wrong_type")
         );
-        assert_eq!(Patch::<()>::Absent.into_option(), None);
-        assert_eq!(Patch::<()>::Null.into_option(), Some(None));
-        assert_eq!(Patch::Value(1).into_option(), Some(Some(1)));
     }
 
     #[test]

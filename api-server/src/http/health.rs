@@ -7,11 +7,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::openapi::PanicProblem;
 use super::warnings::WarningBody;
 use crate::services::Portal;
-use crate::services::health::{Check, readiness};
+use crate::services::health::{Check, PbxCheck, readiness};
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,10 +33,13 @@ pub(super) struct ReadyBody {
     status: &'static str,
     /// PostgreSQL.
     database: CheckBody,
-    /// The agent on the PBX host.
+    /// The agent on the PBX host; of several PBXes, whether any agent answers.
     agent: CheckBody,
-    /// Asterisk, as the agent sees it.
+    /// Asterisk, as the agent sees it; of several PBXes, whether it works on any.
     asterisk: CheckBody,
+    /// Each PBX, by name. One of several that does not work is a warning and leaves the status as it
+    /// is.
+    pbxes: Vec<PbxCheckBody>,
     /// What an administrator should look at although all of it works. Doubt about what is in force
     /// on the PBX stands here and leaves the status as it is: the portal is what it is mended with.
     warnings: Vec<WarningBody>,
@@ -46,6 +50,29 @@ pub(super) struct ReadyBody {
 struct CheckBody {
     ok: bool,
     detail: String,
+}
+
+/// A PBX.
+#[derive(Debug, Serialize, ToSchema)]
+struct PbxCheckBody {
+    id: Uuid,
+    #[schema(example = "default")]
+    name: String,
+    /// The agent on its host.
+    agent: CheckBody,
+    /// Asterisk, as the agent sees it.
+    asterisk: CheckBody,
+}
+
+impl From<PbxCheck> for PbxCheckBody {
+    fn from(pbx: PbxCheck) -> Self {
+        Self {
+            id: pbx.id.0,
+            name: pbx.name.to_string(),
+            agent: pbx.agent.into(),
+            asterisk: pbx.asterisk.into(),
+        }
+    }
 }
 
 impl From<Check> for CheckBody {
@@ -71,7 +98,8 @@ pub(super) async fn live() -> Json<LiveBody> {
 
 /// Whether the portal can do its work
 ///
-/// The database, the agent and Asterisk, each by itself. Warnings do not change the status.
+/// The database, and of each PBX the agent and Asterisk, each by itself. The database and one PBX
+/// are enough. Warnings do not change the status.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses(
@@ -89,9 +117,14 @@ pub(super) async fn ready(State(portal): State<Arc<Portal>>) -> (StatusCode, Jso
     };
     let body = ReadyBody {
         status: word,
+        agent: readiness.agent().into(),
+        asterisk: readiness.asterisk().into(),
         database: readiness.database.into(),
-        agent: readiness.agent.into(),
-        asterisk: readiness.asterisk.into(),
+        pbxes: readiness
+            .pbxes
+            .into_iter()
+            .map(PbxCheckBody::from)
+            .collect(),
         warnings: readiness
             .warnings
             .into_iter()

@@ -3,7 +3,9 @@
 
 mod applies;
 mod changes;
+mod deleted_users;
 mod described;
+mod devices;
 mod envelope;
 mod error;
 mod etag;
@@ -16,6 +18,7 @@ mod once;
 mod openapi;
 mod outcome;
 mod page;
+mod pbxes;
 mod pending;
 mod prefer;
 mod preview;
@@ -23,6 +26,8 @@ mod query;
 mod restore;
 mod revisions;
 mod status;
+mod tenants;
+mod twins;
 mod users;
 mod verify;
 mod warnings;
@@ -43,11 +48,28 @@ use crate::services::Portal;
 /// Largest body: 64 KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// What belongs to a tenant: under its path, and for the default one also without.
+fn of_tenant() -> OpenApiRouter<Arc<Portal>> {
+    OpenApiRouter::new()
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::get, users::change, users::delete))
+        .routes(routes!(deleted_users::list))
+        .routes(routes!(deleted_users::get, deleted_users::purge))
+        .routes(routes!(devices::list, devices::create))
+        .routes(routes!(devices::get, devices::change, devices::delete))
+        .routes(routes!(devices::rotate))
+        .routes(routes!(devices::reveal_password))
+}
+
 /// Every path but those of the documentation.
 fn operations() -> OpenApiRouter<Arc<Portal>> {
     let quick = OpenApiRouter::new()
-        .routes(routes!(users::list, users::create))
-        .routes(routes!(users::get, users::delete))
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::get, tenants::change, tenants::delete))
+        .merge(of_tenant())
+        .nest("/tenants/{tenant}", of_tenant())
+        .routes(routes!(pbxes::list, pbxes::create))
+        .routes(routes!(pbxes::get, pbxes::change, pbxes::delete))
         .routes(routes!(applies::list))
         .routes(routes!(applies::get))
         .routes(routes!(follow::events))
@@ -79,6 +101,7 @@ fn documentation() -> OpenApiRouter<Arc<utoipa::openapi::OpenApi>> {
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = operations().into_openapi();
     document.merge(documentation().into_openapi());
+    twins::describe(&mut document);
     document
 }
 

@@ -214,16 +214,6 @@ impl Answer {
             body,
         }))
     }
-
-    /// 204.
-    pub(super) fn no_content() -> Self {
-        Self(StoredAnswer {
-            status: StatusCode::NO_CONTENT.as_u16(),
-            location: None,
-            etag: None,
-            body: Vec::new(),
-        })
-    }
 }
 
 fn response(answered: Answered) -> Response {

@@ -23,7 +23,10 @@ use super::error::{PROBLEM_JSON, Problem};
     ),
     components(schemas(Problem, super::follow::StateBody)),
     tags(
+        (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
+        (name = "devices", description = "Phones and apps of users"),
+        (name = "pbxes", description = "Asterisk hosts and their agents"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
         (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),
@@ -89,15 +92,6 @@ impl IntoResponses for PanicProblem {
     }
 }
 
-/// What a question to the database may end as.
-pub(super) struct ReadProblems;
-
-impl IntoResponses for ReadProblems {
-    fn responses() -> Responses {
-        problems(&[TIMEOUT, INTERNAL, DATABASE])
-    }
-}
-
 /// Likewise, with a query.
 pub(super) struct QueryProblems;
 
@@ -115,16 +109,6 @@ impl IntoResponses for IdProblems {
     fn responses() -> Responses {
         let malformed = ("400", "`malformed_id`, `invalid_header`");
         problems(&[malformed, TIMEOUT, INTERNAL, DATABASE])
-    }
-}
-
-/// Likewise, with headers that are read.
-pub(super) struct HeaderProblems;
-
-impl IntoResponses for HeaderProblems {
-    fn responses() -> Responses {
-        let header = ("400", "`invalid_header`");
-        problems(&[header, TIMEOUT, INTERNAL, DATABASE])
     }
 }
 

@@ -25,8 +25,10 @@ use uuid::Uuid;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::query::{LIMIT_DEFAULT, LIMIT_MAX, encoded, limit, pairs, read};
-use crate::domain::Invalid;
 use crate::domain::page::{Kind, Order, Page, Position, Slice, SortKey, Value};
+use crate::domain::pbx::PbxRef;
+use crate::domain::{Invalid, PbxId};
+use crate::services::{Portal, pbxes};
 
 /// Longest text that is searched for, in characters.
 const SEARCH_CHARS_MAX: usize = 100;
@@ -60,6 +62,8 @@ pub(super) enum Takes {
     Text,
     /// A UUID.
     Id,
+    /// The id or the name of a PBX.
+    Pbx,
     /// A whole number.
     Number,
     /// `true` or `false`.
@@ -101,6 +105,7 @@ pub(super) struct Wanted<K> {
 enum FilterValue {
     Text(String),
     Id(Uuid),
+    Pbx(PbxRef),
     Number(i64),
     Bool(bool),
 }
@@ -144,7 +149,7 @@ impl<K: SortKey> Wanted<K> {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.value(name)? {
             FilterValue::Text(text) => Some(text),
-            FilterValue::Id(_) | FilterValue::Number(_) | FilterValue::Bool(_) => None,
+            _ => None,
         }
     }
 
@@ -152,7 +157,15 @@ impl<K: SortKey> Wanted<K> {
     pub(super) fn id(&self, name: &str) -> Option<Uuid> {
         match self.value(name)? {
             FilterValue::Id(id) => Some(*id),
-            FilterValue::Text(_) | FilterValue::Number(_) | FilterValue::Bool(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The PBX that the filter `pbx` names, in service or not.
+    pub(super) async fn pbx(&self, portal: &Portal) -> Result<Option<PbxId>, ApiError> {
+        match self.value("pbx") {
+            Some(FilterValue::Pbx(named)) => Ok(Some(pbxes::id_of(portal, named).await?)),
+            _ => Ok(None),
         }
     }
 
@@ -160,7 +173,7 @@ impl<K: SortKey> Wanted<K> {
     pub(super) fn number(&self, name: &str) -> Option<i64> {
         match self.value(name)? {
             FilterValue::Number(number) => Some(*number),
-            FilterValue::Text(_) | FilterValue::Id(_) | FilterValue::Bool(_) => None,
+            _ => None,
         }
     }
 
@@ -168,7 +181,7 @@ impl<K: SortKey> Wanted<K> {
     pub(super) fn bool(&self, name: &str) -> Option<bool> {
         match self.value(name)? {
             FilterValue::Bool(bool) => Some(*bool),
-            FilterValue::Text(_) | FilterValue::Id(_) | FilterValue::Number(_) => None,
+            _ => None,
         }
     }
 
@@ -329,6 +342,10 @@ fn filter_value(takes: Takes, text: &str) -> Result<FilterValue, Invalid> {
             .flatten()
             .map(FilterValue::Id)
             .ok_or(malformed("must be a UUID")),
+        Takes::Pbx => text
+            .parse()
+            .map(FilterValue::Pbx)
+            .map_err(|Invalid { message, .. }| malformed(message)),
         Takes::Number => text
             .parse()
             .map(FilterValue::Number)
@@ -398,7 +415,7 @@ fn typed(kind: Type) -> ObjectBuilder {
 
 fn schema(takes: Takes) -> utoipa::openapi::schema::Object {
     match takes {
-        Takes::Text => typed(Type::String),
+        Takes::Text | Takes::Pbx => typed(Type::String),
         Takes::Id => typed(Type::String).format(Some(SchemaFormat::Custom("uuid".to_owned()))),
         Takes::Number => typed(Type::Integer),
         Takes::Bool => typed(Type::Boolean),
@@ -419,6 +436,7 @@ fn parameter(name: &str, description: &str, schema: utoipa::openapi::schema::Obj
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::FieldError;
     use super::*;
     use crate::domain::page::sort_keys;
     use crate::http::fields::FieldError;

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
 use super::error::ApiError;
+use crate::services::apply::Until;
 
 /// The header that says which preferences were followed.
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -28,6 +29,15 @@ impl<S: Sync> FromRequestParts<S> for Preferred {
 }
 
 impl Preferred {
+    /// For what an apply is waited.
+    pub(super) const fn until(self) -> Until {
+        if self.respond_async {
+            Until::InLine
+        } else {
+            Until::TheEnd
+        }
+    }
+
     fn read(headers: &HeaderMap) -> Self {
         let values = headers.get_all("prefer").iter();
         let values = values.filter_map(|value| value.to_str().ok());

@@ -11,13 +11,15 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::changes::{CountsBody, ObjectChangeBody, RestoredFromBody, UserChangeBody};
-use super::error::ApiError;
+use super::error::{ApiError, Problem};
 use super::extract::By;
-use super::openapi::HeaderProblems;
+use super::openapi::QueryProblems;
+use super::query::{Query, pbx};
 use super::warnings::WarningBody;
 use crate::domain::revision::InForce;
-use crate::domain::tenant::Tenant;
+use crate::domain::tenant::TenantBrief;
 use crate::services::Portal;
+use crate::services::pbxes::{self, Pbx};
 use crate::services::preview::{self, Difference, FileDifference, Finding, Preview};
 
 /// Longest list of an answer: objects, users, phones, findings. Counts are of all.
@@ -26,6 +28,9 @@ const LIST_MAX: usize = 500;
 /// What an apply would do.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PreviewBody {
+    pbx_id: Uuid,
+    #[schema(example = "default")]
+    pbx: String,
     /// Whether nothing would keep an apply from succeeding, as far as that can be known before;
     /// `check` says what was looked at. Null when the agent, which must look as well, did not.
     would_apply: Option<bool>,
@@ -198,8 +203,8 @@ fn head<T, B: From<T>>(items: Vec<T>) -> (Vec<B>, bool) {
     (head.collect(), truncated)
 }
 
-impl From<Preview> for PreviewBody {
-    fn from(preview: Preview) -> Self {
+impl PreviewBody {
+    fn read(pbx: &Pbx, preview: Preview) -> Self {
         let (would_apply, changes_nothing) = (preview.would_apply(), preview.changes_nothing());
         let (changes, changes_unknown) = match preview.difference {
             None => (None, None),
@@ -220,6 +225,8 @@ impl From<Preview> for PreviewBody {
         };
         let finding_count = preview.findings.len();
         Self {
+            pbx_id: pbx.id.0,
+            pbx: pbx.name().to_string(),
             would_apply,
             changes_nothing,
             digest: preview.wanted.map(|wanted| wanted.digest.to_string()),
@@ -290,8 +297,8 @@ impl From<Difference> for DifferenceBody {
     }
 }
 
-impl From<Tenant> for TenantBody {
-    fn from(tenant: Tenant) -> Self {
+impl From<TenantBrief> for TenantBody {
+    fn from(tenant: TenantBrief) -> Self {
         Self {
             id: tenant.id.0,
             name: tenant.name,
@@ -338,24 +345,33 @@ impl From<RegisteredPhone> for PhoneBody {
     }
 }
 
-/// Show what an apply would do
+/// Show what an apply of a PBX would do
 ///
 /// Renders what the database says and compares it with what is in force. Nothing is written and no
 /// apply is held up. What the agent does not say within 10 s is answered as not known. Counts are
 /// always of all, lists and diffs have an end.
 #[utoipa::path(
     get, path = "/apply/preview", tag = "applies", operation_id = "preview_apply",
+    params(
+        ("pbx" = Option<String>, Query, description = "On the PBX of this id or name; the default one when absent"),
+    ),
     responses(
         (status = 200, description = "What an apply would do; also when it could not be done",
             body = PreviewBody),
-        HeaderProblems,
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        QueryProblems,
     )
 )]
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    Query(mut fields): Query,
 ) -> Result<Json<PreviewBody>, ApiError> {
+    let pbx = pbx(&mut fields);
+    let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     // Several questions at once make a large future.
-    let preview = Box::pin(preview::preview(&portal, &actor.request_id)).await?;
-    Ok(Json(preview.into()))
+    let preview = Box::pin(preview::preview(&portal, &pbx, &actor.request_id)).await?;
+    Ok(Json(PreviewBody::read(&pbx, preview)))
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::fields::Fields;
+use crate::domain::pbx::PbxRef;
 
 /// How many rows a page holds unless told otherwise.
 pub(super) const LIMIT_DEFAULT: u16 = 50;
@@ -104,6 +105,18 @@ pub(super) fn limit(fields: &mut Fields) -> Option<u16> {
         })
     });
     limit.map(|limit| limit.unwrap_or(LIMIT_DEFAULT))
+}
+
+/// The parameter, or field of a body, `pbx`: the id or the name of one. `None` means that an error
+/// was noted.
+pub(super) fn pbx(fields: &mut Fields) -> Option<Option<PbxRef>> {
+    fields.or_default("pbx", |value| {
+        let text = value.as_str().ok_or(crate::domain::Invalid {
+            code: "wrong_type",
+            message: "must be a string",
+        })?;
+        text.parse().map(Some)
+    })
 }
 
 #[cfg(test)]

@@ -6,13 +6,12 @@ use axum::extract::State;
 use axum::response::Response;
 use shared::bundle::ApplyId;
 
-use super::applies::{ApplyBody, RestoreRequestBody, once_carried_out, wish};
+use super::applies::{ApplyBody, RestoreRequestBody, restore_once, wish};
 use super::error::{ApiError, Problem};
 use super::extract::{By, Id, OptionalBody};
 use super::once::Once;
 use super::openapi::{ByHeader, OnceHeader, OnceProblems, RestoreProblems};
 use super::prefer::Preferred;
-use crate::domain::apply::Wish;
 use crate::services::Portal;
 
 /// Bring an earlier revision back
@@ -39,7 +38,7 @@ use crate::services::Portal;
                 ("Location" = String, description = "Where the attempt can be looked up"),
                 ("Preference-Applied" = String, description = "`respond-async`"),
             )),
-        (status = 404, description = "`apply_not_found`",
+        (status = 404, description = "`apply_not_found`; `pbx_not_found`: its PBX is no longer in service",
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`nothing_to_restore`: it has no bundle; `apply_not_ended`: it \
             waits or runs; `revision_never_proven`; `restore_failed`: the stored bundle cannot be \
@@ -64,9 +63,6 @@ pub(super) async fn run(
     once: Once,
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
-    let wish = Wish {
-        restore: Some(ApplyId(id)),
-        ..wish(fields).map_err(ApiError::InvalidFields)?
-    };
-    once_carried_out(once, portal, actor, preferred, wish).await
+    let (wish, ()) = wish(fields, Some(())).map_err(ApiError::InvalidFields)?;
+    restore_once(once, portal, actor, preferred, (ApplyId(id), wish)).await
 }

@@ -11,17 +11,22 @@ use uuid::Uuid;
 
 use super::applies::{APPLY_FILTERS, APPLY_SEARCH, apply_filter};
 use super::changes::{RestoredFromBody, SummaryBody};
-use super::error::ApiError;
+use super::error::{ApiError, Problem};
 use super::openapi::QueryProblems;
 use super::page::{Filter, ListParams, ListQuery, Listed};
 use crate::domain::apply::{Attempt, RevisionSort};
 use crate::domain::page::Slice;
+use crate::domain::pbx::DEFAULT_PBX;
 use crate::services::Portal;
 use crate::services::revisions::{self, History};
 
 /// A bundle that was given a number on its PBX.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevisionBody {
+    pbx_id: Uuid,
+    /// What the PBX is called now.
+    #[schema(example = "default")]
+    pbx: String,
     #[schema(example = 7)]
     revision: u64,
     /// The apply that made it: `GET /applies/{id}` tells each step.
@@ -61,6 +66,8 @@ impl RevisionBody {
             Some((_, true)) | None => Some(false),
         };
         Some(Self {
+            pbx_id: attempt.pbx_id.0,
+            pbx: attempt.pbx_name.to_string(),
             revision: attempt.revision?.0,
             apply_id: attempt.id.0,
             digest: attempt.digest?.to_string(),
@@ -78,7 +85,7 @@ impl RevisionBody {
     }
 }
 
-/// List the revisions of the PBX
+/// List the revisions of a PBX
 ///
 /// Its history, the highest number first: every bundle that was sent or about to be sent, by whom,
 /// when, with which outcome, and what it changed.
@@ -88,6 +95,8 @@ impl RevisionBody {
     responses(
         (status = 200, description = "The revisions", body = [RevisionBody],
             headers(("Link" = Option<String>, description = "The next page, `rel=\"next\"`"))),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
         QueryProblems,
     )
 )]
@@ -96,10 +105,13 @@ pub(super) async fn list(
     query: ListQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<Revisions>()?;
+    let filter = apply_filter(&portal, &wanted).await?;
+    // Numbers count within a PBX.
+    let pbx = filter.pbx.unwrap_or(DEFAULT_PBX);
     let History {
         revisions,
         proven_last,
-    } = revisions::list(&portal, &apply_filter(&wanted), &wanted.page).await?;
+    } = revisions::list(&portal, pbx, &filter, &wanted.page).await?;
     let Slice { items, next } = revisions;
     let items = items.into_iter();
     let items = items.filter_map(|attempt| RevisionBody::read(attempt, proven_last));

@@ -8,8 +8,9 @@ use axum::Json;
 use axum::extract::State;
 
 use self::body::PbxStatusBody;
-use super::error::ApiError;
-use super::openapi::ReadProblems;
+use super::error::{ApiError, Problem};
+use super::openapi::QueryProblems;
+use super::query::{Query, pbx};
 use crate::services::{Portal, status};
 
 /// Show what is wanted, applied, on disk and loaded
@@ -19,14 +20,22 @@ use crate::services::{Portal, status};
 /// cannot be reached is no error: what the database knows is told.
 #[utoipa::path(
     get, path = "/apply/status", tag = "status", operation_id = "status",
+    params(
+        ("pbx" = Option<String>, Query, description = "Only the PBX of this id or name"),
+    ),
     responses(
-        (status = 200, description = "Every PBX", body = [PbxStatusBody]),
-        ReadProblems,
+        (status = 200, description = "Every PBX, by name", body = [PbxStatusBody]),
+        (status = 404, description = "`pbx_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        QueryProblems,
     )
 )]
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
+    Query(mut fields): Query,
 ) -> Result<Json<Vec<PbxStatusBody>>, ApiError> {
-    let states = Box::pin(status::read(&portal)).await?;
+    let pbx = pbx(&mut fields);
+    let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let states = Box::pin(status::read(&portal, pbx.as_ref())).await?;
     Ok(Json(states.into_iter().map(PbxStatusBody::from).collect()))
 }

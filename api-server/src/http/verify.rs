@@ -8,17 +8,34 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use shared::status::VerifyReport;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
-use super::extract::By;
+use super::extract::{By, OptionalBody};
 use super::once::Once;
-use super::openapi::{ByHeader, OnceHeader, OnceProblems, ReadProblems};
+use super::openapi::{BodyProblems, ByHeader, OnceHeader, OnceProblems};
+use super::query::pbx;
+use crate::services::pbxes::{self, Pbx};
 use crate::services::{Error, Portal, verify};
+
+/// What to compare. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; the handler reads the field"
+)]
+struct VerifyRequestBody {
+    /// The id or the name of a PBX; the default one when absent.
+    pbx: Option<String>,
+}
 
 /// What is in force against what should be.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VerifyBody {
+    pbx_id: Uuid,
+    #[schema(example = "default")]
+    pbx: String,
     /// Whether Asterisk and the live files hold exactly what the live revision says.
     in_force: bool,
     /// The live revision.
@@ -36,9 +53,11 @@ pub(super) struct VerifyBody {
     duration_ms: f64,
 }
 
-impl From<VerifyReport> for VerifyBody {
-    fn from(report: VerifyReport) -> Self {
+impl VerifyBody {
+    fn read(pbx: &Pbx, report: VerifyReport) -> Self {
         Self {
+            pbx_id: pbx.id.0,
+            pbx: pbx.name().to_string(),
             in_force: report.in_force,
             revision: report.revision.0,
             digest: report.digest.to_string(),
@@ -61,9 +80,10 @@ impl From<VerifyReport> for VerifyBody {
 #[utoipa::path(
     post, path = "/apply/verify", tag = "status", operation_id = "verify",
     params(ByHeader, OnceHeader),
+    request_body(content = Option<VerifyRequestBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "The comparison, whatever it found", body = VerifyBody),
-        (status = 400, description = "`invalid_header`",
+        (status = 404, description = "`pbx_not_found`",
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`apply_busy`: an apply runs; `nothing_applied`; \
             `idempotency_key_in_use`",
@@ -71,7 +91,7 @@ impl From<VerifyReport> for VerifyBody {
         (status = 502, description = "`agent_refused`, `agent_too_old`",
             body = Problem, content_type = "application/problem+json"),
         OnceProblems,
-        ReadProblems,
+        BodyProblems,
         (status = 503, description = "`agent_unreachable`, `database_unavailable`, `overloaded`",
             body = Problem, content_type = "application/problem+json"),
     )
@@ -80,11 +100,15 @@ pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
     once: Once,
+    OptionalBody(mut fields): OptionalBody,
 ) -> Result<Response, ApiError> {
+    let pbx = pbx(&mut fields);
+    let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     let (own, by) = (Arc::clone(&portal), actor.clone());
     let task = move |_| async move {
-        let report = verify::run_to_the_end(own, by).await?;
-        Ok(Json(VerifyBody::from(report)).into_response())
+        let report = verify::run_to_the_end(own, Arc::clone(&pbx), by).await?;
+        Ok(Json(VerifyBody::read(&pbx, report)).into_response())
     };
     // It begins no attempts.
     let remake = |_| Err(Error::KeyInUse.into());

@@ -13,7 +13,8 @@ pub(super) struct WarningBody {
     /// `safe_mode`: the agent touches nothing. `not_proven`: what is live was never proven.
     /// `drift`: managed files are not what was applied. `foreign_file`: Asterisk includes a file
     /// that is not managed. `link_certificate`: a certificate or revocation list of the portal ends
-    /// soon or cannot be used. `agent_unreachable`: of a preview only. `agent`: whatever else the agent has to say.
+    /// soon or cannot be used. `agent_unreachable`: of a preview only. `pbx_unavailable`: one of several PBXes cannot be worked
+    /// with now. `agent`: whatever else the agent has to say.
     #[schema(value_type = String, example = "pbx_in_doubt")]
     code: &'static str,
     /// For people.

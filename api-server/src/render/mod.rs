@@ -13,30 +13,47 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 use shared::bundle::{Bundle, Slot};
 
-use crate::domain::snapshot::{Snapshot, SnapshotUser};
+use crate::domain::TenantNumber;
+use crate::domain::device::{ContextName, context_name};
+use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
 use text::Hex;
 pub use text::Unsafe;
-
-/// The dialplan context of the default tenant (FR-008).
-const INTERNAL_CONTEXT: &str = "synergy-internal";
 
 /// A snapshot that must not become Asterisk text.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A value holds what no rule of escaping can carry.
-    #[error("user {user} (extension {extension}): {fault}")]
-    User {
+    #[error("user {user} (device {name}): {fault}")]
+    Device {
         /// The user's id.
         user: String,
-        /// The user's extension.
-        extension: String,
+        /// What Asterisk would know the device by.
+        name: String,
         /// What is wrong.
         fault: Unsafe,
     },
-    /// Two users have the same extension.
-    #[error("extension {0} is taken twice")]
-    DuplicateExtension(String),
-    /// A number outside what is reserved for the portal.
+    /// Two tenants have the same number.
+    #[error("tenant number {0} is taken twice")]
+    DuplicateTenant(String),
+    /// Two users of a tenant have the same extension.
+    #[error("extension {extension} of tenant {tenant} is taken twice")]
+    DuplicateExtension {
+        /// The tenant's number.
+        tenant: String,
+        /// The extension.
+        extension: String,
+    },
+    /// Two devices of a user have the same place.
+    #[error("extension {extension} of tenant {tenant} has two devices in the place {slot}")]
+    DuplicateSlot {
+        /// The tenant's number.
+        tenant: String,
+        /// The extension.
+        extension: String,
+        /// The place's letter.
+        slot: char,
+    },
+    /// A plain number outside what is reserved for the portal.
     #[error("extension {0} is outside the range reserved for the portal")]
     OutsideRange(String),
 }
@@ -48,9 +65,9 @@ pub enum RenderError {
 /// domain's constructors; it is checked again here because the price of a newline in a name would
 /// be a section of somebody else's choosing.
 pub fn render(snapshot: &Snapshot) -> Result<Bundle, RenderError> {
-    let users = ordered(snapshot)?;
-    let endpoints = endpoints::body(&snapshot.realm, &users)?;
-    let routing = routing::body(&users);
+    let tenants = ordered(snapshot)?;
+    let endpoints = endpoints::body(&snapshot.realm, &tenants)?;
+    let routing = routing::body(&tenants);
     let files = BTreeMap::from([
         (
             Slot::PjsipEndpoints,
@@ -64,29 +81,100 @@ pub fn render(snapshot: &Snapshot) -> Result<Bundle, RenderError> {
     })
 }
 
-/// The users by falling extension: Asterisk inserts extensions into a sorted list from its head,
-/// so that a rising order costs a quadratic time (50,000 in 53 s instead of 0.15 s, measured).
-fn ordered(snapshot: &Snapshot) -> Result<Vec<&SnapshotUser>, RenderError> {
-    let mut users: Vec<&SnapshotUser> = snapshot.users.iter().collect();
-    users.sort_unstable_by_key(|user| std::cmp::Reverse(user.extension.get()));
-    if let Some(pair) = users
-        .windows(2)
-        .find(|pair| pair[0].extension == pair[1].extension)
-    {
-        return Err(RenderError::DuplicateExtension(
-            pair[0].extension.to_string(),
-        ));
+/// A tenant with something to render.
+struct Tenant<'a> {
+    number: TenantNumber,
+    context: ContextName,
+    /// By falling extension: Asterisk inserts extensions into a sorted list from its head, so that a
+    /// rising order costs a quadratic time (50,000 in 53 s instead of 0.15 s, measured).
+    users: Vec<User<'a>>,
+}
+
+/// A user with a device.
+struct User<'a> {
+    known: &'a SnapshotUser,
+    /// By their places.
+    devices: Vec<&'a SnapshotDevice>,
+}
+
+/// What there is to render, in an order that does not depend on the snapshot's: rising tenants, of
+/// each falling extensions, of each rising places. The default tenant is always there: whatever the
+/// administrator's dialplan includes must exist.
+fn ordered(snapshot: &Snapshot) -> Result<Vec<Tenant<'_>>, RenderError> {
+    let mut known: Vec<&SnapshotTenant> = snapshot.tenants.iter().collect();
+    known.sort_unstable_by_key(|tenant| tenant.number);
+    if let Some(pair) = twice(&known, |tenant| tenant.number) {
+        return Err(RenderError::DuplicateTenant(pair.number.to_string()));
     }
-    let reserved = |number| {
-        snapshot
-            .reserved_numbers
-            .iter()
-            .any(|range| range.contains(&number))
+    let mut tenants = Vec::with_capacity(known.len() + 1);
+    if known.first().map(|tenant| tenant.number) != Some(TenantNumber::DEFAULT) {
+        tenants.push(Tenant {
+            number: TenantNumber::DEFAULT,
+            context: context_name(TenantNumber::DEFAULT),
+            users: Vec::new(),
+        });
+    }
+    for tenant in known {
+        let users = ordered_users(snapshot, tenant)?;
+        if tenant.number == TenantNumber::DEFAULT || !users.is_empty() {
+            tenants.push(Tenant {
+                number: tenant.number,
+                context: context_name(tenant.number),
+                users,
+            });
+        }
+    }
+    Ok(tenants)
+}
+
+fn ordered_users<'a>(
+    snapshot: &Snapshot,
+    tenant: &'a SnapshotTenant,
+) -> Result<Vec<User<'a>>, RenderError> {
+    let number = || tenant.number.to_string();
+    let mut known: Vec<&SnapshotUser> = tenant.users.iter().collect();
+    known.sort_unstable_by_key(|user| std::cmp::Reverse(user.extension));
+    if let Some(user) = twice(&known, |user| user.extension) {
+        return Err(RenderError::DuplicateExtension {
+            tenant: number(),
+            extension: user.extension.to_string(),
+        });
+    }
+    let is_reserved = |user: &SnapshotUser| {
+        let mut ranges = snapshot.reserved_numbers.iter();
+        ranges.any(|range| range.contains(&user.extension.get()))
     };
-    match users.iter().find(|user| !reserved(user.extension.get())) {
-        Some(user) => Err(RenderError::OutsideRange(user.extension.to_string())),
-        None => Ok(users),
+    let mut users = Vec::with_capacity(known.len());
+    for user in known {
+        // Names of the portal's own form need no range to be reserved.
+        if tenant.number == TenantNumber::DEFAULT && !is_reserved(user) {
+            return Err(RenderError::OutsideRange(user.extension.to_string()));
+        }
+        let mut devices: Vec<&SnapshotDevice> = user.devices.iter().collect();
+        devices.sort_unstable_by_key(|device| device.slot);
+        if let Some(device) = twice(&devices, |device| device.slot) {
+            return Err(RenderError::DuplicateSlot {
+                tenant: number(),
+                extension: user.extension.to_string(),
+                slot: device.slot.letter(),
+            });
+        }
+        if !devices.is_empty() {
+            users.push(User {
+                known: user,
+                devices,
+            });
+        }
     }
+    Ok(users)
+}
+
+/// The first of what is sorted that has the same key as the one before it.
+fn twice<'a, T, K: PartialEq>(sorted: &[&'a T], key: fn(&T) -> K) -> Option<&'a T> {
+    let pair = sorted
+        .windows(2)
+        .find(|pair| key(pair[0]) == key(pair[1]))?;
+    Some(pair[1])
 }
 
 /// What tells one file from another in a running Asterisk: a hash of all else that stands in it, so
@@ -114,117 +202,4 @@ impl Generation {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use shared::{conf, model};
-
-    use super::*;
-    use crate::domain::{DisplayName, ExtensionNumber, SipPassword, UserId};
-
-    fn user(number: u32, name: &str) -> SnapshotUser {
-        let password = secrecy::SecretString::from("abcdefABCDEF123456789012");
-        SnapshotUser {
-            user_id: UserId(uuid::Uuid::from_u128(number.into())),
-            extension: number.try_into().unwrap(),
-            name: name.parse().unwrap(),
-            email: format!("u{number}@example.org").parse().unwrap(),
-            sip_password: SipPassword::try_from(password).unwrap(),
-        }
-    }
-
-    fn snapshot(users: Vec<SnapshotUser>) -> Snapshot {
-        Snapshot {
-            realm: "synergycall".parse().unwrap(),
-            reserved_numbers: vec![1000..=1999],
-            users,
-        }
-    }
-
-    fn text(bundle: &Bundle, slot: Slot) -> String {
-        String::from_utf8(bundle.files[&slot].clone()).unwrap()
-    }
-
-    #[test]
-    fn equal_snapshots_give_equal_bytes_whatever_the_order_of_their_users() {
-        let one = render(&snapshot(vec![user(1000, "A"), user(1001, "B")])).unwrap();
-        let other = render(&snapshot(vec![user(1001, "B"), user(1000, "A")])).unwrap();
-        assert_eq!(one, other);
-        let third = render(&snapshot(vec![user(1000, "A"), user(1001, "C")])).unwrap();
-        assert_ne!(one.manifest().digest(), third.manifest().digest());
-    }
-
-    /// Each file is marked by itself: a new password leaves the dialplan as it was, and whoever is
-    /// not asked to read a file again is told by its mark that nothing has changed in it.
-    #[test]
-    fn a_file_that_says_the_same_keeps_its_bytes() {
-        let one = render(&snapshot(vec![user(1000, "A")])).unwrap();
-        let renamed = render(&snapshot(vec![user(1000, "B")])).unwrap();
-        let same = |slot| one.files[&slot] == renamed.files[&slot];
-        assert!(!same(Slot::PjsipEndpoints) && same(Slot::DialplanRouting));
-        let (one, renamed) = (model::read(&one), model::read(&renamed));
-        let (one, renamed) = (one.ok().unwrap(), renamed.ok().unwrap());
-        let same = |slot| one.generation(slot) == renamed.generation(slot);
-        assert!(!same(Slot::PjsipEndpoints) && same(Slot::DialplanRouting));
-    }
-
-    #[test]
-    fn extensions_fall_because_rising_ones_cost_asterisk_quadratic_time() {
-        let bundle = render(&snapshot((1000..1100).map(|n| user(n, "N")).collect())).unwrap();
-        let sections = conf::read(&bundle.files[&Slot::DialplanRouting]).unwrap();
-        let values: Vec<&str> = sections[0].entries.iter().map(|e| &*e.value).collect();
-        let expected: Vec<String> = (1000..1100)
-            .rev()
-            .map(|n| format!("{n},1,Dial(PJSIP/{n},25)"))
-            .collect();
-        assert_eq!(values, expected);
-    }
-
-    #[test]
-    fn no_password_reaches_the_files() {
-        let bundle = render(&snapshot(vec![user(1000, "A")])).unwrap();
-        let endpoints = text(&bundle, Slot::PjsipEndpoints);
-        assert!(!endpoints.contains("abcdefABCDEF"), "clear password");
-        // printf '1000:synergycall:abcdefABCDEF123456789012' | md5sum
-        assert!(endpoints.contains("password_digest = MD5:16a3f5c45f3565f82e6f06b9f57099dc"));
-        assert!(
-            !format!("{bundle:?}").contains("MD5:"),
-            "Debug shows the files"
-        );
-    }
-
-    #[test]
-    fn what_the_database_must_never_hold_is_refused() {
-        let twice = snapshot(vec![user(1000, "A"), user(1000, "B")]);
-        assert!(matches!(
-            render(&twice),
-            Err(RenderError::DuplicateExtension(_))
-        ));
-        let outside = snapshot(vec![user(2000, "A")]);
-        assert!(matches!(
-            render(&outside),
-            Err(RenderError::OutsideRange(_))
-        ));
-    }
-
-    proptest! {
-        /// Whatever a name holds, the bundle has exactly the objects of its users, and the caller
-        /// id is the name.
-        #[test]
-        fn no_name_changes_what_is_read(
-            names in prop::collection::vec(r#"([;\[\]#=>\\"<&,|${}()-]|\PC){1,60}"#, 1..8)
-        ) {
-            let names: Vec<DisplayName> = names.iter().filter_map(|n| n.parse().ok()).collect();
-            let users = (1000..).zip(&names).map(|(n, name)| user(n, name.as_str())).collect();
-            let read = model::read(&render(&snapshot(users)).unwrap());
-            let model = read.map_err(|findings| TestCaseError::fail(format!("{findings:?}")))?;
-            prop_assert_eq!(model.endpoints.len(), names.len() + 1);
-            prop_assert_eq!(model.contexts["synergy-internal"].len(), names.len());
-            for (number, name) in (1000_u32..).zip(&names) {
-                let number = ExtensionNumber::try_from(number).unwrap();
-                let expected = text::caller_id(name.as_str(), number);
-                let shown = model.endpoints[&number.to_string()].get("callerid");
-                prop_assert_eq!(shown, Some(expected.as_str()));
-            }
-        }
-    }
-}
+mod tests;

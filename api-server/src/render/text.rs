@@ -7,7 +7,10 @@
 
 use std::fmt::Write as _;
 
+use shared::names::OLD;
+
 use crate::domain::ExtensionNumber;
+use crate::domain::device::{ContextName, EndpointName};
 
 /// Longest value: far below Asterisk's line limit of 8191 bytes.
 const VALUE_BYTES_MAX: usize = 400;
@@ -72,9 +75,19 @@ impl ConfText {
         self.open(name);
     }
 
-    /// A section named by an extension.
-    pub(super) fn extension_section(&mut self, extension: ExtensionNumber) {
-        self.open(&extension.to_string());
+    /// A section named by a device.
+    pub(super) fn device_section(&mut self, name: &EndpointName) {
+        self.open(name.as_str());
+    }
+
+    /// A section named by a device, for its former password.
+    pub(super) fn old_section(&mut self, name: &EndpointName) {
+        self.open(&format!("{name}{OLD}"));
+    }
+
+    /// A section named by a tenant's context.
+    pub(super) fn context_section(&mut self, name: &ContextName) {
+        self.open(name.as_str());
     }
 
     fn open(&mut self, name: &str) {
@@ -88,9 +101,29 @@ impl ConfText {
         self.line(key, value);
     }
 
-    /// `key = value` with an extension, which is the name of its objects.
-    pub(super) fn number(&mut self, key: &'static str, extension: ExtensionNumber) {
-        self.line(key, &extension.to_string());
+    /// `key = value` with several values that were written down in this program.
+    pub(super) fn words(&mut self, key: &'static str, words: impl Iterator<Item = &'static str>) {
+        self.line(key, &words.collect::<Vec<_>>().join(","));
+    }
+
+    /// `key = yes` or `key = no`.
+    pub(super) fn yes_no(&mut self, key: &'static str, yes: bool) {
+        self.line(key, if yes { "yes" } else { "no" });
+    }
+
+    /// `key = value` with the name of a device's objects.
+    pub(super) fn device(&mut self, key: &'static str, name: &EndpointName) {
+        self.line(key, name.as_str());
+    }
+
+    /// `key = value` with a device's auth and that of its former password.
+    pub(super) fn device_and_old(&mut self, key: &'static str, name: &EndpointName) {
+        self.line(key, &format!("{name},{name}{OLD}"));
+    }
+
+    /// `key = value` with a tenant's context.
+    pub(super) fn context(&mut self, key: &'static str, name: &ContextName) {
+        self.line(key, name.as_str());
     }
 
     /// `key = value` with a hash.
@@ -121,13 +154,20 @@ impl ConfText {
         self.0.push('\n');
     }
 
-    /// `exten => EXT,1,Dial(PJSIP/EXT,SECONDS)`. Asterisk evaluates application data at call time,
-    /// `${SHELL(…)}` included, so no text of people comes near it.
-    pub(super) fn dial(&mut self, extension: ExtensionNumber, seconds: u16) {
-        let _ = writeln!(
-            self.0,
-            "exten => {extension},1,Dial(PJSIP/{extension},{seconds})"
-        );
+    /// `exten => EXT,1,Dial(PJSIP/NAME&PJSIP/NAME,SECONDS)`. Asterisk evaluates application data at
+    /// call time, `${SHELL(…)}` included, so no text of people comes near it.
+    pub(super) fn dial(
+        &mut self,
+        extension: ExtensionNumber,
+        devices: impl Iterator<Item = EndpointName>,
+        seconds: u16,
+    ) {
+        let _ = write!(self.0, "exten => {extension},1,Dial(");
+        for (at, name) in devices.enumerate() {
+            let and = if at == 0 { "" } else { "&" };
+            let _ = write!(self.0, "{and}PJSIP/{name}");
+        }
+        let _ = writeln!(self.0, ",{seconds})");
     }
 
     /// `exten => EXTEN,1,NoOp(MARK)`.

@@ -10,9 +10,9 @@ use crate::domain::PbxId;
 use crate::domain::apply::IncludedUser;
 use crate::domain::change::{Changes, Side, Summary};
 use crate::domain::revision::InForce;
-use crate::domain::snapshot::{Snapshot, SnapshotUser};
+use crate::domain::snapshot::Snapshot;
 use crate::render;
-use crate::vault::{Place, Vault};
+use crate::vault::{Opener, Place};
 
 /// A bundle with the users that it was made of.
 #[derive(Clone, Debug)]
@@ -49,20 +49,24 @@ pub(super) fn render(snapshot: &Snapshot) -> Result<Content, Unrenderable> {
 
 /// The users of a snapshot as the audit trail keeps them.
 pub(super) fn included(snapshot: &Snapshot) -> Vec<IncludedUser> {
-    let user = |user: &SnapshotUser| IncludedUser {
-        id: user.user_id,
-        name: user.name.as_str().to_owned(),
-        extension: user.extension.get(),
-    };
-    snapshot.users.iter().map(user).collect()
+    let tenants = snapshot.tenants.iter();
+    let users = tenants.flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)));
+    users
+        .map(|(tenant, user)| IncludedUser {
+            id: user.user_id,
+            name: user.name.as_str().to_owned(),
+            tenant: tenant.number.get(),
+            extension: user.extension.get(),
+        })
+        .collect()
 }
 
 /// Decrypts the bundle of an attempt.
 ///
 /// # Errors
 /// In words for an administrator, without any of the bundle.
-pub(super) fn unseal(vault: &Vault, id: ApplyId, encrypted: &[u8]) -> Result<Bundle, String> {
-    let text = vault
+pub(super) fn unseal(opener: &Opener, id: ApplyId, encrypted: &[u8]) -> Result<Bundle, String> {
+    let text = opener
         .open(Place::Bundle(id), encrypted)
         .map_err(|error| error.to_string())?;
     stored::decode(&text).map_err(|error| error.to_string())
@@ -94,7 +98,7 @@ impl Baseline {
     ///
     /// # Errors
     /// Why the stored bundle cannot be used.
-    pub(super) fn open(&self, vault: &Vault) -> Result<Option<Content>, String> {
+    pub(super) fn open(&self, opener: &Opener) -> Result<Option<Content>, String> {
         let Some(in_force) = &self.in_force else {
             return Ok(None);
         };
@@ -106,7 +110,7 @@ impl Baseline {
         else {
             return Err("its bundle is no longer kept".to_owned());
         };
-        let bundle = unseal(vault, in_force.apply_id, &encrypted)?;
+        let bundle = unseal(opener, in_force.apply_id, &encrypted)?;
         let users = stored.users.clone();
         Ok(Some(Content { bundle, users }))
     }
@@ -115,11 +119,11 @@ impl Baseline {
     ///
     /// # Errors
     /// Why the two cannot be compared.
-    pub(super) fn changes(&self, vault: &Vault, content: &Content) -> Result<Changes, String> {
+    pub(super) fn changes(&self, opener: &Opener, content: &Content) -> Result<Changes, String> {
         if self.is(content) {
             return Ok(Changes::default());
         }
-        let known = self.open(vault)?;
+        let known = self.open(opener)?;
         changes(known.as_ref(), content)
     }
 
@@ -131,8 +135,8 @@ impl Baseline {
     }
 
     /// What the audit trail keeps of `content` against it.
-    pub(super) fn summary(&self, vault: &Vault, content: &Content) -> Option<Summary> {
-        match self.changes(vault, content) {
+    pub(super) fn summary(&self, opener: &Opener, content: &Content) -> Option<Summary> {
+        match self.changes(opener, content) {
             Ok(changes) => Some(changes.summary(self.revision())),
             Err(reason) => {
                 tracing::warn!(reason, "what changes cannot be told: the bundle in force");
@@ -163,22 +167,29 @@ pub(super) struct Instant {
     pub(super) baseline: Baseline,
     /// The error is a finding: a row that cannot be read.
     pub(super) snapshot: Result<Snapshot, String>,
+    /// Opens what was sealed until then.
+    pub(super) opener: Opener,
 }
 
 impl Instant {
     /// Reads both in one transaction.
-    pub(super) async fn read(portal: &super::Portal) -> Result<Self, DbError> {
-        let pbx = portal.settings.pbx;
+    pub(super) async fn read(portal: &super::Portal, pbx: PbxId) -> Result<Self, DbError> {
         let mut transaction = db::snapshot::begin(&portal.database).await?;
         let baseline = Baseline::read(&mut transaction, pbx).await?;
-        let snapshot = db::snapshot::read_within(&mut transaction, pbx, &portal.vault).await;
+        let now = portal.clock.now();
+        let opener = portal.vault.opener(&mut transaction).await?;
+        let snapshot = db::snapshot::read_within(&mut transaction, pbx, &opener, now).await;
         db::commit(transaction).await?;
         let snapshot = match snapshot {
             Ok(snapshot) => Ok(snapshot),
             Err(error @ DbError::Inconsistent { .. }) => Err(error.to_string()),
             Err(error) => return Err(error),
         };
-        Ok(Self { baseline, snapshot })
+        Ok(Self {
+            baseline,
+            snapshot,
+            opener,
+        })
     }
 
     /// What the database says, as a bundle.

@@ -5,6 +5,7 @@ use shared::status::{AgentStatus, EventKind};
 use super::counters::EVENTS_RECORDED;
 use super::{Error, Portal};
 use crate::db::{self, DbError};
+use crate::domain::PbxId;
 use crate::domain::event::{EventFilter, EventSort, NewEvent, Numbered, PbxEvent, PbxEventKind};
 use crate::domain::page::{Page, Slice};
 
@@ -29,6 +30,7 @@ pub(super) struct Recorded {
 /// Records what the agent tells and was not recorded yet.
 pub(super) async fn record_of_agent(
     portal: &Portal,
+    pbx: PbxId,
     status: &AgentStatus,
     recorded: &mut Recorded,
 ) -> Result<(), DbError> {
@@ -37,7 +39,6 @@ pub(super) async fn record_of_agent(
         return Ok(());
     }
     if recorded.instance != status.instance {
-        let pbx = portal.settings.pbx;
         let mut connection = portal.database.acquire().await?;
         let up_to = db::events::last_sequence(&mut connection, pbx, &status.instance).await?;
         recorded.instance.clone_from(&status.instance);
@@ -58,7 +59,7 @@ pub(super) async fn record_of_agent(
             }),
             actor: None,
         };
-        record(portal, &new).await?;
+        record(portal, pbx, &new).await?;
         recorded.up_to = Some(sequence);
     }
     Ok(())
@@ -67,6 +68,7 @@ pub(super) async fn record_of_agent(
 /// Records once for each certificate of this portal that it ends soon.
 pub(super) async fn record_certificate(
     portal: &Portal,
+    pbx: PbxId,
     name: &str,
     not_after: time::OffsetDateTime,
     warning: String,
@@ -81,12 +83,13 @@ pub(super) async fn record_certificate(
         }),
         actor: None,
     };
-    record(portal, &new).await.map(drop)
+    record(portal, pbx, &new).await.map(drop)
 }
 
 /// Records that the agent went away or came back.
 pub(super) async fn record_turn(
     portal: &Portal,
+    pbx: PbxId,
     kind: PbxEventKind,
     detail: String,
 ) -> Result<(), DbError> {
@@ -97,23 +100,26 @@ pub(super) async fn record_turn(
         numbered: None,
         actor: None,
     };
-    let pbx = portal.settings.pbx;
     let mut connection = portal.database.acquire().await?;
     let id = db::events::insert_turn(&mut connection, pbx, &new).await?;
-    told(portal, &new, id);
+    told(portal, pbx, &new, id);
     Ok(())
 }
 
 /// Records an event; its id, or `None` when another portal was quicker.
-pub(super) async fn record(portal: &Portal, new: &NewEvent) -> Result<Option<i64>, DbError> {
+pub(super) async fn record(
+    portal: &Portal,
+    pbx: PbxId,
+    new: &NewEvent,
+) -> Result<Option<i64>, DbError> {
     let mut connection = portal.database.acquire().await?;
-    let id = db::events::insert(&mut connection, portal.settings.pbx, new).await?;
-    told(portal, new, id);
+    let id = db::events::insert(&mut connection, pbx, new).await?;
+    told(portal, pbx, new, id);
     Ok(id)
 }
 
 /// The portal that recorded an event puts it into its log.
-fn told(portal: &Portal, new: &NewEvent, id: Option<i64>) {
+fn told(portal: &Portal, pbx: PbxId, new: &NewEvent, id: Option<i64>) {
     let Some(event) = id else { return };
     portal.counters.count(EVENTS_RECORDED);
     let (kind, detail) = (new.kind.name(), &new.detail);
@@ -122,7 +128,7 @@ fn told(portal: &Portal, new: &NewEvent, id: Option<i64>) {
         | PbxEventKind::VerifyRequested
         | PbxEventKind::OfAgent(
             EventKind::DriftEnded | EventKind::ForeignFileGone | EventKind::SafeModeLeft,
-        ) => tracing::info!(event, kind, detail, "PBX event"),
+        ) => tracing::info!(event, %pbx, kind, detail, "PBX event"),
         PbxEventKind::AgentUnreachable
         | PbxEventKind::OfAgent(
             EventKind::DriftFound
@@ -131,6 +137,6 @@ fn told(portal: &Portal, new: &NewEvent, id: Option<i64>) {
             | EventKind::SafeModeEntered
             | EventKind::CertificateExpiring
             | EventKind::PeerRefused,
-        ) => tracing::warn!(event, kind, detail, "PBX event"),
+        ) => tracing::warn!(event, %pbx, kind, detail, "PBX event"),
     }
 }

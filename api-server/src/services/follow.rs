@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::live::{Progress, State, Told};
+use super::pbxes::{self, Pbx};
 use super::{Error, Portal, applies};
 use crate::agent::AgentError;
 use crate::db::{self, DbError};
@@ -63,10 +64,22 @@ pub async fn follow(
         Some(_) => None,
         None => Some(applies::get(&portal, id).await?),
     };
+    let pbx = match &first {
+        Some(attempt) => Some(attempt.pbx_id),
+        None => portal.live.pbx_of(id),
+    };
+    // One that is no longer in service has nothing to tell.
+    let pbx = match pbx {
+        Some(pbx) if first.as_ref().is_none_or(|a| !a.outcome.has_ended()) => {
+            pbxes::find(&portal, &pbx.into()).await.ok()
+        }
+        Some(_) | None => None,
+    };
     let (sender, receiver) = mpsc::channel(PENDING_MAX);
     let stopping = portal.live.stopping();
     let follower = Follower {
         portal,
+        pbx,
         id,
         known,
         resumed: known > 0,
@@ -88,6 +101,7 @@ struct Gone;
 
 struct Follower {
     portal: Arc<Portal>,
+    pbx: Option<Arc<Pbx>>,
     id: ApplyId,
     known: u32,
     resumed: bool,
@@ -104,7 +118,7 @@ impl Follower {
             return self.end(Arc::new(attempt)).await;
         }
         let mut source = Source::new(Arc::clone(&self.portal), self.id, own, self.resumed);
-        let mut steps = Steps::new(Arc::clone(&self.portal), self.id, self.known);
+        let mut steps = Steps::new(self.pbx.clone(), self.id, self.known);
         loop {
             tokio::select! {
                 // What is said first comes first: the steps belong after the state.
@@ -245,7 +259,7 @@ type Progressing = Pin<Box<dyn Stream<Item = Result<(u32, Step), AgentError>> + 
 /// apply yet, or restarts, is asked again. It lets only a few follow at a time; whoever finds no
 /// place asks for the record so far, again and again.
 struct Steps {
-    portal: Arc<Portal>,
+    pbx: Option<Arc<Pbx>>,
     id: ApplyId,
     known: u32,
     stream: Option<Progressing>,
@@ -257,9 +271,9 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(portal: Arc<Portal>, id: ApplyId, known: u32) -> Self {
+    fn new(pbx: Option<Arc<Pbx>>, id: ApplyId, known: u32) -> Self {
         Self {
-            portal,
+            pbx,
             id,
             known,
             stream: None,
@@ -276,9 +290,10 @@ impl Steps {
                 self.known = index + 1;
                 return (index, step);
             }
-            if self.in_vain {
-                std::future::pending::<()>().await;
-            }
+            let pbx = self.pbx.clone().filter(|_| !self.in_vain);
+            let Some(pbx) = pbx else {
+                return std::future::pending().await;
+            };
             if let Some(stream) = &mut self.stream {
                 if let Some(Ok((index, step))) = stream.next().await {
                     if index >= self.known {
@@ -292,20 +307,20 @@ impl Steps {
                 self.pause();
             }
             tokio::time::sleep_until(self.not_before).await;
-            match self.portal.agent.follow(self.id, self.known).await {
+            match pbx.agent().follow(self.id, self.known).await {
                 Ok(stream) => self.stream = Some(Box::pin(stream)),
                 Err(error) if error.is_too_old() => self.in_vain = true,
                 Err(_) => {
                     self.pause();
-                    self.read_record().await;
+                    self.read_record(&pbx).await;
                 }
             }
         }
     }
 
-    async fn read_record(&mut self) {
+    async fn read_record(&mut self, pbx: &Pbx) {
         // An agent that is gone is asked again after the pause.
-        let Ok(Some(record)) = self.portal.agent.find_apply(self.id).await else {
+        let Ok(Some(record)) = pbx.agent().find_apply(self.id).await else {
             return;
         };
         let steps = (0..).zip(record.steps);

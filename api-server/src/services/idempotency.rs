@@ -16,7 +16,7 @@ use crate::db::idempotency::SealedAnswer;
 use crate::db::{self, DbError};
 use crate::domain::idempotency::{AnswerId, KeyedRequest, StoredAnswer};
 use crate::domain::{Actor, AdminUser};
-use crate::vault::{Place, Vault};
+use crate::vault::{Opener, Place, Sealer};
 
 pub use claim::{Claim, Claimed, claim};
 
@@ -91,7 +91,9 @@ async fn answer_to(
     if used.fingerprint != request.fingerprint {
         return Err(Error::KeyReused);
     }
-    let open = |sealed| open(&work.portal.vault, actor, request, sealed);
+    let vault = &work.portal.vault;
+    let opener = vault.opener(work.connection()).await?;
+    let open = |sealed| open(&opener, actor, request, sealed);
     used.answer.map(open).transpose()
 }
 
@@ -101,12 +103,13 @@ async fn keep(
     answer: &StoredAnswer,
 ) -> Result<(), Error> {
     let actor = &work.actor.admin;
-    let sealed = seal(&work.portal.vault, actor, request, answer)?;
+    let sealer = work.portal.vault.sealer(work.connection()).await?;
+    let sealed = seal(&sealer, actor, request, answer)?;
     Ok(db::idempotency::keep(work.connection(), actor, &request.key, &sealed).await?)
 }
 
 fn seal(
-    vault: &Vault,
+    sealer: &Sealer,
     actor: &AdminUser,
     request: &KeyedRequest,
     answer: &StoredAnswer,
@@ -116,12 +119,12 @@ fn seal(
         status: answer.status,
         location: answer.location.clone(),
         etag: answer.etag.clone(),
-        body_encrypted: vault.seal(place, &answer.body, &mut os_rng())?,
+        body_encrypted: sealer.seal(place, &answer.body, &mut os_rng())?,
     })
 }
 
 fn open(
-    vault: &Vault,
+    opener: &Opener,
     actor: &AdminUser,
     request: &KeyedRequest,
     sealed: SealedAnswer,
@@ -131,7 +134,7 @@ fn open(
         status: sealed.status,
         location: sealed.location,
         etag: sealed.etag,
-        body: vault.open(place, &sealed.body_encrypted)?,
+        body: opener.open(place, &sealed.body_encrypted)?,
     })
 }
 

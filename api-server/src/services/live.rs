@@ -8,6 +8,7 @@ use shared::bundle::ApplyId;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::domain::PbxId;
 use crate::domain::apply::Attempt;
 
 /// Followers at a time, in all.
@@ -73,9 +74,15 @@ pub(super) struct Progress {
     pub(super) ended: Option<Arc<Attempt>>,
 }
 
+/// An apply of this process.
+struct Running {
+    pbx: PbxId,
+    progress: watch::Sender<Progress>,
+}
+
 /// The applies of this process, and who follows any.
 pub struct Live {
-    applies: Mutex<HashMap<ApplyId, watch::Sender<Progress>>>,
+    applies: Mutex<HashMap<ApplyId, Running>>,
     places: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
@@ -92,9 +99,9 @@ impl Default for Live {
 
 impl Live {
     /// An apply begins; it is forgotten when the value is dropped, whatever becomes of it.
-    pub(super) fn begin(&self, id: ApplyId) -> Begun<'_> {
-        let sender = watch::Sender::new(Progress::default());
-        self.lock().insert(id, sender);
+    pub(super) fn begin(&self, id: ApplyId, pbx: PbxId) -> Begun<'_> {
+        let progress = watch::Sender::new(Progress::default());
+        self.lock().insert(id, Running { pbx, progress });
         Begun { live: self, id }
     }
 
@@ -111,17 +118,22 @@ impl Live {
     }
 
     fn change(&self, id: ApplyId, change: impl FnOnce(&mut Progress) -> bool) {
-        if let Some(sender) = self.lock().get(&id) {
-            sender.send_if_modified(change);
+        if let Some(running) = self.lock().get(&id) {
+            running.progress.send_if_modified(change);
         }
     }
 
     /// An apply of this process that runs.
     pub(super) fn find(&self, id: ApplyId) -> Option<watch::Receiver<Progress>> {
-        Some(self.lock().get(&id)?.subscribe())
+        Some(self.lock().get(&id)?.progress.subscribe())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ApplyId, watch::Sender<Progress>>> {
+    /// On which PBX an apply of this process runs.
+    pub(super) fn pbx_of(&self, id: ApplyId) -> Option<PbxId> {
+        Some(self.lock().get(&id)?.pbx)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ApplyId, Running>> {
         self.applies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,12 +188,13 @@ impl Drop for Begun<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::pbx::DEFAULT_PBX;
 
     #[test]
     fn states_are_kept_in_order_bounded_and_forgotten_with_the_apply() {
         let (live, at) = (Live::default(), OffsetDateTime::UNIX_EPOCH);
         let id = ApplyId(uuid::Uuid::nil());
-        let begun = live.begin(id);
+        let begun = live.begin(id, DEFAULT_PBX);
         for _ in 0..STATES_MAX {
             live.tell(id, State::Running, at);
             live.tell(id, State::Running, at);

@@ -2,36 +2,45 @@
 
 pub mod applies;
 pub mod apply;
+mod at_once;
 mod compare;
 pub mod counters;
+pub mod deleted_users;
+pub mod devices;
 pub mod events;
 pub mod follow;
 pub mod health;
 pub mod idempotency;
 pub mod live;
 pub mod monitor;
+pub mod pbxes;
+pub mod pins;
 pub mod preview;
 pub mod reconcile;
 pub mod restore;
 pub mod revisions;
+pub mod rotation;
 pub mod status;
+pub mod tenants;
 pub mod users;
 pub mod verify;
 mod warnings;
 pub mod work;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::bundle::ApplyId;
 use shared::record::OnReloadFailure;
 
-use crate::agent::{Agent, AgentError, LinkFault};
+use crate::agent::{AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
+use crate::domain::Invalid;
 use crate::domain::apply::Attempt;
+use crate::domain::device::Transport;
 use crate::domain::version::Moved;
-use crate::domain::{Invalid, PbxId, SipRealm, TenantId};
 use crate::vault::{OpenError, TooLarge, Vault};
 
 /// What every service works with.
@@ -42,16 +51,14 @@ pub struct Portal {
     pub vault: Vault,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The PBX's agent.
-    pub agent: Agent,
+    /// The PBXes: what is kept apart for each.
+    pub pbxes: pbxes::Pbxes,
     /// What the environment says.
     pub settings: Settings,
-    /// The applies of this process, one after another.
-    pub queue: apply::Queue,
+    /// How many applies of this process run.
+    pub runs: apply::Runs,
     /// Where each of them stands.
     pub live: live::Live,
-    /// Between those who learn of the agent's state and those who need it.
-    pub signals: monitor::Signals,
     /// What was counted.
     pub counters: counters::Counters,
     /// Who may render for a question: one at a time.
@@ -61,12 +68,6 @@ pub struct Portal {
 /// What the environment says about the work of the services.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The one tenant so far.
-    pub tenant: TenantId,
-    /// The one PBX so far.
-    pub pbx: PbxId,
-    /// The realm of SIP digests, shown with a new account.
-    pub sip_realm: SipRealm,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
     /// How long an apply waits for another one.
@@ -123,6 +124,42 @@ pub enum Error {
     /// The first request of this key still runs.
     #[error("a request with the same idempotency key still runs")]
     KeyInUse,
+    /// No living tenant is called so.
+    #[error("no such tenant")]
+    TenantNotFound,
+    /// A living tenant is called so.
+    #[error("the slug is taken")]
+    SlugTaken,
+    /// The tenant has living users.
+    #[error("the tenant has users")]
+    TenantInUse,
+    /// A user has a number that the range would leave out.
+    #[error("a number in use lies outside the range")]
+    RangeInUse,
+    /// What cannot be said of the default tenant.
+    #[error("the default tenant stays what it is")]
+    DefaultTenantFixed,
+    /// Devices of the tenant use a transport that the PBX does not offer.
+    #[error("the PBX offers no transport {kind}")]
+    TransportNotOffered {
+        /// Which.
+        kind: String,
+    },
+    /// A living user of the tenant has that number.
+    #[error("the extension is taken")]
+    ExtensionTaken,
+    /// No device of the tenant has that id.
+    #[error("no such device")]
+    DeviceNotFound,
+    /// The user has as many devices as there are letters.
+    #[error("the user has too many devices")]
+    TooManyDevices,
+    /// The password was shown already.
+    #[error("the password was shown already")]
+    PasswordRevealed,
+    /// The PIN could not be hashed.
+    #[error("hashing failed")]
+    Hashing,
     /// No living user has that id.
     #[error("no such user")]
     UserNotFound,
@@ -149,6 +186,39 @@ pub enum Error {
     /// Nothing was ever applied on that PBX.
     #[error("nothing was ever applied")]
     NothingApplied,
+    /// No PBX in service has that id or name.
+    #[error("no such PBX")]
+    PbxNotFound,
+    /// One digest is expected, but there are several PBXes.
+    #[error("no PBX was named")]
+    PbxNotNamed,
+    /// A PBX in service has that name.
+    #[error("the name is taken")]
+    PbxNameTaken,
+    /// A PBX in service has that agent.
+    #[error("another PBX has this {field}")]
+    AgentTaken {
+        /// What they would share.
+        field: &'static str,
+    },
+    /// The portal's environment says it.
+    #[error("set by the portal's environment: {}", fields.join(", "))]
+    SetByEnvironment {
+        /// What.
+        fields: Vec<&'static str>,
+    },
+    /// Devices are reached by these transports.
+    #[error("devices use a transport")]
+    TransportsInUse {
+        /// Which.
+        transports: BTreeSet<Transport>,
+    },
+    /// A tenant is on the PBX.
+    #[error("a tenant is on the PBX")]
+    PbxInUse,
+    /// The default PBX cannot be taken out of service.
+    #[error("the default PBX stays")]
+    DefaultPbxStays,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,
@@ -189,10 +259,22 @@ impl From<Moved> for Error {
     }
 }
 
+impl Error {
+    /// The attempt that it is about, if there is one.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::ApplyOutcomeUnknown { attempt, .. } | Self::ApplyNotRecorded { attempt, .. } => {
+                Some(attempt)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Unavailable(_) => Self::DatabaseUnavailable(error),
+            DbError::Unavailable(_) | DbError::OtherKey => Self::DatabaseUnavailable(error),
             DbError::Busy => Self::Overloaded("every connection to the database is in use"),
             DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Query(_) => {
                 Self::Database(error)

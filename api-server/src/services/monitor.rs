@@ -1,4 +1,4 @@
-//! Watching the agent: it is asked how it is in a steady rhythm and after each apply, its
+//! Watching the agent of a PBX: it is asked how it is in a steady rhythm and after each apply, its
 //! events go into the audit trail, and whoever waits for it hears when it is back.
 
 use std::time::Duration;
@@ -10,10 +10,12 @@ use tokio::time::Instant;
 use super::Portal;
 use super::counters::{MONITOR_FAILURES, MONITOR_POLLS};
 use super::events::{self, Recorded};
+use super::pbxes::Pbx;
 use crate::agent::AgentError;
 use crate::causes::causes;
 use crate::db::{DbError, State};
 use crate::domain::event::PbxEventKind;
+use crate::domain::pbx::DEFAULT_PBX;
 
 /// How often an agent that does not answer is asked, in seconds.
 const AWAY_SECONDS: u64 = 2;
@@ -57,10 +59,10 @@ struct Memory {
 }
 
 /// Runs for ever.
-pub async fn run(portal: &Portal) {
+pub async fn run(portal: &Portal, pbx: &Pbx) {
     let mut memory = Memory::default();
     loop {
-        look(portal, &mut memory).await;
+        look(portal, pbx, &mut memory).await;
         let away = Duration::from_secs(AWAY_SECONDS);
         let pause = match memory.answered {
             Some(false) => away.min(portal.settings.monitor_period),
@@ -68,28 +70,29 @@ pub async fn run(portal: &Portal) {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = portal.signals.look.notified() => {}
+            () = pbx.signals.look.notified() => {}
         }
     }
 }
 
-async fn look(portal: &Portal, memory: &mut Memory) {
+async fn look(portal: &Portal, pbx: &Pbx, memory: &mut Memory) {
     portal.counters.count(MONITOR_POLLS);
-    let status = portal.agent.status().await;
+    let status = pbx.agent().status().await;
     let answers = !matches!(status, Err(AgentError::Link(_)));
     if !answers {
         portal.counters.count(MONITOR_FAILURES);
     }
     if answers && memory.answered != Some(true) {
-        portal.signals.settle();
+        pbx.signals.settle();
     }
     memory.answered = Some(answers);
     // A database that is down has said so in the log already. The agent keeps its events.
     if portal.database.state() == State::Ready
-        && let Err(error) = record(portal, memory, &status).await
+        && let Err(error) = record(portal, pbx, memory, &status).await
     {
         tracing::warn!(
             error = causes(&error),
+            pbx = %pbx.id,
             "events of the PBX could not be recorded; trying again"
         );
     }
@@ -97,6 +100,7 @@ async fn look(portal: &Portal, memory: &mut Memory) {
 
 async fn record(
     portal: &Portal,
+    pbx: &Pbx,
     memory: &mut Memory,
     status: &Result<AgentStatus, AgentError>,
 ) -> Result<(), DbError> {
@@ -112,18 +116,20 @@ async fn record(
         Err(error) => (PbxEventKind::AgentBack, format!("the agent: {error}")),
     };
     if memory.turn != Some(turn) {
-        events::record_turn(portal, turn, detail).await?;
+        events::record_turn(portal, pbx.id, turn, detail).await?;
         memory.turn = Some(turn);
     }
     if let Ok(status) = status {
-        events::record_of_agent(portal, status, &mut memory.recorded).await?;
+        events::record_of_agent(portal, pbx.id, status, &mut memory.recorded).await?;
     }
     let period = Duration::from_secs(CERTIFICATES_SECONDS);
-    if memory
-        .certificates_at
-        .is_none_or(|at| at.elapsed() >= period)
+    // All links have the same certificates at this end: once is enough.
+    if pbx.id == DEFAULT_PBX
+        && memory
+            .certificates_at
+            .is_none_or(|at| at.elapsed() >= period)
     {
-        certificates(portal).await?;
+        certificates(portal, pbx).await?;
         memory.certificates_at = Some(Instant::now());
     }
     Ok(())
@@ -131,13 +137,14 @@ async fn record(
 
 /// Warns of the portal's own certificates in good time. What cannot be read or used is told by
 /// readiness.
-async fn certificates(portal: &Portal) -> Result<(), DbError> {
+async fn certificates(portal: &Portal, pbx: &Pbx) -> Result<(), DbError> {
     let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
-    let (ends, _) = portal.agent.certificates(now, early);
+    let (ends, _) = pbx.agent().certificates(now, early);
     for status in ends {
         if let Some(warning) = status.warning(now, early) {
             tracing::warn!(warning, "a certificate of the link ends");
-            events::record_certificate(portal, &status.name, status.not_after, warning).await?;
+            events::record_certificate(portal, pbx.id, &status.name, status.not_after, warning)
+                .await?;
         }
     }
     Ok(())

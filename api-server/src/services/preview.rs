@@ -9,6 +9,7 @@ use shared::bundle::{Bundle, Digest, FileManifest, Slot};
 use shared::status::{AgentStatus, CheckReport, FindingSource, RegisteredPhone};
 
 use super::compare::{Content, Instant, Unrenderable};
+use super::pbxes::Pbx;
 use super::{Error, Portal};
 use crate::db;
 use crate::domain::apply::RestoredFrom;
@@ -16,9 +17,8 @@ use crate::domain::change::Changes;
 use crate::domain::diff::{Diff, unified};
 use crate::domain::revision::InForce;
 use crate::domain::status::Warning;
-use crate::domain::tenant::Tenant;
+use crate::domain::tenant::TenantBrief;
 use crate::domain::{RequestId, UserId};
-use crate::vault::Vault;
 
 pub use pending::{Pending, Wanted, pending};
 
@@ -64,7 +64,7 @@ pub struct Difference {
     /// Each file, in the order in which they are switched.
     pub files: Vec<FileDifference>,
     /// Whose users change.
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<TenantBrief>,
     /// The phones that are registered at an object that changes or goes; the error is why that is
     /// not known.
     pub phones: Result<Vec<RegisteredPhone>, String>,
@@ -127,15 +127,14 @@ impl Preview {
     }
 }
 
-/// What an apply would do now.
+/// What an apply of a PBX would do now.
 ///
 /// # Errors
 /// The database cannot be asked. An agent that cannot be asked is no error, nor is data that can be
 /// no configuration.
-pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview, Error> {
-    let instant = Instant::read(portal).await?;
-    let vault = portal.vault.clone();
-    let look = move || Look::at(instant, &vault);
+pub async fn preview(portal: &Portal, pbx: &Pbx, request_id: &RequestId) -> Result<Preview, Error> {
+    let instant = Instant::read(portal, pbx.id).await?;
+    let look = move || Look::at(instant);
     let mut look = tokio::task::spawn_blocking(look).await?;
     let Some(content) = look.content.take() else {
         let reason = "there is no bundle to check".to_owned();
@@ -145,10 +144,12 @@ pub async fn preview(portal: &Portal, request_id: &RequestId) -> Result<Preview,
         Some(Ok(difference)) => difference.changes.touched_aors(),
         Some(Err(_)) | None => Vec::new(),
     };
+    let agent = pbx.agent();
+    let in_force = look.in_force.as_ref();
     let (checked, phones, status, tenants) = tokio::join!(
-        agent::check(portal, look.in_force.as_ref(), content.bundle, request_id),
-        agent::phones(portal, aors),
-        agent::status(portal),
+        agent::check(portal, &agent, in_force, content.bundle, request_id),
+        agent::phones(&agent, aors),
+        agent::status(&agent),
         tenants(portal, &look),
     );
     if let Some(Ok(difference)) = &mut look.difference {
@@ -172,7 +173,7 @@ struct Look {
 }
 
 impl Look {
-    fn at(instant: Instant, vault: &Vault) -> Self {
+    fn at(instant: Instant) -> Self {
         let (content, findings) = match instant.render() {
             Ok(content) => (Some(content), Vec::new()),
             Err(unrenderable) => (None, findings(unrenderable)),
@@ -183,7 +184,7 @@ impl Look {
             user_count: content.users.len(),
         });
         let difference = content.as_ref().map(|content| {
-            let known = baseline.open(vault)?;
+            let known = baseline.open(&instant.opener)?;
             difference(known.as_ref(), content)
         });
         let in_force = instant.baseline.in_force;
@@ -312,7 +313,7 @@ pub(super) fn restored_note(in_force: &InForce, source: RestoredFrom) -> String 
     )
 }
 
-async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<Tenant>, Error> {
+async fn tenants(portal: &Portal, look: &Look) -> Result<Vec<TenantBrief>, Error> {
     let Some(Ok(difference)) = &look.difference else {
         return Ok(Vec::new());
     };

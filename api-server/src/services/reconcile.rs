@@ -11,9 +11,11 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::counters::RECONCILED;
+use super::pbxes::Pbx;
 use super::{Error, Portal, revisions};
 use crate::causes::causes;
 use crate::db::{self, DbError, State};
+use crate::domain::PbxId;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure};
 
 /// How often the reconciler looks, in seconds.
@@ -40,7 +42,7 @@ type Ended = HashMap<ApplyId, Instant>;
 
 /// Runs for ever: whenever the database becomes ready, as after the start, whenever the agent is
 /// back, and every 30 s; every 5 s while another portal's attempt is open.
-pub async fn run(portal: &Portal) {
+pub async fn run(portal: &Portal, pbx: &Pbx) {
     let mut changes = portal.database.changes();
     let mut ended = Ended::new();
     let mut pause = Duration::ZERO;
@@ -49,18 +51,19 @@ pub async fn run(portal: &Portal) {
             () = tokio::time::sleep(pause) => {}
             // The sender lives as long as the portal.
             _ = changes.changed() => {}
-            () = portal.signals.settling() => {}
+            () = pbx.signals.settling() => {}
         }
         pause = Duration::from_secs(PERIOD_SECONDS);
         // A database that is down has said so in the log already.
         if portal.database.state() != State::Ready {
             continue;
         }
-        match sweep(portal, &mut ended).await {
+        match sweep(portal, pbx, &mut ended).await {
             Ok(Left::Nothing) => {}
             Ok(Left::Running) => pause = Duration::from_secs(OPEN_SECONDS),
             Err(error) => tracing::warn!(
                 error = causes(&error),
+                pbx = %pbx.id,
                 "open applies could not be settled; trying again"
             ),
         }
@@ -69,11 +72,10 @@ pub async fn run(portal: &Portal) {
 
 /// Settles what is open. Whoever holds the PBX's lock may have an attempt that was not sent yet, so
 /// under somebody else's lock only what the agent says to have ended is closed.
-async fn sweep(portal: &Portal, ended: &mut Ended) -> Result<Left, Error> {
-    let pbx = portal.settings.pbx;
-    end_abandoned(portal).await?;
+async fn sweep(portal: &Portal, pbx: &Pbx, ended: &mut Ended) -> Result<Left, Error> {
+    end_abandoned(portal, pbx.id).await?;
     let mut connection = portal.database.acquire().await?;
-    let mut open = db::applies::unsettled(&mut connection, pbx).await?;
+    let mut open = db::applies::unsettled(&mut connection, pbx.id).await?;
     drop(connection);
     // What this portal runs, it closes itself.
     open.retain(|attempt| portal.live.find(attempt.id).is_none());
@@ -81,10 +83,10 @@ async fn sweep(portal: &Portal, ended: &mut Ended) -> Result<Left, Error> {
     if open.is_empty() {
         return Ok(Left::Nothing);
     }
-    let Some(lock) = portal.database.try_lock_pbx(pbx).await? else {
-        return close_ended(portal, open, ended).await;
+    let Some(lock) = portal.database.try_lock_pbx(pbx.id).await? else {
+        return close_ended(portal, pbx, open, ended).await;
     };
-    let settled = settle_all(portal).await;
+    let settled = settle_all(portal, pbx).await;
     lock.release().await;
     settled
 }
@@ -93,11 +95,13 @@ async fn sweep(portal: &Portal, ended: &mut Ended) -> Result<Left, Error> {
 /// hangs. The record is the truth whoever writes it down.
 async fn close_ended(
     portal: &Portal,
+    pbx: &Pbx,
     open: Vec<Attempt>,
     ended: &mut Ended,
 ) -> Result<Left, Error> {
+    let agent = pbx.agent();
     for mut attempt in open {
-        let Ok(found) = portal.agent.find_apply(attempt.id).await else {
+        let Ok(found) = agent.find_apply(attempt.id).await else {
             // The monitor tells when the agent is back.
             return Ok(Left::Nothing);
         };
@@ -115,17 +119,17 @@ async fn close_ended(
 
 /// Asks the agent about every open attempt. To be called under the PBX's lock, where nobody is
 /// between committing an attempt and sending it. An agent that cannot be reached leaves them open.
-pub(super) async fn settle(portal: &Portal) -> Result<(), Error> {
-    settle_all(portal).await.map(drop)
+pub(super) async fn settle(portal: &Portal, pbx: &Pbx) -> Result<(), Error> {
+    settle_all(portal, pbx).await.map(drop)
 }
 
-async fn settle_all(portal: &Portal) -> Result<Left, Error> {
+async fn settle_all(portal: &Portal, pbx: &Pbx) -> Result<Left, Error> {
     let mut connection = portal.database.acquire().await?;
-    let open = db::applies::unsettled(&mut connection, portal.settings.pbx).await?;
+    let open = db::applies::unsettled(&mut connection, pbx.id).await?;
     drop(connection);
-    let mut left = Left::Nothing;
+    let (mut left, agent) = (Left::Nothing, pbx.agent());
     for mut attempt in open {
-        let found = match portal.agent.find_apply(attempt.id).await {
+        let found = match agent.find_apply(attempt.id).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(apply = %attempt.id, %error, "an open apply cannot be settled yet");
@@ -140,7 +144,7 @@ async fn settle_all(portal: &Portal) -> Result<Left, Error> {
                 left = Left::Running;
                 continue;
             }
-            None => match portal.agent.status().await {
+            None => match agent.status().await {
                 Ok(status) => unknown(&status, &mut attempt, now),
                 Err(error) => {
                     tracing::warn!(apply = %attempt.id, %error, "an open apply cannot be settled yet");
@@ -171,10 +175,9 @@ async fn settled(portal: &Portal, attempt: &Attempt) -> Result<(), DbError> {
 }
 
 /// Ends attempts that stand in line although their portal gives no sign of life.
-async fn end_abandoned(portal: &Portal) -> Result<(), DbError> {
+async fn end_abandoned(portal: &Portal, pbx: PbxId) -> Result<(), DbError> {
     loop {
         let mut transaction = portal.database.begin().await?;
-        let pbx = portal.settings.pbx;
         let Some(mut attempt) = db::queued::take_abandoned(&mut transaction, pbx).await? else {
             return Ok(());
         };
@@ -218,6 +221,6 @@ pub(super) async fn write(portal: &Portal, attempt: &Attempt) -> Result<(), DbEr
         tracing::warn!(apply = %attempt.id, "the row of this apply was closed by another portal");
     }
     drop(connection);
-    revisions::prune(portal).await;
+    revisions::prune(portal, attempt.pbx_id).await;
     Ok(())
 }

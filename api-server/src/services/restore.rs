@@ -2,22 +2,33 @@
 //! apply of what is stored instead of what the database says.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Digest};
 
 use super::compare::{Content, Unrenderable, changes, unseal};
+use super::pbxes::{self, Pbx};
 use super::{Error, Portal, applies};
 use crate::db;
 use crate::db::revisions::StoredContent;
-use crate::domain::UserId;
 use crate::domain::apply::{Attempt, Failure, IncludedUser, RestoredFrom};
 use crate::domain::change::{Action, Counts};
-use crate::vault::Vault;
+use crate::domain::{PbxId, UserId};
+use crate::vault::Opener;
 
 /// Most users that one note names.
 const NAMES_MAX: usize = 20;
 
-/// Whose bundle would be brought back.
+/// The PBX of an attempt, which is the one that its bundle can be brought back to.
+///
+/// # Errors
+/// [`Error::ApplyNotFound`]; [`Error::PbxNotFound`] when it is no longer in service.
+pub async fn pbx(portal: &Portal, id: ApplyId) -> Result<Arc<Pbx>, Error> {
+    let attempt = applies::get(portal, id).await?;
+    pbxes::find(portal, &attempt.pbx_id.into()).await
+}
+
+/// Whose bundle would be brought back to a PBX.
 ///
 /// Only a bundle that was proven once: what Asterisk refused, or never answered about, would be
 /// put in force with less knowledge than it failed with. Correct the data and apply instead.
@@ -25,9 +36,9 @@ const NAMES_MAX: usize = 20;
 /// # Errors
 /// [`Error::ApplyNotFound`], [`Error::ApplyNotEnded`], [`Error::NeverProven`],
 /// [`Error::NothingToRestore`].
-pub async fn source(portal: &Portal, id: ApplyId) -> Result<RestoredFrom, Error> {
+pub async fn source(portal: &Portal, pbx: PbxId, id: ApplyId) -> Result<RestoredFrom, Error> {
     let attempt = applies::get(portal, id).await?;
-    if attempt.pbx_id != portal.settings.pbx {
+    if attempt.pbx_id != pbx {
         return Err(Error::ApplyNotFound);
     }
     if !attempt.outcome.has_ended() {
@@ -49,19 +60,23 @@ pub(super) struct Stored {
     id: ApplyId,
     digest: Digest,
     content: StoredContent,
+    opener: Opener,
 }
 
 impl Stored {
     /// Reads it; `None` when it was dropped meanwhile.
     pub(super) async fn read(portal: &Portal, id: ApplyId) -> Result<Option<Self>, Error> {
-        let mut connection = portal.database.acquire().await?;
-        let attempt: Option<Attempt> = db::applies::find(&mut connection, id).await?;
-        let content = db::revisions::content(&mut connection, id).await?;
+        let mut instant = db::snapshot::begin(&portal.database).await?;
+        let attempt: Option<Attempt> = db::applies::find(&mut instant, id).await?;
+        let content = db::revisions::content(&mut instant, id).await?;
+        let opener = portal.vault.opener(&mut instant).await?;
+        db::commit(instant).await?;
         let digest = attempt.and_then(|attempt| attempt.digest);
         Ok(content.zip(digest).map(|(content, digest)| Self {
             id,
             digest,
             content,
+            opener,
         }))
     }
 
@@ -69,11 +84,11 @@ impl Stored {
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub(super) fn open(self, vault: &Vault) -> Result<Content, Failure> {
+    pub(super) fn open(self) -> Result<Content, Failure> {
         let failure = |reason: String| Failure::new("restore_failed", reason);
         let dropped = || failure("the bundle is no longer kept".to_owned());
         let encrypted = self.content.bundle_encrypted.ok_or_else(dropped)?;
-        let bundle = unseal(vault, self.id, &encrypted).map_err(failure)?;
+        let bundle = unseal(&self.opener, self.id, &encrypted).map_err(failure)?;
         if bundle.manifest().digest() != self.digest {
             let reason = "the stored bundle does not have the digest that was applied";
             return Err(failure(reason.to_owned()));

@@ -5,6 +5,7 @@ use shared::bundle::ApplyId;
 use super::{Error, Portal};
 use crate::causes::causes;
 use crate::db;
+use crate::domain::PbxId;
 use crate::domain::apply::{ApplyFilter, Attempt, RevisionSort};
 use crate::domain::page::{Page, Slice};
 
@@ -18,13 +19,13 @@ pub struct History {
     pub proven_last: Option<(ApplyId, bool)>,
 }
 
-/// A part of the history.
+/// A part of the history of a PBX.
 pub async fn list(
     portal: &Portal,
+    pbx: PbxId,
     filter: &ApplyFilter,
     page: &Page<RevisionSort>,
 ) -> Result<History, Error> {
-    let pbx = portal.settings.pbx;
     let mut transaction = db::snapshot::begin(&portal.database).await?;
     let revisions = db::revisions::list(&mut transaction, pbx, filter, page).await?;
     let in_force = db::revisions::in_force(&mut transaction, pbx).await?;
@@ -35,12 +36,12 @@ pub async fn list(
     })
 }
 
-/// Drops the bundles of old revisions. What cannot be dropped now is dropped after the next apply.
-pub(super) async fn prune(portal: &Portal) {
+/// Drops the bundles of old revisions of a PBX. What cannot be dropped now is dropped after the next apply.
+pub(super) async fn prune(portal: &Portal, pbx: PbxId) {
     let kept = portal.settings.bundles_kept;
     let pruned = async {
         let mut connection = portal.database.acquire().await?;
-        db::revisions::prune(&mut connection, portal.settings.pbx, kept).await
+        db::revisions::prune(&mut connection, pbx, kept).await
     };
     match pruned.await {
         Ok(0) => {}

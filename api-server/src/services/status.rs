@@ -7,18 +7,22 @@ use std::collections::BTreeMap;
 use shared::bundle::{Bundle, Revision, Slot};
 use shared::status::{AgentStatus, FileStatus};
 
+use super::at_once::at_once;
 use super::counters::FOLLOWERS;
+use super::pbxes::{self, Pbx};
 use super::preview::{self, Pending};
 use super::{Error, Portal, warnings};
 use crate::db::status::Newest;
 use crate::db::{self, DbError};
 use crate::domain::apply::Attempt;
+use crate::domain::pbx::PbxRef;
 use crate::domain::revision::Doubt;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::{
     AgentView, AttemptBrief, Content, Drift, FileState, LastApplied, LinkCertificate, Loaded,
     PbxState, Verdict, Wanted, WantedFile, Warning,
 };
+use crate::domain::{PbxId, PbxName};
 use crate::render;
 
 /// Most findings that an explanation quotes.
@@ -30,17 +34,29 @@ const QUEUED_MAX: u16 = 1000;
 /// What is known of a PBX, and what the database wants beyond what is in force.
 pub type Status = (PbxState, Pending);
 
-/// Every PBX. An agent that cannot be reached is no error: what the database knows is answered.
+/// Every PBX, by name, or the one that is named. An agent that cannot be reached is no error: what
+/// the database knows is answered. All agents are asked at once, each for as long as it may take.
 ///
 /// # Errors
-/// The database cannot be asked.
-pub async fn read(portal: &Portal) -> Result<Vec<Status>, Error> {
-    // Rendering everything for each of many callers at once would starve the applies.
-    let _turn = portal.rendering.acquire().await;
-    let pending = preview::pending(portal).await?;
-    let (agent, wanted, known) = tokio::join!(portal.agent.status(), wanted(portal), known(portal));
-    let (agent, wanted, mut known) = (agent.map_err(|e| e.to_string()), wanted?, known?);
-    let applied = applied(portal, agent.as_ref().ok(), &known).await?;
+/// The database cannot be asked; [`Error::PbxNotFound`].
+pub async fn read(portal: &Portal, named: Option<&PbxRef>) -> Result<Vec<Status>, Error> {
+    let pbxes = match named {
+        Some(named) => vec![pbxes::find(portal, named).await?],
+        None => portal.pbxes.all(),
+    };
+    let states = at_once(pbxes.iter().map(|pbx| of(portal, pbx))).await;
+    states.into_iter().collect()
+}
+
+async fn of(portal: &Portal, pbx: &Pbx) -> Result<Status, Error> {
+    let handle = pbx.agent();
+    let (agent, rendered, known) = tokio::join!(
+        handle.status(),
+        render_all(portal, pbx.id),
+        known(portal, pbx)
+    );
+    let (agent, (pending, wanted), known) = (agent.map_err(|e| e.to_string()), rendered?, known?);
+    let applied = applied(portal, pbx.id, agent.as_ref().ok(), &known).await?;
     let tells = agent.as_ref().is_ok_and(|status| !status.files.is_empty());
     let running = agent.as_ref().is_ok_and(|status| status.running.is_some());
     let files: Vec<(FileState, Verdict)> = Slot::ALL
@@ -56,8 +72,8 @@ pub async fn read(portal: &Portal) -> Result<Vec<Status>, Error> {
     let unproven = agent.as_ref().ok().and_then(warnings::unproven);
     let warnings = warned(portal, agent.as_ref().ok(), &known, &pending);
     let state = PbxState {
-        id: portal.settings.pbx,
-        name: std::mem::take(&mut known.name),
+        id: pbx.id,
+        name: known.name,
         agent: agent.map(view),
         wanted,
         files,
@@ -71,7 +87,18 @@ pub async fn read(portal: &Portal) -> Result<Vec<Status>, Error> {
         warnings,
     };
     let reasons = judgement::reasons(&state, unproven, portal.clock.now());
-    Ok(vec![(PbxState { reasons, ..state }, pending)])
+    Ok((PbxState { reasons, ..state }, pending))
+}
+
+/// What the database wants beyond what is in force, and what it wants of each file.
+async fn render_all(
+    portal: &Portal,
+    pbx: PbxId,
+) -> Result<(Pending, Result<Wanted, String>), Error> {
+    // Rendering everything for each of many callers at once would starve the applies.
+    let _turn = portal.rendering.acquire().await;
+    let pending = preview::pending(portal, pbx).await?;
+    Ok((pending, wanted(portal, pbx).await?))
 }
 
 /// What is worth a look besides.
@@ -93,7 +120,7 @@ fn warned(
 
 /// What the database knows without rendering anything.
 struct Known {
-    name: String,
+    name: PbxName,
     begun: Option<AttemptBrief>,
     proven: Option<AttemptBrief>,
     open: Vec<AttemptBrief>,
@@ -101,17 +128,17 @@ struct Known {
     doubt: Option<Doubt>,
 }
 
-async fn known(portal: &Portal) -> Result<Known, DbError> {
-    let pbx = portal.settings.pbx;
+async fn known(portal: &Portal, handle: &Pbx) -> Result<Known, DbError> {
+    let pbx = handle.id;
     let mut connection = portal.database.acquire().await?;
     let open = db::applies::unsettled(&mut connection, pbx).await?;
     Ok(Known {
-        name: db::status::name(&mut connection, pbx).await?,
+        name: handle.name(),
         begun: db::status::newest(&mut connection, pbx, Newest::Begun).await?,
         proven: db::status::newest(&mut connection, pbx, Newest::Proven).await?,
         doubt: db::revisions::doubt(&mut connection, pbx).await?,
         open: open.into_iter().map(brief).collect(),
-        queued: db::queued::list(&mut connection, None, QUEUED_MAX)
+        queued: db::queued::list(&mut connection, Some(pbx), None, QUEUED_MAX)
             .await?
             .len(),
     })
@@ -131,9 +158,9 @@ fn brief(attempt: Attempt) -> AttemptBrief {
 }
 
 /// What the database would have now, or in words why it cannot be rendered.
-async fn wanted(portal: &Portal) -> Result<Result<Wanted, String>, Error> {
-    let pbx = portal.settings.pbx;
-    let snapshot = match db::snapshot::read(&portal.database, pbx, &portal.vault).await {
+async fn wanted(portal: &Portal, pbx: PbxId) -> Result<Result<Wanted, String>, Error> {
+    let now = portal.clock.now();
+    let snapshot = match db::snapshot::read(&portal.database, pbx, &portal.vault, now).await {
         Ok(snapshot) => snapshot,
         Err(error @ DbError::Inconsistent { .. }) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),
@@ -181,6 +208,7 @@ fn generations(bundle: &Bundle) -> Result<BTreeMap<Slot, String>, String> {
 /// Who brought the revisions that the agent names.
 async fn applied(
     portal: &Portal,
+    pbx: PbxId,
     agent: Option<&AgentStatus>,
     known: &Known,
 ) -> Result<BTreeMap<Slot, LastApplied>, Error> {
@@ -193,7 +221,7 @@ async fn applied(
         .filter_map(|file| file.applied_revision)
         .collect();
     let mut connection = portal.database.acquire().await?;
-    let attempts = db::status::of_revisions(&mut connection, portal.settings.pbx, &named).await?;
+    let attempts = db::status::of_revisions(&mut connection, pbx, &named).await?;
     let last = |file: &FileStatus| {
         let (revision, manifest) = file.applied_revision.zip(file.applied.as_ref())?;
         let attempt = attempts.iter().find(|a| a.revision == Some(revision));
@@ -283,7 +311,7 @@ fn view(status: AgentStatus) -> AgentView {
 fn certificates(portal: &Portal, agent: Option<&AgentStatus>) -> Vec<LinkCertificate> {
     // What cannot be read or used is told by readiness.
     let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
-    let (own, _) = portal.agent.certificates(now, early);
+    let (own, _) = portal.pbxes.default().agent().certificates(now, early);
     let of_agent = agent.map(|agent| agent.certificates.clone());
     let certificate = |of_portal| move |status| LinkCertificate { of_portal, status };
     own.into_iter()

@@ -1,116 +1,217 @@
-//! Users, their extensions and SIP accounts.
+//! Users and their extensions.
 
 use rand::CryptoRng;
 
+use super::devices::{self, Credentials};
+use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
+use crate::domain::calling::CallSettings;
+use crate::domain::device::{DeviceLabel, DeviceSettings, NewDevice};
 use crate::domain::page::{Page, Slice};
-use crate::domain::user::{NewUser, User, UserSort};
-use crate::domain::{Expected, SipPassword, SipRealm, UserId, Version, uuid_v7};
-use crate::vault::Place;
+use crate::domain::patch::set;
+use crate::domain::tenant::ServiceStatus;
+use crate::domain::user::{NewUser, User, UserPatch};
+use crate::domain::{ExtensionNumber, Invalid, TenantId, UserId, Version, uuid_v7};
 
-/// A user that was just created, with what its phone registers with. The password cannot be shown
-/// again.
+pub use crate::db::users::{UserFilter, UserSort};
+
+/// A user that was just created, with what its first phone registers with.
 #[derive(Debug)]
 pub struct CreatedUser {
     /// The user.
     pub user: User,
-    /// What the phone registers as.
-    pub sip_username: String,
-    /// With which password.
-    pub sip_password: SipPassword,
-    /// In which realm.
-    pub sip_realm: SipRealm,
+    /// Its first device.
+    pub device: Credentials,
 }
 
-/// Creates a user with the lowest free extension (FR-002) and a fresh SIP password.
+/// Creates a user with the extension that is wanted or the lowest free one (FR-002), and a first
+/// device with a fresh SIP password.
 ///
 /// # Errors
-/// [`Error::EmailTaken`], [`Error::ExtensionPoolExhausted`]; then nothing was stored.
+/// [`Error::EmailTaken`], [`Error::ExtensionTaken`], [`Error::ExtensionPoolExhausted`],
+/// [`Error::InvalidField`] for a number outside the range, [`Error::TenantNotFound`]; then nothing was
+/// stored.
 pub async fn create(
     work: &mut Work<'_>,
+    tenant: TenantId,
     new: NewUser,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<CreatedUser, Error> {
-    let (portal, by, now) = (work.portal, &work.actor.admin, work.now);
-    let tenant = portal.settings.tenant;
+    let now = work.now;
     let id = UserId(uuid_v7(unix_ms(now), rng));
-    let password = SipPassword::generate(rng);
-    let sealed = portal
-        .vault
-        .seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
-
-    db::users::insert(work.connection(), tenant, id, &new, by, now)
+    let mut calls = CallSettings::default();
+    calls.apply(new.calls.clone());
+    let by = work.actor.admin.clone();
+    db::users::insert(work.connection(), (tenant, id), &new, &calls, &by, now)
         .await
         .map_err(email_taken)?;
-    // The lock is taken as late as possible: creators wait for each other from here to the commit.
-    let range = db::extensions::lock_range(work.connection(), tenant).await?;
-    let (first, last) = (range.first, range.last);
-    let extension = db::extensions::NewExtension {
+    // The lock is taken late: creators wait for each other from here to the commit.
+    let extension = allocate(work, tenant, id, new.extension).await?;
+    let device = NewDevice {
         user: id,
-        sip_password_encrypted: &sealed,
-        allocated_at: now,
+        label: DeviceLabel::first(),
+        settings: DeviceSettings::default(),
     };
-    let number = db::extensions::take_lowest_free(work.connection(), range, extension)
-        .await?
-        .ok_or(Error::ExtensionPoolExhausted { first, last })?;
-
-    work.afterwards(move || {
-        tracing::info!(user = %id, extension = %number, by = by.as_str(), "user created");
-    });
-    Ok(CreatedUser {
-        user: User {
-            id,
-            name: new.name,
-            email: new.email,
-            extension: number,
-            metadata: new.metadata,
-            created_at: now,
-        },
-        sip_username: number.to_string(),
-        sip_password: password,
-        sip_realm: portal.settings.sip_realm.clone(),
-    })
+    let device = devices::create(work, tenant, device, devices::Reveal::Now, rng).await?;
+    work.afterwards(
+        move || tracing::info!(user = %id, %extension, by = by.as_str(), "user created"),
+    );
+    let user = User {
+        id,
+        tenant,
+        name: new.name,
+        email: new.email,
+        extension,
+        status: ServiceStatus::Active,
+        role: new.role,
+        calls,
+        metadata: new.metadata,
+        version: Version::FIRST,
+        created_at: now,
+        updated_at: now,
+    };
+    Ok(CreatedUser { user, device })
 }
 
-/// A part of the living users, those that hold `search` in their name or address.
+async fn allocate(
+    work: &mut Work<'_>,
+    tenant: TenantId,
+    user: UserId,
+    wanted: Option<ExtensionNumber>,
+) -> Result<ExtensionNumber, Error> {
+    let now = work.now;
+    let range = db::extensions::lock_range(work.connection(), tenant)
+        .await?
+        .ok_or(Error::TenantNotFound)?;
+    let Some(number) = wanted else {
+        let (first, last) = (range.first, range.last);
+        return db::extensions::take_lowest_free(work.connection(), range, user, now)
+            .await?
+            .ok_or(Error::ExtensionPoolExhausted { first, last });
+    };
+    if !range.contains(number) {
+        return Err(outside_range());
+    }
+    db::extensions::take(work.connection(), range, user, number, now)
+        .await
+        .map_err(number_taken)?;
+    Ok(number)
+}
+
+const fn outside_range() -> Error {
+    refused_field(
+        "extension",
+        Invalid {
+            code: "out_of_range",
+            message: "must lie in the range of the tenant",
+        },
+    )
+}
+
+/// Living users of a tenant.
 pub async fn list(
     portal: &Portal,
-    search: Option<&str>,
+    tenant: TenantId,
     page: &Page<UserSort>,
+    filter: UserFilter,
 ) -> Result<Slice<User>, Error> {
     let mut connection = portal.database.acquire().await?;
-    let tenant = portal.settings.tenant;
-    Ok(db::users::list(&mut connection, tenant, search, page).await?)
+    Ok(db::users::list(&mut connection, tenant, page, filter).await?)
 }
 
 /// One living user.
-pub async fn get(portal: &Portal, id: UserId) -> Result<User, Error> {
+///
+/// # Errors
+/// [`Error::UserNotFound`].
+pub async fn get(portal: &Portal, tenant: TenantId, id: UserId) -> Result<User, Error> {
     let mut connection = portal.database.acquire().await?;
-    db::users::find(&mut connection, portal.settings.tenant, id)
+    db::users::find(&mut connection, tenant, id)
         .await?
         .ok_or(Error::UserNotFound)
 }
 
-/// Ends a user; the number is free at once. The phone stays registered until the next apply.
-pub async fn delete(work: &mut Work<'_>, id: UserId, expected: &Expected) -> Result<(), Error> {
-    // Users have one state so far.
-    expected.check(Version(1))?;
-    let (tenant, by, now) = (work.portal.settings.tenant, &work.actor.admin, work.now);
-    let extension = db::users::delete(work.connection(), tenant, id, by, now)
+/// A living user that nobody else changes until the work is done.
+///
+/// # Errors
+/// [`Error::UserNotFound`].
+pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: UserId) -> Result<User, Error> {
+    if !db::users::lock(work.connection(), tenant, id).await? {
+        return Err(Error::UserNotFound);
+    }
+    db::users::find(work.connection(), tenant, id)
+        .await?
+        .ok_or(Error::UserNotFound)
+}
+
+/// Changes what `patch` names of a user of [`locked`], and nothing else. Another extension renames
+/// the user's endpoints: the phones must be set up with the new names.
+///
+/// # Errors
+/// [`Error::EmailTaken`], [`Error::ExtensionTaken`], [`Error::InvalidField`].
+pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Result<User, Error> {
+    set(&mut user.name, patch.name);
+    set(&mut user.email, patch.email);
+    set(&mut user.status, patch.status);
+    set(&mut user.role, patch.role);
+    user.calls.apply(patch.calls);
+    if let Some(metadata) = patch.metadata {
+        let merged = user.metadata.merged(metadata);
+        user.metadata = merged.map_err(|reason| refused_field("metadata", reason))?;
+    }
+    user.version = user.version.next();
+    user.updated_at = work.now;
+    db::users::update(work.connection(), &user)
+        .await
+        .map_err(email_taken)?;
+    if let Some(number) = patch.extension.filter(|number| user.extension != *number) {
+        renumber(work, &user, number).await?;
+        user.extension = number;
+    }
+    let (id, by) = (user.id, work.actor.admin.clone());
+    let status = user.status.name();
+    work.afterwards(move || tracing::info!(user = %id, status, by = by.as_str(), "user changed"));
+    Ok(user)
+}
+
+async fn renumber(work: &mut Work<'_>, user: &User, number: ExtensionNumber) -> Result<(), Error> {
+    let now = work.now;
+    let range = db::extensions::lock_range(work.connection(), user.tenant)
+        .await?
+        .ok_or(Error::TenantNotFound)?;
+    if !range.contains(number) {
+        return Err(outside_range());
+    }
+    db::extensions::change(work.connection(), range, user.id, number, now)
+        .await
+        .map_err(number_taken)
+}
+
+/// Ends a user of [`locked`]; the number is free at once, the devices are gone. The phones stay
+/// registered until the next apply.
+pub async fn delete(work: &mut Work<'_>, user: &User) -> Result<(), Error> {
+    let (id, now, by) = (user.id, work.now, work.actor.admin.clone());
+    let extension = db::users::delete(work.connection(), user.tenant, id, &by, now)
         .await?
         .ok_or(Error::UserNotFound)?;
-    work.afterwards(move || {
-        tracing::info!(user = %id, %extension, by = by.as_str(), "user deleted");
-    });
+    work.afterwards(
+        move || tracing::info!(user = %id, %extension, by = by.as_str(), "user deleted"),
+    );
     Ok(())
 }
 
 fn email_taken(error: DbError) -> Error {
     match error.constraint() {
         Some(db::users::EMAIL_KEY) => Error::EmailTaken,
+        Some(_) | None => error.into(),
+    }
+}
+
+fn number_taken(error: DbError) -> Error {
+    match error.constraint() {
+        Some(db::extensions::NUMBER_KEY) => Error::ExtensionTaken,
         Some(_) | None => error.into(),
     }
 }

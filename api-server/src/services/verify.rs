@@ -5,6 +5,7 @@ use std::sync::Arc;
 use shared::status::VerifyReport;
 
 use super::counters::VERIFICATIONS;
+use super::pbxes::Pbx;
 use super::{Error, Portal, events};
 use crate::agent::AgentError;
 use crate::db;
@@ -13,10 +14,14 @@ use crate::domain::event::{NewEvent, PbxEventKind};
 
 /// Compares, and answers what differs. Nothing is changed. That it was asked for, by whom and what
 /// came of it, is in the events, also when the caller does not wait for the answer.
-pub async fn run_to_the_end(portal: Arc<Portal>, actor: Actor) -> Result<VerifyReport, Error> {
-    let running = portal.queue.running();
+pub async fn run_to_the_end(
+    portal: Arc<Portal>,
+    pbx: Arc<Pbx>,
+    actor: Actor,
+) -> Result<VerifyReport, Error> {
+    let running = portal.runs.one_more();
     let task = async move {
-        let result = run(&portal, actor).await;
+        let result = run(&portal, &pbx, actor).await;
         drop(running);
         result
     };
@@ -24,7 +29,7 @@ pub async fn run_to_the_end(portal: Arc<Portal>, actor: Actor) -> Result<VerifyR
     tokio::spawn(tracing::Instrument::instrument(task, span)).await?
 }
 
-async fn run(portal: &Portal, actor: Actor) -> Result<VerifyReport, Error> {
+async fn run(portal: &Portal, pbx: &Pbx, actor: Actor) -> Result<VerifyReport, Error> {
     let request_id = actor.request_id.clone();
     let event = NewEvent {
         kind: PbxEventKind::VerifyRequested,
@@ -34,15 +39,15 @@ async fn run(portal: &Portal, actor: Actor) -> Result<VerifyReport, Error> {
         actor: Some(actor),
     };
     // First, so that nothing is done that nobody could look up.
-    let id = events::record(portal, &event).await?;
+    let id = events::record(portal, pbx.id, &event).await?;
     portal.counters.count(VERIFICATIONS);
     let limit = portal.settings.apply_deadline;
-    let result = portal.agent.verify(limit, &request_id).await;
+    let result = pbx.agent().verify(limit, &request_id).await;
     if let Some(id) = id {
         note(portal, id, &words(&result)).await;
     }
     // What it found may be drift.
-    portal.signals.look();
+    pbx.signals.look();
     result.map_err(|error| match error {
         AgentError::Link(fault) => Error::AgentUnreachable(fault),
         AgentError::Busy(running) => Error::ApplyRuns(running),

@@ -6,10 +6,10 @@ use super::Portal;
 use crate::domain::revision::{Doubt, InForce};
 use crate::domain::status::Warning;
 
-/// What the certificates of this end of the link give reason for.
+/// What the certificates of this end of the links give reason for: all have the same.
 pub(super) fn of_link(portal: &Portal) -> Vec<Warning> {
     let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
-    let (_, warnings) = portal.agent.certificates(now, early);
+    let (_, warnings) = portal.pbxes.default().agent().certificates(now, early);
     let warning = |message| Warning::new("link_certificate", message);
     warnings.into_iter().map(warning).collect()
 }

@@ -93,7 +93,7 @@ fn compare_names(
             let detail = format!("left from revision {}", earlier.revision);
             found.add(object, name, MismatchKind::Extra, &detail);
         } else if expected.manifest.reserves(name) {
-            found.add(object, name, MismatchKind::Extra, "a number of the portal");
+            found.add(object, name, MismatchKind::Extra, "a name of the portal");
         }
     }
 }

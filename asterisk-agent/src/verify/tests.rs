@@ -293,9 +293,18 @@ fn a_changed_object_is_compared_option_by_option_and_no_secret_is_shown() {
 }
 
 #[test]
-fn names_of_an_earlier_revision_and_reserved_numbers_are_extra_and_trunks_are_not() {
+fn names_of_an_earlier_revision_and_names_of_ours_are_extra_and_trunks_are_not() {
     let mut held = model(&[1000]);
-    for name in ["trunk", "1999", "t1-1000-a"] {
+    let names = [
+        "trunk",
+        "t1-trunk",
+        "2000",
+        "1999",
+        "1999-old",
+        "t1-1000-a",
+        "t2-1000-a-old",
+    ];
+    for name in names {
         held.aors.insert(name.into(), Options::default());
     }
     let mut before = model(&[]);
@@ -304,8 +313,10 @@ fn names_of_an_earlier_revision_and_reserved_numbers_are_extra_and_trunks_are_no
     assert_eq!(
         found,
         [
-            "aor 1999 Extra a number of the portal",
-            "aor t1-1000-a Extra left from revision 1"
+            "aor 1999 Extra a name of the portal",
+            "aor 1999-old Extra a name of the portal",
+            "aor t1-1000-a Extra left from revision 1",
+            "aor t2-1000-a-old Extra a name of the portal",
         ]
     );
 }

@@ -152,3 +152,126 @@ fn refuses_dialplan_that_fails_only_when_it_is_dialled() {
     }
     assert!(found(PJSIP, "").contains("markers") || found(PJSIP, "").contains("context"));
 }
+
+/// Two tenants with the same number; the second one's device changes its password.
+fn tenants() -> (String, String) {
+    let other = "[t2-1000-a]\ntype = endpoint\ncontext = t2-internal\n\
+        transport = transport_TLS\ndisallow = all\nallow = opus,g722,ulaw\n\
+        auth = t2-1000-a,t2-1000-a-old\naors = t2-1000-a\n\
+        [t2-1000-a]\ntype = auth\nauth_type = digest\nusername = t2-1000-a\nrealm = r\n\
+        supported_algorithms_uas = SHA-256\nsupported_algorithms_uac = SHA-256\n\
+        password_digest = SHA-256:00000000000000000000000000000000\
+        00000000000000000000000000000000\n\
+        [t2-1000-a-old]\ntype = auth\nauth_type = digest\nusername = t2-1000-a\nrealm = r\n\
+        password_digest = MD5:00000000000000000000000000000000\n\
+        [t2-1000-a]\ntype = aor\nmax_contacts = 1\n\
+        [t2-1000-b]\ntype = endpoint\ncontext = t2-internal\ndisallow = all\n\
+        allow = alaw\nauth = t2-1000-b\naors = t2-1000-b\n\
+        [t2-1000-b]\ntype = auth\nauth_type = digest\nusername = t2-1000-b\nrealm = r\n\
+        password_digest = MD5:00000000000000000000000000000000\n\
+        [t2-1000-b]\ntype = aor\nmax_contacts = 1\n[synergy-generation]\ntype = aor";
+    let dial = "[t2-internal]\n\
+        exten => 1000,1,Dial(PJSIP/t2-1000-a&PJSIP/t2-1000-b,25)\n[synergy-generation]";
+    (
+        PJSIP.replacen("[synergy-generation]\ntype = aor", other, 1),
+        DIALPLAN.replacen("[synergy-generation]", dial, 1),
+    )
+}
+
+#[test]
+fn reads_several_tenants_with_several_devices() {
+    let (pjsip, dialplan) = tenants();
+    let model = read(&bundle(&pjsip, &dialplan)).expect("a sound bundle");
+    assert_eq!(model.endpoints.len(), 4);
+    assert_eq!(
+        model.contexts["t2-internal"]["1000"],
+        ["Dial(PJSIP/t2-1000-a&PJSIP/t2-1000-b,25)"]
+    );
+}
+
+/// No mistake of rendering lets one tenant reach another, or one device in as another.
+#[test]
+fn refuses_what_belongs_to_somebody_else() {
+    let (pjsip, dialplan) = tenants();
+    for (from, to, expected) in [
+        ("transport_TLS", "transport TLS", "bad value of transport"),
+        ("opus,g722,ulaw", "opus,g722,opus", "bad value of allow"),
+        (
+            "t2-1000-a,t2-1000-a-old",
+            "t2-1000-a,t2-1000-b",
+            "bad value of auth",
+        ),
+        (
+            "t2-1000-a,t2-1000-a-old",
+            "t2-1000-a-old",
+            "its auth is another's",
+        ),
+        (
+            "t2-1000-a,t2-1000-a-old",
+            "t2-1000-a,t2-1000-a-old,1000",
+            "bad value of auth",
+        ),
+        (
+            "[t2-1000-a-old]",
+            "[t2-1000-c-old]",
+            "its auth does not exist",
+        ),
+        ("auth = t2-1000-b", "auth = 1000", "its auth is another's"),
+        ("aors = t2-1000-b", "aors = 1000", "its aors is another's"),
+        (
+            "username = t2-1000-b",
+            "username = 1000",
+            "its username is another's",
+        ),
+        (
+            "uas = SHA-256",
+            "uas = SHA-512-256",
+            "algorithms are not that of its digest",
+        ),
+        (
+            "supported_algorithms_uac = SHA-256\n",
+            "",
+            "algorithms are not that of its digest",
+        ),
+        (
+            "uas = SHA-256",
+            "uas = MD5,SHA-256",
+            "bad value of supported_algorithms_uas",
+        ),
+        (
+            "SHA-256:0000",
+            "SHA-256:000",
+            "bad value of password_digest",
+        ),
+        (
+            "context = t2-internal",
+            "context = synergy-internal",
+            "its context is another tenant's",
+        ),
+        (
+            "context = synergy-internal",
+            "context = t2-internal",
+            "its context is another tenant's",
+        ),
+    ] {
+        assert!(pjsip.contains(from), "{from}");
+        let message = found(&pjsip.replacen(from, to, 1), &dialplan);
+        assert!(message.contains(expected), "{to}: {message}");
+    }
+    for (from, to) in [
+        ("PJSIP/t2-1000-b,", "PJSIP/1000,"),
+        ("PJSIP/t2-1000-a&", "PJSIP/1000&"),
+        ("PJSIP/1000,", "PJSIP/t2-1000-a,"),
+    ] {
+        let message = found(&pjsip, &dialplan.replacen(from, to, 1));
+        assert!(message.contains("of another context"), "{to}: {message}");
+    }
+    for to in [
+        "PJSIP/t2-1000-a&,",
+        "PJSIP/t2-1000-a&Local/1,",
+        "PJSIP/a/sip:b,",
+    ] {
+        let message = found(&pjsip, &dialplan.replacen("PJSIP/1000,", to, 1));
+        assert!(message.contains("not a step"), "{to}: {message}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The closed vocabulary of [`super`]: which options, values and dialplan steps the portal renders.
 
 use crate::bundle::GENERATION_EXTENSION;
+use crate::names::{OLD, is_name, is_transport};
 
 /// Whether a value may be what it is.
 pub(super) type Grammar = fn(&str) -> bool;
@@ -10,9 +11,10 @@ pub(super) fn vocabulary(kind: &str) -> Option<&'static [(&'static str, Grammar)
     match kind {
         "endpoint" => Some(&[
             ("context", is_name),
+            ("transport", is_transport),
             ("disallow", |value| value == "all"),
             ("allow", is_codecs),
-            ("auth", is_name),
+            ("auth", is_auths),
             ("aors", is_name),
             ("callerid", is_caller_id),
             ("direct_media", is_yes_no),
@@ -25,7 +27,9 @@ pub(super) fn vocabulary(kind: &str) -> Option<&'static [(&'static str, Grammar)
             ("auth_type", |value| value == "digest"),
             ("username", is_name),
             ("realm", is_realm),
-            ("password_digest", is_md5_digest),
+            ("supported_algorithms_uas", is_uncommon_algorithm),
+            ("supported_algorithms_uac", is_uncommon_algorithm),
+            ("password_digest", |value| algorithm(value).is_some()),
         ]),
         "aor" => Some(&[
             ("max_contacts", is_small_number),
@@ -38,19 +42,28 @@ pub(super) fn vocabulary(kind: &str) -> Option<&'static [(&'static str, Grammar)
     }
 }
 
-/// Names are made by the portal alone: far shorter than the 79 bytes at which Asterisk cuts.
-pub(super) fn is_name(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(plain)
-}
-
 fn is_realm(text: &str) -> bool {
     text.split('.').all(is_name)
 }
 
+/// Codecs, none twice: Asterisk keeps the first of two, and shows another list than was written.
 fn is_codecs(text: &str) -> bool {
-    text.split(',')
-        .all(|codec| matches!(codec, "ulaw" | "alaw" | "g722" | "opus"))
+    let known = |codec: &str| matches!(codec, "ulaw" | "alaw" | "g722" | "opus");
+    let mut codecs = text.split(',').enumerate();
+    codecs.all(|(at, codec)| known(codec) && text.split(',').take(at).all(|other| other != codec))
+}
+
+/// One auth, or one and that of the former password behind it.
+fn is_auths(text: &str) -> bool {
+    match text.split_once(',') {
+        None => is_name(text),
+        Some((name, old)) => is_name(old) && old.strip_suffix(OLD) == Some(name),
+    }
+}
+
+/// The auths that the option `auth` of an endpoint names.
+pub fn auths(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',')
 }
 
 fn is_yes_no(text: &str) -> bool {
@@ -65,10 +78,22 @@ fn is_digits(text: &str) -> bool {
     (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn is_md5_digest(text: &str) -> bool {
+/// An algorithm that Asterisk does not take for granted. One at a time: several phones fail when
+/// they are offered two.
+fn is_uncommon_algorithm(text: &str) -> bool {
+    matches!(text, "SHA-256" | "SHA-512-256")
+}
+
+/// The algorithm of a `password_digest`.
+pub(super) fn algorithm(digest: &str) -> Option<&str> {
+    let (algorithm, hash) = digest.split_once(':')?;
+    let length = match algorithm {
+        "MD5" => 32,
+        "SHA-256" | "SHA-512-256" => 64,
+        _ => return None,
+    };
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    text.strip_prefix("MD5:")
-        .is_some_and(|hash| hash.len() == 32 && hash.bytes().all(hex))
+    (hash.len() == length && hash.bytes().all(hex)).then_some(algorithm)
 }
 
 /// `"NAME" <NUMBER>` with every quote and backslash of the name escaped.
@@ -101,18 +126,27 @@ pub(super) fn step(text: &str) -> Option<(&str, usize, &str)> {
 }
 
 fn is_dial(application: &str) -> bool {
-    dialled(application).is_some_and(is_name)
-        && argument(application, "Dial")
-            .and_then(|arguments| arguments.split_once(','))
-            .is_some_and(|(_, seconds)| is_small_number(seconds))
+    let known = |endpoint: Option<&str>| endpoint.is_some_and(is_name);
+    ring(application).is_some_and(|(devices, seconds)| {
+        devices.split('&').map(endpoint).all(known) && is_small_number(seconds)
+    })
 }
 
-/// The endpoint that `Dial(PJSIP/<endpoint>,<seconds>)` rings.
-pub(super) fn dialled(application: &str) -> Option<&str> {
-    argument(application, "Dial")?
-        .split_once(',')?
-        .0
-        .strip_prefix("PJSIP/")
+/// The endpoints that `Dial(PJSIP/<endpoint>&PJSIP/<endpoint>,<seconds>)` rings; none for any other
+/// application.
+pub(super) fn dialled(application: &str) -> impl Iterator<Item = &str> {
+    let devices = ring(application).map(|(devices, _)| devices);
+    devices
+        .into_iter()
+        .flat_map(|devices| devices.split('&').filter_map(endpoint))
+}
+
+fn ring(application: &str) -> Option<(&str, &str)> {
+    argument(application, "Dial")?.split_once(',')
+}
+
+fn endpoint(device: &str) -> Option<&str> {
+    device.strip_prefix("PJSIP/")
 }
 
 /// What stands in the brackets of `NAME(…)`.

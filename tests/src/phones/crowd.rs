@@ -27,7 +27,7 @@ impl Crowd {
     pub async fn online(&self, per_second: usize) -> anyhow::Result<OnlineCrowd> {
         let count = self.phones.len();
         let run = self.registering(PHONE_PORT)?;
-        let run = run.many(count, per_second).staying()?;
+        let run = run.many(count, per_second).staying(Scenario::Answer)?;
         let mut process = run.program.clone().start(&run.output)?;
         let done = async || {
             let events = run.events();

@@ -17,6 +17,7 @@ fn user(number: u32, name: &str) -> IncludedUser {
     IncludedUser {
         id: UserId(Uuid::from_u128(number.into())),
         name: name.to_owned(),
+        tenant: 1,
         extension: number,
     }
 }
@@ -120,4 +121,68 @@ fn a_number_given_to_somebody_else_is_one_user_gone_and_one_come() {
     let changes = Changes::between(old, new).unwrap();
     let actions: Vec<_> = changes.users.iter().map(|change| change.action).collect();
     assert_eq!(actions, [Action::Added, Action::Removed]);
+}
+
+/// Two tenants have the number 1000; what changes at one of them is no change at the other.
+#[test]
+fn the_same_number_of_another_tenant_is_somebody_else() {
+    let pjsip = "[1000]\ntype = endpoint\nauth = 1000\n[t2-1000-a]\ntype = endpoint\n\
+        auth = t2-1000-a\n[t2-1000-b]\ntype = endpoint\nauth = t2-1000-b\n";
+    let dialplan = "[synergy-internal]\nexten => 1000,1,Dial(PJSIP/1000,25)\n\
+        [t2-internal]\nexten => 1000,1,Dial(PJSIP/t2-1000-a&PJSIP/t2-1000-b,25)\n";
+    let of = |tenant: u32| IncludedUser {
+        id: UserId(Uuid::from_u128(tenant.into())),
+        tenant,
+        ..user(1000, "A")
+    };
+    let users = [of(1), of(2)];
+    let changed = |from: &str, to: &str| {
+        let (old, new) = (bundle(pjsip, dialplan), {
+            let (pjsip, dialplan) = (pjsip.replace(from, to), dialplan.replace(from, to));
+            bundle(&pjsip, &dialplan)
+        });
+        let side = |bundle| Side {
+            bundle: Some(bundle),
+            users: &users,
+        };
+        let changes = Changes::between(side(&old), side(&new)).unwrap();
+        let tenants: Vec<u32> = changes.users.iter().map(|c| c.user.tenant).collect();
+        (tenants, changes.touched_aors())
+    };
+    let old = "[t2-1000-b]\ntype = endpoint\nauth = t2-1000-b,t2-1000-b-old\n\
+        [t2-1000-b-old]\ntype = auth\n";
+    let begins = changed("[t2-1000-b]\ntype = endpoint\nauth = t2-1000-b\n", old);
+    assert_eq!(begins, (vec![2], vec!["t2-1000-b".to_owned()]));
+    assert_eq!(
+        changed("auth = 1000", "auth = 1001"),
+        (vec![1], vec!["1000".to_owned()])
+    );
+    assert_eq!(changed("&PJSIP/t2-1000-b", "").0, [2]);
+    assert_eq!(changed("Dial(PJSIP/1000,", "Dial(PJSIP/1001,").0, [1]);
+}
+
+/// The end of an overlap removes an auth; the phones that notice are those of its device.
+#[test]
+fn the_auth_of_a_former_password_belongs_to_its_device() {
+    let old = bundle(&format!("[1000-old]\ntype = auth\n{PJSIP}"), DIALPLAN);
+    let changes = between(&old, &bundle(PJSIP, DIALPLAN));
+    assert_eq!(changes.touched_aors(), ["1000"]);
+    assert_eq!(changes.users.len(), 1);
+}
+
+/// What may be shown was decided option by option; whatever else there is stays hidden.
+#[test]
+fn options_are_secret_unless_somebody_decided_otherwise() {
+    for shown in ["auth", "transport", "supported_algorithms_uas", "allow"] {
+        assert!(!is_secret(shown), "{shown}");
+    }
+    for hidden in [
+        "password_digest",
+        "password",
+        "md5_cred",
+        "oauth_secret",
+        "later",
+    ] {
+        assert!(is_secret(hidden), "{hidden}");
+    }
 }

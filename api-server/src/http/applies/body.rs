@@ -11,11 +11,18 @@ use uuid::Uuid;
 use super::PolicyBody;
 use crate::domain::apply::Attempt;
 use crate::http::changes::{RestoredFromBody, SummaryBody};
+use crate::http::described;
+use crate::http::error::Description;
+use crate::services::apply::OfPbx;
 
 /// One attempt to bring what the database says into force.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ApplyBody {
     id: Uuid,
+    pbx_id: Uuid,
+    /// What the PBX is called now.
+    #[schema(example = "default")]
+    pbx: String,
     /// `applied` and `unchanged` are proven. `rejected`, `write_failed`,
     /// `reload_failed_files_kept`, `rolled_back`, `rollback_failed`, `reload_unknown` and
     /// `interrupted` ended on the PBX. `busy`, `render_failed`, `preview_outdated`,
@@ -68,6 +75,66 @@ pub(in crate::http) struct ApplyBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     users: Option<Vec<IncludedUserBody>>,
+}
+
+/// One attempt, and what became of each PBX.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct AppliedBody {
+    /// The first that failed, by name of the PBX; otherwise that of the default PBX, or the first.
+    #[serde(flatten)]
+    pub(in crate::http) apply: ApplyBody,
+    /// Each PBX that the request is about, by name.
+    pub(in crate::http) applies: Vec<PbxApplyBody>,
+}
+
+/// What a request to apply came to on one PBX.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct PbxApplyBody {
+    pbx_id: Uuid,
+    #[schema(example = "default")]
+    pbx: String,
+    /// The attempt; null when it was left alone, or the portal failed before there was one.
+    apply_id: Option<Uuid>,
+    /// The number of its bundle; null when there was none.
+    revision: Option<u64>,
+    /// As of the attempt; null when there is none.
+    #[schema(value_type = Option<String>, example = "applied")]
+    outcome: Option<&'static str>,
+    /// Why it is not proven; null when it is, or waits.
+    failure: Option<FailureBody>,
+    /// `no_changes`: what the database says is proven and in force there already; null when it was
+    /// not left alone.
+    #[schema(value_type = Option<String>, example = "no_changes")]
+    skipped: Option<&'static str>,
+}
+
+impl From<&OfPbx> for PbxApplyBody {
+    fn from(of: &OfPbx) -> Self {
+        let (attempt, failure) = match &of.attempt {
+            None => (None, None),
+            Some(Ok(attempt)) => {
+                let failure = attempt.failure.as_ref().map(|failure| FailureBody {
+                    code: failure.code.clone(),
+                    message: failure.message.clone(),
+                });
+                (Some(attempt), failure)
+            }
+            Some(Err(error)) => {
+                let Description(_, code, _, message) = described::describe(error);
+                let code = code.to_owned();
+                (error.attempt(), Some(FailureBody { code, message }))
+            }
+        };
+        Self {
+            pbx_id: of.id.0,
+            pbx: of.name.to_string(),
+            apply_id: attempt.map(|attempt| attempt.id.0),
+            revision: attempt.and_then(|attempt| Some(attempt.revision?.0)),
+            outcome: attempt.map(|attempt| attempt.outcome.name()),
+            failure,
+            skipped: of.attempt.is_none().then_some("no_changes"),
+        }
+    }
 }
 
 /// Why an apply did not come into force.
@@ -185,6 +252,8 @@ impl From<Attempt> for ApplyBody {
         });
         let mut body = Self {
             id: attempt.id.0,
+            pbx_id: attempt.pbx_id.0,
+            pbx: attempt.pbx_name.to_string(),
             outcome: attempt.outcome.name(),
             revision: attempt.revision.map(|revision| revision.0),
             digest: attempt.digest.map(|digest| digest.to_string()),

@@ -224,7 +224,7 @@ impl From<Status> for PbxStatusBody {
         let told = view.as_ref();
         Self {
             id: state.id.0,
-            name: state.name,
+            name: state.name.to_string(),
             degraded: !state.reasons.is_empty(),
             reasons: state.reasons,
             warnings: state.warnings.into_iter().map(WarningBody::from).collect(),

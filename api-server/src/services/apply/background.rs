@@ -18,6 +18,7 @@ use crate::db::{self, Database};
 use crate::domain::Actor;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
 use crate::services::counters::ACCEPTED;
+use crate::services::pbxes::Pbx;
 
 /// How often a lease is renewed, in seconds: several times within it.
 const RENEW_SECONDS: u64 = 5;
@@ -28,12 +29,13 @@ const RENEW_SECONDS: u64 = 5;
 /// As [`run`].
 pub async fn run_to_the_end(
     portal: Arc<Portal>,
+    pbx: Arc<Pbx>,
     actor: Actor,
     wish: Wish,
 ) -> Result<Attempt, Error> {
-    let running = portal.queue.running();
+    let running = portal.runs.one_more();
     let task = async move {
-        let result = run(&portal, &actor, &wish).await;
+        let result = run(&portal, &pbx, &actor, &wish).await;
         drop(running);
         result
     };
@@ -45,18 +47,28 @@ pub async fn run_to_the_end(
 /// # Errors
 /// [`Error::Overloaded`] when too many wait already, and of a restore those of
 /// [`restore::source`](crate::services::restore::source). Nothing was accepted then.
-pub async fn accept(portal: Arc<Portal>, actor: Actor, wish: Wish) -> Result<Attempt, Error> {
+pub async fn accept(
+    portal: Arc<Portal>,
+    pbx: Arc<Pbx>,
+    actor: Actor,
+    wish: Wish,
+) -> Result<Attempt, Error> {
     // A caller that goes away in the middle must leave all of it or nothing.
-    tokio::spawn(put_in_line(portal, actor, wish).in_current_span()).await?
+    tokio::spawn(put_in_line(portal, pbx, actor, wish).in_current_span()).await?
 }
 
-async fn put_in_line(portal: Arc<Portal>, actor: Actor, wish: Wish) -> Result<Attempt, Error> {
-    let running = portal.queue.running();
-    let place = portal
+async fn put_in_line(
+    portal: Arc<Portal>,
+    pbx: Arc<Pbx>,
+    actor: Actor,
+    wish: Wish,
+) -> Result<Attempt, Error> {
+    let running = portal.runs.one_more();
+    let place = pbx
         .queue
         .take_place()
         .ok_or(Error::Overloaded("too many applies wait for their turn"))?;
-    let mut attempt = begin(&portal, &actor, &wish).await?;
+    let mut attempt = begin(&portal, &pbx, &actor, &wish).await?;
     attempt.outcome = AttemptOutcome::Queued;
     let mut connection = portal.database.acquire().await?;
     db::queued::insert(&mut connection, &attempt).await?;
@@ -65,7 +77,7 @@ async fn put_in_line(portal: Arc<Portal>, actor: Actor, wish: Wish) -> Result<At
     let accepted = attempt.clone();
     let task = async move {
         let lease = Lease::keep(portal.database.clone(), attempt.id);
-        if let Err(error) = run_attempt(&portal, &actor, &wish, &mut attempt).await {
+        if let Err(error) = run_attempt(&portal, &pbx, &actor, &wish, &mut attempt).await {
             give_up(&portal, &mut attempt, &error).await;
         }
         drop((lease, place));

@@ -4,9 +4,11 @@ mod background;
 mod prepare;
 mod queue;
 mod send;
+mod several;
 pub(super) mod stored;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Revision};
 use tracing::Instrument as _;
@@ -15,15 +17,18 @@ use tracing::field::Empty;
 use self::prepare::Prepared;
 use self::send::Sent;
 use super::live::State;
+use super::pbxes::Pbx;
 use super::{Error, Portal, reconcile, restore};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
 use crate::db;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
 use crate::domain::{Actor, uuid_v7};
+use crate::vault::Place;
 
 pub use background::{accept, run_to_the_end};
-pub use queue::{AllEnded, Queue};
+pub use queue::{AllEnded, Queue, Runs};
+pub use several::{OfPbx, Until, run_several};
 
 /// Applies, and answers the attempt as the audit trail keeps it, however it ended.
 ///
@@ -33,21 +38,22 @@ pub use queue::{AllEnded, Queue};
 /// [`Error::ApplyOutcomeUnknown`] and [`Error::ApplyNotRecorded`] carry the attempt; every other
 /// error means that nothing was sent. Of a restore, those of [`restore::source`] come before there
 /// is an attempt.
-pub async fn run(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
-    let mut attempt = begin(portal, actor, wish).await?;
-    run_attempt(portal, actor, wish, &mut attempt).await?;
+pub async fn run(portal: &Portal, pbx: &Pbx, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
+    let mut attempt = begin(portal, pbx, actor, wish).await?;
+    run_attempt(portal, pbx, actor, wish, &mut attempt).await?;
     Ok(attempt)
 }
 
 /// Tells whoever follows how it stands and how it ended.
 async fn run_attempt(
     portal: &Portal,
+    pbx: &Pbx,
     actor: &Actor,
     wish: &Wish,
     attempt: &mut Attempt,
 ) -> Result<(), Error> {
-    let live = portal.live.begin(attempt.id);
-    let result = run_in_turn(portal, actor, wish, attempt).await;
+    let live = portal.live.begin(attempt.id, pbx.id);
+    let result = run_in_turn(portal, pbx, actor, wish, attempt).await;
     if attempt.outcome.has_ended() {
         portal.counters.count_ended(attempt.outcome);
         live.end(attempt);
@@ -55,24 +61,25 @@ async fn run_attempt(
         drop(live);
     }
     if result.is_err() {
-        portal.signals.settle();
+        pbx.signals.settle();
     }
-    portal.signals.look();
+    pbx.signals.look();
     result
 }
 
 async fn run_in_turn(
     portal: &Portal,
+    pbx: &Pbx,
     actor: &Actor,
     wish: &Wish,
     attempt: &mut Attempt,
 ) -> Result<(), Error> {
     tell(portal, attempt, State::Waiting);
-    let Some(turn) = portal.queue.wait(portal).await? else {
+    let Some(turn) = pbx.queue.wait(portal, pbx.id).await? else {
         return end_busy(portal, attempt).await;
     };
     let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
-    let result = run_alone(portal, actor, wish, attempt)
+    let result = run_alone(portal, pbx, actor, wish, attempt)
         .instrument(span)
         .await;
     turn.end().await;
@@ -86,23 +93,28 @@ fn tell(portal: &Portal, attempt: &Attempt, state: State) {
 /// The part that holds the PBX's lock.
 async fn run_alone(
     portal: &Portal,
+    pbx: &Pbx,
     actor: &Actor,
     wish: &Wish,
     attempt: &mut Attempt,
 ) -> Result<(), Error> {
     tell(portal, attempt, State::Rendering);
-    reconcile::settle(portal).await?;
-    let prepared = match prepare::prepare(portal, attempt, wish).await? {
+    reconcile::settle(portal, pbx).await?;
+    let prepared = match prepare::prepare(portal, pbx, attempt, wish).await? {
         Ok(prepared) => prepared,
         Err((outcome, failure)) => return end_unsent(portal, attempt, outcome, failure).await,
     };
-    let Some(revision) = open(portal, attempt, &prepared).await? else {
-        attempt.fail(
-            AttemptOutcome::NeverStarted,
-            reconcile::abandoned(),
-            portal.clock.now(),
-        );
-        return Ok(());
+    let revision = match open(portal, attempt, &prepared).await? {
+        Opened::As(revision) => revision,
+        Opened::LeftTheLine => {
+            let outcome = AttemptOutcome::NeverStarted;
+            attempt.fail(outcome, reconcile::abandoned(), portal.clock.now());
+            return Ok(());
+        }
+        Opened::OutOfService => {
+            let outcome = AttemptOutcome::NeverStarted;
+            return end_unsent(portal, attempt, outcome, out_of_service()).await;
+        }
     };
     tell(portal, attempt, State::Sending);
     let order = Order {
@@ -114,23 +126,31 @@ async fn run_alone(
     };
     tracing::info!(apply = %order.id, %revision, digest = %order.digest, users = attempt.user_count,
         by = attempt.requested_by, "apply started");
-    let sent = send::send(portal, &order, prepared.bundle, &actor.request_id).await;
-    close(portal, attempt, sent).await
+    let sent = send::send(
+        portal,
+        &pbx.agent(),
+        &order,
+        prepared.bundle,
+        &actor.request_id,
+    )
+    .await;
+    close(portal, pbx, attempt, sent).await
 }
 
 /// An attempt that nobody knows of yet.
-async fn begin(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
+async fn begin(portal: &Portal, pbx: &Pbx, actor: &Actor, wish: &Wish) -> Result<Attempt, Error> {
     let restored_from = match wish.restore {
-        Some(id) => Some(restore::source(portal, id).await?),
+        Some(id) => Some(restore::source(portal, pbx.id, id).await?),
         None => None,
     };
     let started_at = portal.clock.now();
     Ok(Attempt {
         id: wish.root.map_or_else(
             || ApplyId(uuid_v7(unix_ms(started_at), &mut os_rng())),
-            |root| root.attempt(portal.settings.pbx),
+            |root| root.attempt(pbx.id),
         ),
-        pbx_id: portal.settings.pbx,
+        pbx_id: pbx.id,
+        pbx_name: pbx.name(),
         revision: None,
         digest: None,
         on_reload_failure: wish
@@ -153,26 +173,46 @@ async fn begin(portal: &Portal, actor: &Actor, wish: &Wish) -> Result<Attempt, E
     })
 }
 
-/// Commits the attempt as `started`, with its bundle and the next revision; `None` when it stood in
-/// line for so long without a sign of life that it was ended there.
+/// What became of the attempt to begin one.
+enum Opened {
+    /// It has this revision, and may be sent.
+    As(Revision),
+    /// It stood in line for so long without a sign of life that it was ended there.
+    LeftTheLine,
+    /// Its PBX was taken out of service meanwhile.
+    OutOfService,
+}
+
+fn out_of_service() -> Failure {
+    Failure::new("pbx_deleted", "the PBX was taken out of service meanwhile")
+}
+
+/// Commits the attempt as `started`, with its bundle and the next revision.
 async fn open(
     portal: &Portal,
     attempt: &mut Attempt,
     prepared: &Prepared,
-) -> Result<Option<Revision>, Error> {
+) -> Result<Opened, Error> {
     let mut transaction = portal.database.begin().await?;
     if !leaves_the_line(&mut transaction, attempt).await? {
-        return Ok(None);
+        return Ok(Opened::LeftTheLine);
     }
-    let (digest, encrypted) = (prepared.digest, &prepared.encrypted);
-    let revision = db::applies::open(&mut transaction, attempt, digest, encrypted).await?;
+    let sealer = portal.vault.sealer(&mut transaction).await?;
+    let (id, kept, digest) = (attempt.id, Arc::clone(&prepared.kept), prepared.digest);
+    // Of thousands of users, too much for the threads that serve requests.
+    let seal = move || sealer.seal(Place::Bundle(id), &kept, &mut os_rng());
+    let encrypted = tokio::task::spawn_blocking(seal).await??;
+    let revision = db::applies::open(&mut transaction, attempt, digest, &encrypted).await?;
+    let Some(revision) = revision else {
+        return Ok(Opened::OutOfService);
+    };
     db::commit(transaction).await?;
     attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);
     tracing::Span::current().record("revision", revision.0);
     attempt.digest = Some(digest);
     attempt.bundle_kept = true;
-    Ok(Some(revision))
+    Ok(Opened::As(revision))
 }
 
 /// Whether an attempt may become a row of `apply`: one that stood in line must still be there.
@@ -185,13 +225,13 @@ async fn leaves_the_line(
 }
 
 /// Writes what became of it.
-async fn close(portal: &Portal, attempt: &mut Attempt, sent: Sent) -> Result<(), Error> {
+async fn close(portal: &Portal, pbx: &Pbx, attempt: &mut Attempt, sent: Sent) -> Result<(), Error> {
     let now = portal.clock.now();
     match sent {
         Sent::Ended(record) => attempt.close_with(*record, now),
         Sent::NotStarted(outcome, failure) => attempt.fail(outcome, failure, now),
         Sent::Stale(failure) => {
-            let failure = catch_up(portal, failure).await;
+            let failure = catch_up(portal, pbx, failure).await;
             attempt.fail(AttemptOutcome::AgentRefused, failure, now);
         }
         Sent::Unknown(fault) => {
@@ -215,12 +255,11 @@ async fn close(portal: &Portal, attempt: &mut Attempt, sent: Sent) -> Result<(),
 /// after another one had taken over, and the database knows those revisions; or the database was
 /// restored from a backup, and must count on from where the agent is, or no apply would ever be
 /// accepted again.
-async fn catch_up(portal: &Portal, mut failure: Failure) -> Failure {
+async fn catch_up(portal: &Portal, pbx: &Pbx, mut failure: Failure) -> Failure {
     let raised = async {
-        let highest = portal.agent.status().await.ok()?.highest_revision;
+        let highest = pbx.agent().status().await.ok()?.highest_revision;
         let mut connection = portal.database.acquire().await.ok()?;
-        let pbx = portal.settings.pbx;
-        db::pbx::raise_last_revision(&mut connection, pbx, highest)
+        db::pbxes::raise_last_revision(&mut connection, pbx.id, highest)
             .await
             .ok()?;
         Some(highest)

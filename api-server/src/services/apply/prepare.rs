@@ -1,21 +1,23 @@
 //! From what is wanted, the database's word or a stored bundle, to a bundle that may be sent.
 
-use shared::bundle::{ApplyId, Bundle, Digest};
+use std::sync::Arc;
+
+use shared::bundle::{Bundle, Digest};
 
 use super::stored;
-use crate::clock::os_rng;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom, Wish};
 use crate::domain::change::Summary;
 use crate::services::compare::{Content, Instant, Unrenderable};
+use crate::services::pbxes::Pbx;
 use crate::services::restore::{self, Stored};
 use crate::services::{Error, Portal};
-use crate::vault::{Place, Vault};
 
 /// A bundle that may be sent.
 pub(super) struct Prepared {
     pub(super) bundle: Bundle,
     pub(super) digest: Digest,
-    pub(super) encrypted: Vec<u8>,
+    /// The bundle as it is kept, to be sealed in the transaction that writes it.
+    pub(super) kept: Arc<[u8]>,
     changes: Option<Summary>,
     notes: Vec<String>,
 }
@@ -23,14 +25,15 @@ pub(super) struct Prepared {
 /// Why an attempt ends before there is one.
 pub(super) type Refusal = (AttemptOutcome, Failure);
 
-/// Reads what is wanted, renders or decrypts it, checks, compares with what is in force, and
-/// encrypts; tells the attempt what it will do.
+/// Reads what is wanted, renders or decrypts it, checks, and compares with what is in
+/// force; tells the attempt what it will do.
 pub(super) async fn prepare(
     portal: &Portal,
+    pbx: &Pbx,
     attempt: &mut Attempt,
     wish: &Wish,
 ) -> Result<Result<Prepared, Refusal>, Error> {
-    let instant = Instant::read(portal).await?;
+    let instant = Instant::read(portal, pbx.id).await?;
     if let Ok(snapshot) = &instant.snapshot
         && attempt.restored_from.is_none()
     {
@@ -41,11 +44,11 @@ pub(super) async fn prepare(
         Some(source) => Some((source, Stored::read(portal, source.id).await?)),
         None => None,
     };
-    let (vault, id, expected) = (portal.vault.clone(), attempt.id, wish.expected_digest);
+    let expected = wish.expected_digest;
     // Apart from the threads that serve requests: thousands of users are seconds of work.
     let work = move || match stored {
-        None => rendered(&vault, id, expected, &instant),
-        Some((source, stored)) => restored(&vault, id, expected, &instant, source, stored),
+        None => rendered(expected, &instant),
+        Some((source, stored)) => restored(expected, &instant, source, stored),
     };
     Ok(match tokio::task::spawn_blocking(work).await?? {
         Ok((prepared, users)) => {
@@ -65,7 +68,7 @@ fn include(attempt: &mut Attempt, users: Vec<IncludedUser>) {
 
 type Outcome = Result<Result<(Prepared, Vec<IncludedUser>), Refusal>, Error>;
 
-fn rendered(vault: &Vault, id: ApplyId, expected: Option<Digest>, instant: &Instant) -> Outcome {
+fn rendered(expected: Option<Digest>, instant: &Instant) -> Outcome {
     let content = match instant.render() {
         Ok(content) => content,
         Err(unrenderable) => {
@@ -77,33 +80,27 @@ fn rendered(vault: &Vault, id: ApplyId, expected: Option<Digest>, instant: &Inst
             return Ok(Err((AttemptOutcome::RenderFailed, failure)));
         }
     };
-    seal(vault, id, expected, instant, content, Vec::new())
+    ready(expected, instant, content, Vec::new())
 }
 
 fn restored(
-    vault: &Vault,
-    id: ApplyId,
     expected: Option<Digest>,
     instant: &Instant,
     source: RestoredFrom,
     stored: Option<Stored>,
 ) -> Outcome {
     let dropped = || Failure::new("restore_failed", "the bundle is no longer kept");
-    let content = stored
-        .ok_or_else(dropped)
-        .and_then(|stored| stored.open(vault));
+    let content = stored.ok_or_else(dropped).and_then(|stored| stored.open());
     match content {
         Ok(content) => {
             let notes = restore::notes(source, &content, &instant.render());
-            seal(vault, id, expected, instant, content, notes)
+            ready(expected, instant, content, notes)
         }
         Err(failure) => Ok(Err((AttemptOutcome::RestoreFailed, failure))),
     }
 }
 
-fn seal(
-    vault: &Vault,
-    id: ApplyId,
+fn ready(
     expected: Option<Digest>,
     instant: &Instant,
     content: Content,
@@ -123,8 +120,8 @@ fn seal(
         }
     };
     let prepared = Prepared {
-        encrypted: vault.seal(Place::Bundle(id), &text, &mut os_rng())?,
-        changes: instant.baseline.summary(vault, &content),
+        kept: text.into(),
+        changes: instant.baseline.summary(&instant.opener, &content),
         bundle: content.bundle,
         digest,
         notes,

@@ -11,16 +11,32 @@ use tokio::time::Instant;
 
 use super::super::{Error, Portal};
 use crate::db::apply_lock::ApplyLock;
+use crate::domain::PbxId;
 
-/// Applies in line at a time that nobody waits for. Those that somebody waits for are bounded by
+/// Applies in line on one PBX at a time that nobody waits for. Those that somebody waits for are bounded by
 /// the connections of their callers.
 const ACCEPTED_MAX: usize = 100;
 
 /// The applies of this process on one PBX. tokio's mutex is fair: first come, first served.
 pub struct Queue {
     line: Mutex<()>,
-    running: mpsc::Sender<Infallible>,
     places: Arc<Semaphore>,
+}
+
+/// The applies of this process that run, on whatever PBX.
+pub struct Runs(mpsc::Sender<Infallible>);
+
+impl Runs {
+    /// None yet, and what tells when none runs any more after this was dropped.
+    pub fn new() -> (Self, AllEnded) {
+        let (running, ended) = mpsc::channel(1);
+        (Self(running), AllEnded(ended))
+    }
+
+    /// Says that an apply runs.
+    pub fn one_more(&self) -> Running {
+        Running(self.0.clone())
+    }
 }
 
 /// Resolves when no apply runs any more.
@@ -51,30 +67,24 @@ impl Turn<'_> {
     }
 }
 
-impl Queue {
-    /// An empty queue, and what tells when it has run dry after it was dropped.
-    pub fn new() -> (Self, AllEnded) {
-        let (running, ended) = mpsc::channel(1);
-        let queue = Self {
-            line: Mutex::new(()),
-            running,
+impl Default for Queue {
+    /// An empty queue.
+    fn default() -> Self {
+        Self {
+            line: Mutex::default(),
             places: Arc::new(Semaphore::new(ACCEPTED_MAX)),
-        };
-        (queue, AllEnded(ended))
+        }
     }
+}
 
+impl Queue {
     /// A place for an apply that nobody waits for; `None` when there are too many.
     pub fn take_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    /// Says that an apply runs.
-    pub fn running(&self) -> Running {
-        Running(self.running.clone())
-    }
-
     /// Waits for the turn; `None` when it did not come within the configured time.
-    pub async fn wait(&self, portal: &Portal) -> Result<Option<Turn<'_>>, Error> {
+    pub async fn wait(&self, portal: &Portal, pbx: PbxId) -> Result<Option<Turn<'_>>, Error> {
         // Without a database nobody's turn comes: say so at once instead of one after another.
         drop(portal.database.acquire().await?);
         let deadline = Instant::now() + portal.settings.apply_lock_wait;
@@ -84,7 +94,7 @@ impl Queue {
         let rest = deadline.saturating_duration_since(Instant::now());
         // Whoever comes to the front at the last moment still looks whether the lock is free.
         let wait = rest.max(Duration::from_millis(1));
-        let lock = portal.database.lock_pbx(portal.settings.pbx, wait).await?;
+        let lock = portal.database.lock_pbx(pbx, wait).await?;
         Ok(lock.map(|lock| Turn { lock, place }))
     }
 }

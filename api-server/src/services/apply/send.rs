@@ -6,7 +6,7 @@ use shared::bundle::Bundle;
 use shared::record::ApplyRecord;
 use tokio::time::Instant;
 
-use crate::agent::{AgentError, LinkFault, Order};
+use crate::agent::{Agent, AgentError, LinkFault, Order};
 use crate::domain::RequestId;
 use crate::domain::apply::{AttemptOutcome, Failure};
 use crate::services::Portal;
@@ -33,30 +33,31 @@ pub(super) enum Sent {
     Unknown(LinkFault),
 }
 
-/// Uploads the bundle, then orders it into force.
+/// Uploads the bundle, then orders it into force, all with one agent.
 pub(super) async fn send(
     portal: &Portal,
+    agent: &Agent,
     order: &Order,
     bundle: Bundle,
     request_id: &RequestId,
 ) -> Sent {
-    let staged = match portal.agent.stage(order, bundle.clone(), request_id).await {
+    let staged = match agent.stage(order, bundle.clone(), request_id).await {
         // A connection that died unnoticed since its last use: an upload touches nothing live, so
         // once more on a fresh connection.
         Err(AgentError::Link(LinkFault::Unreachable(_))) => {
-            portal.agent.stage(order, bundle, request_id).await
+            agent.stage(order, bundle, request_id).await
         }
         staged => staged,
     };
     match staged {
-        Ok(()) => execute(portal, order, request_id).await,
+        Ok(()) => execute(portal, agent, order, request_id).await,
         Err(error) => not_started(&error),
     }
 }
 
 /// Orders until an answer comes. Repeating is safe: the same order attaches to the running apply,
 /// or answers its record, or starts it if it never arrived.
-async fn execute(portal: &Portal, order: &Order, request_id: &RequestId) -> Sent {
+async fn execute(portal: &Portal, agent: &Agent, order: &Order, request_id: &RequestId) -> Sent {
     let deadline = Instant::now() + portal.settings.apply_deadline;
     let mut lost_since: Option<Instant> = None;
     portal
@@ -65,13 +66,13 @@ async fn execute(portal: &Portal, order: &Order, request_id: &RequestId) -> Sent
     loop {
         let called = Instant::now();
         let limit = deadline.saturating_duration_since(called);
-        let fault = match portal.agent.apply(order, limit, request_id).await {
+        let fault = match agent.apply(order, limit, request_id).await {
             Ok(record) if record.outcome.is_some() => return Sent::Ended(Box::new(record)),
             // Answered before its end, as while it recovers.
             Ok(_) => LinkFault::Silent,
             Err(AgentError::Link(fault)) => fault,
             Err(error) if lost_since.is_none() => return not_started(&error),
-            Err(error) => return refused_after_loss(portal, order, &error).await,
+            Err(error) => return refused_after_loss(agent, order, &error).await,
         };
         let now = Instant::now();
         let attached = now - called > Duration::from_secs(ATTACHED_SECONDS);
@@ -89,8 +90,8 @@ async fn execute(portal: &Portal, order: &Order, request_id: &RequestId) -> Sent
 }
 
 /// A refusal proves that nothing was started only if no earlier call may have started it.
-async fn refused_after_loss(portal: &Portal, order: &Order, refusal: &AgentError) -> Sent {
-    match portal.agent.find_apply(order.id).await {
+async fn refused_after_loss(agent: &Agent, order: &Order, refusal: &AgentError) -> Sent {
+    match agent.find_apply(order.id).await {
         Ok(Some(record)) if record.outcome.is_some() => Sent::Ended(Box::new(record)),
         Ok(None) => not_started(refusal),
         Ok(Some(_)) => Sent::Unknown(LinkFault::Silent),

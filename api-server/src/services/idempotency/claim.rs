@@ -120,17 +120,18 @@ impl Claim {
         } else {
             attempts(portal, *root).await?
         };
-        let sealed = seal(&portal.vault, admin, request, answer)?;
-        let mut connection = portal.database.acquire().await?;
+        let mut transaction = portal.database.begin().await?;
+        let sealer = portal.vault.sealer(&mut transaction).await?;
+        let sealed = seal(&sealer, admin, request, answer)?;
         if begun.iter().any(|attempt| !attempt.outcome.has_ended()) {
             // The end is not known: the attempts will tell it.
-            db::idempotency::leave(&mut connection, admin, &request.key, *root).await?;
+            db::idempotency::leave(&mut transaction, admin, &request.key, *root).await?;
         } else if good || begun.iter().any(leaves_traces) {
-            db::idempotency::keep(&mut connection, admin, &request.key, &sealed).await?;
+            db::idempotency::keep(&mut transaction, admin, &request.key, &sealed).await?;
         } else {
-            db::idempotency::release(&mut connection, admin, &request.key, *root).await?;
+            db::idempotency::release(&mut transaction, admin, &request.key, *root).await?;
         }
-        Ok(())
+        Ok(db::commit(transaction).await?)
     }
 }
 

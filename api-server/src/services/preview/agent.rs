@@ -6,7 +6,7 @@ use shared::bundle::{ApplyId, Bundle, Revision};
 use shared::status::{AgentStatus, CheckReport, FileStatus, RegisteredPhone};
 
 use super::Finding;
-use crate::agent::{AgentError, Order};
+use crate::agent::{Agent, AgentError, Order};
 use crate::clock::{os_rng, unix_ms};
 use crate::domain::revision::InForce;
 use crate::domain::status::Warning;
@@ -18,13 +18,14 @@ use crate::services::{Portal, warnings};
 const AGENT_SECONDS: u64 = 10;
 
 /// How it is.
-pub(super) async fn status(portal: &Portal) -> Result<AgentStatus, String> {
-    in_time(portal.agent.status()).await
+pub(super) async fn status(agent: &Agent) -> Result<AgentStatus, String> {
+    in_time(agent.status()).await
 }
 
 /// What would keep the bundle from coming into force.
 pub(super) async fn check(
     portal: &Portal,
+    agent: &Agent,
     in_force: Option<&InForce>,
     bundle: Bundle,
     request_id: &RequestId,
@@ -39,19 +40,19 @@ pub(super) async fn check(
         on_reload_failure: portal.settings.on_reload_failure,
         force: false,
     };
-    in_time(portal.agent.check(&order, bundle, request_id)).await
+    in_time(agent.check(&order, bundle, request_id)).await
 }
 
 /// Who is registered there.
 pub(super) async fn phones(
-    portal: &Portal,
+    agent: &Agent,
     aors: Vec<String>,
 ) -> Result<Vec<RegisteredPhone>, String> {
     // To the agent, none would mean any.
     if aors.is_empty() {
         return Ok(Vec::new());
     }
-    in_time(portal.agent.registered(aors)).await
+    in_time(agent.registered(aors)).await
 }
 
 /// What the agent does not say in time is not known.

@@ -2,6 +2,7 @@
 
 use shared::bundle::Digest;
 
+use crate::domain::PbxId;
 use crate::domain::change::Summary;
 use crate::domain::revision::InForce;
 use crate::services::compare::Instant;
@@ -46,14 +47,13 @@ impl Wanted {
     }
 }
 
-/// What the database wants beyond what is in force. Costs as much as rendering; asks nobody but the
+/// What the database wants of a PBX beyond what is in force there. Costs as much as rendering; asks nobody but the
 /// database.
 ///
 /// # Errors
 /// The database cannot be asked.
-pub async fn pending(portal: &Portal) -> Result<Pending, Error> {
-    let instant = Instant::read(portal).await?;
-    let vault = portal.vault.clone();
+pub async fn pending(portal: &Portal, pbx: PbxId) -> Result<Pending, Error> {
+    let instant = Instant::read(portal, pbx).await?;
     let work = move || {
         let baseline = &instant.baseline;
         let wanted = match instant.render() {
@@ -61,7 +61,7 @@ pub async fn pending(portal: &Portal) -> Result<Pending, Error> {
                 digest: content.digest(),
                 user_count: content.users.len(),
                 differs: !baseline.is(&content),
-                changes: baseline.summary(&vault, &content),
+                changes: baseline.summary(&instant.opener, &content),
             },
             Err(unrenderable) => Wanted::Unrenderable(unrenderable.to_string()),
         };

@@ -2,8 +2,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::SipPassword;
-use crate::domain::snapshot::{Snapshot, SnapshotUser};
+use crate::domain::device::{Codecs, DigestAlgorithm, Nat};
+use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
+use crate::domain::tenant::DEFAULT_TENANT;
+use crate::domain::{DeviceId, DeviceSlot, SipPassword, TenantNumber};
 use crate::services::compare::render;
 
 fn user() -> impl Strategy<Value = SnapshotUser> {
@@ -13,7 +15,16 @@ fn user() -> impl Strategy<Value = SnapshotUser> {
         extension: number.try_into().unwrap(),
         name: name.parse().unwrap(),
         email: "a@example.org".parse().unwrap(),
-        sip_password: SipPassword::try_from(secrecy::SecretString::from(password)).unwrap(),
+        devices: vec![SnapshotDevice {
+            device_id: DeviceId(Uuid::from_u128(id)),
+            slot: DeviceSlot::FIRST,
+            sip_password: SipPassword::try_from(secrecy::SecretString::from(password)).unwrap(),
+            previous_password: None,
+            algorithm: DigestAlgorithm::Md5,
+            transport: None,
+            nat: Nat::default(),
+            codecs: Codecs::default(),
+        }],
     })
 }
 
@@ -24,7 +35,11 @@ fn content() -> impl Strategy<Value = Content> {
         let snapshot = Snapshot {
             realm: "synergycall".parse().unwrap(),
             reserved_numbers: vec![1000..=1999],
-            users,
+            tenants: vec![SnapshotTenant {
+                id: DEFAULT_TENANT,
+                number: TenantNumber::DEFAULT,
+                users,
+            }],
         };
         render(&snapshot).unwrap()
     })

@@ -1,0 +1,449 @@
+//! `/devices`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::error::{ApiError, Problem};
+use super::etag::{IfMatch, Tag, Tagged};
+use super::extract::{Body, By, Id, InTenant, OptionalBody, PatchBody};
+use super::fields::{FieldError, Fields, boolean, number, text};
+use super::once::{Answer, Once};
+use super::openapi::{
+    BodyProblems, ByHeader, IdProblems, MatchHeader, MatchProblems, NoneMatchHeader, NotModified,
+    OnceHeader, OnceProblems, PatchProblems, QueryProblems, RequiredMatchProblems,
+};
+use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
+use crate::clock::os_rng;
+use crate::domain::device::{DeviceId, DevicePatch, NewDevice};
+use crate::domain::{Invalid, UserId};
+use crate::services::devices::{DeviceFilter, DeviceSort, Reveal};
+use crate::services::{Portal, devices, work};
+
+mod body;
+
+pub(super) use body::SipAccountBody;
+use body::{CodecBody, CredentialsBody, DeviceBody, DigestBody, NatPatchBody, TransportBody};
+
+/// Longest overlap of two passwords: 30 days, in seconds.
+const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
+
+/// What a device is created from. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; `new_device` reads the fields"
+)]
+struct NewDeviceBody {
+    /// Whose.
+    user_id: Uuid,
+    /// What people call it: 1 to 60 characters, one line.
+    #[schema(example = "Desk phone", min_length = 1, max_length = 60)]
+    label: String,
+    /// Whether it is in service; `true` when absent.
+    enabled: Option<bool>,
+    /// By which transport the PBX reaches it: one that the PBX offers. Null: by the one that it came
+    /// by.
+    transport: Option<TransportBody>,
+    /// Where answers and media go.
+    nat: Option<NatPatchBody>,
+    /// What it may speak, the preferred one first; `ulaw` and `alaw` when absent.
+    codecs: Option<Vec<CodecBody>>,
+    /// How it proves that it knows its password; `md5` when absent, which every phone knows.
+    digest_algorithm: Option<DigestBody>,
+    /// Whether the answer shows the password; otherwise `POST /devices/{id}/reveal` shows it, once.
+    /// `true` when absent.
+    reveal: Option<bool>,
+}
+
+/// What is changed of a device: only what is named. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; `device_patch` reads the fields"
+)]
+struct DevicePatchBody {
+    /// Another owner within the tenant. The device then has another SIP username, and a new password
+    /// that `POST /devices/{id}/reveal` shows.
+    user_id: Option<Uuid>,
+    /// As of a new device.
+    #[schema(min_length = 1, max_length = 60)]
+    label: Option<String>,
+    /// Whether it is in service.
+    enabled: Option<bool>,
+    /// As of a new device.
+    transport: Option<TransportBody>,
+    /// Where answers and media go.
+    nat: Option<NatPatchBody>,
+    /// As of a new device.
+    codecs: Option<Vec<CodecBody>>,
+    /// As of a new device.
+    digest_algorithm: Option<DigestBody>,
+    /// Only null: the password before this one works no longer after the next apply.
+    overlap_until: Option<String>,
+}
+
+/// How a password is rotated. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; `rotation` reads the fields"
+)]
+struct RotationBody {
+    /// How long the old password works as well, 0 to 2592000 (30 days); 0 when absent. It then works
+    /// until the next apply.
+    #[schema(maximum = 2_592_000)]
+    overlap_seconds: Option<u32>,
+    /// As of a new device.
+    reveal: Option<bool>,
+}
+
+/// Create a device
+///
+/// One more phone of a user: the extension rings all of them. The SIP password is shown once.
+#[utoipa::path(
+    post, path = "/devices", tag = "devices", operation_id = "create_device",
+    params(ByHeader, OnceHeader),
+    request_body = NewDeviceBody,
+    responses(
+        (status = 201, description = "Created", body = CredentialsBody,
+            headers(
+                ("Location" = String, description = "The path of the device"),
+                ("ETag" = String, description = "Its state"),
+                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
+            )),
+        (status = 404, description = "`user_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`too_many_devices`, `idempotency_key_in_use`",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        OnceProblems,
+    )
+)]
+pub(super) async fn create(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    By(actor): By,
+    once: Once,
+    Body(fields): Body,
+) -> Result<Response, ApiError> {
+    let (new, show) = new_device(fields).map_err(ApiError::InvalidFields)?;
+    once.run(&portal, &actor, async |work| {
+        let created = devices::create(work, tenant.id, new, show, &mut os_rng()).await?;
+        let location = tenant.path(&format!("/devices/{}", created.device.id));
+        let tag = Tag::version(created.device.version);
+        Answer::created(location, &tag, &CredentialsBody::from(created))
+    })
+    .await
+}
+
+fn new_device(mut fields: Fields) -> Result<(NewDevice, Reveal), Vec<FieldError>> {
+    let user = fields.required("user_id", user_id);
+    let label = fields.required_text("label");
+    let patch = body::settings(&mut fields);
+    let show = reveal(&mut fields);
+    let new = (|| {
+        let mut settings = crate::domain::device::DeviceSettings::default();
+        settings.apply(patch?);
+        let new = NewDevice {
+            user: user?,
+            label: label?,
+            settings,
+        };
+        Some((new, show?))
+    })();
+    fields.finish(new)
+}
+
+fn reveal(fields: &mut Fields) -> Option<Reveal> {
+    let now = fields.patch("reveal", boolean)?.unwrap_or(true);
+    Some(if now { Reveal::Now } else { Reveal::Later })
+}
+
+fn user_id(value: serde_json::Value) -> Result<UserId, Invalid> {
+    let id = value.as_str().filter(|text| text.len() == 36);
+    let id = id.and_then(|text| Uuid::try_parse(text).ok());
+    id.map(UserId).ok_or(Invalid {
+        code: "malformed",
+        message: "must be the id of a user",
+    })
+}
+
+/// What devices are listed by.
+pub(super) struct Devices;
+
+impl Listed for Devices {
+    type Sort = DeviceSort;
+    const FILTERS: &'static [Filter] = &[
+        Filter {
+            name: "user_id",
+            takes: Takes::Id,
+            description: "Only those of this user",
+        },
+        Filter {
+            name: "enabled",
+            takes: Takes::Bool,
+            description: "Only those that are in service, or are not",
+        },
+    ];
+    const SEARCH: Option<&'static str> = Some("the label");
+}
+
+/// List devices
+#[utoipa::path(
+    get, path = "/devices", tag = "devices", operation_id = "list_devices",
+    params(ListParams<Devices>),
+    responses(
+        (status = 200, description = "The devices", body = [DeviceBody],
+            headers(("Link" = Option<String>, description = "`rel=\"next\"`: the next page"))),
+        QueryProblems,
+    )
+)]
+pub(super) async fn list(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    query: ListQuery,
+) -> Result<Response, ApiError> {
+    let wanted = query.read::<Devices>()?;
+    let filter = DeviceFilter {
+        user: wanted.id("user_id").map(UserId),
+        enabled: wanted.bool("enabled"),
+        search: wanted.search.clone(),
+    };
+    let devices = devices::list(&portal, tenant.id, &wanted.page, filter).await?;
+    Ok(wanted.answer(devices.map(DeviceBody::from)))
+}
+
+/// Show a device
+#[utoipa::path(
+    get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
+    params(("id" = Uuid, Path, description = "The device"), NoneMatchHeader),
+    responses(
+        (status = 200, description = "The device", body = DeviceBody,
+            headers(("ETag" = String, description = "Its state"))),
+        (status = 404, description = "`device_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        NotModified,
+        IdProblems,
+    )
+)]
+pub(super) async fn get(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    Id(id): Id,
+) -> Result<Tagged<DeviceBody>, ApiError> {
+    let device = devices::get(&portal, tenant.id, DeviceId(id)).await?;
+    Ok(Tagged(Tag::version(device.version), device.into()))
+}
+
+/// Change a device
+///
+/// Changes what the body names and nothing else (JSON Merge Patch, RFC 7396).
+#[utoipa::path(
+    patch, path = "/devices/{id}", tag = "devices", operation_id = "update_device",
+    params(("id" = Uuid, Path, description = "The device"), ByHeader, MatchHeader),
+    request_body(content = DevicePatchBody, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The device as it is now", body = DeviceBody,
+            headers(("ETag" = String, description = "Its state"))),
+        (status = 404, description = "`device_not_found`, `user_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`too_many_devices`",
+            body = Problem, content_type = "application/problem+json"),
+        PatchProblems,
+    )
+)]
+pub(super) async fn change(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    Id(id): Id,
+    By(actor): By,
+    IfMatch(expected): IfMatch,
+    PatchBody(fields): PatchBody,
+) -> Result<Response, ApiError> {
+    let patch = device_patch(fields).map_err(ApiError::InvalidFields)?;
+    let device = work::run(&portal, &actor, async |work| {
+        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        expected.check(locked.device.version)?;
+        devices::change(work, locked, patch, &mut os_rng()).await
+    })
+    .await?;
+    Ok(Tagged(Tag::version(device.version), DeviceBody::from(device)).into_response())
+}
+
+fn device_patch(mut fields: Fields) -> Result<DevicePatch, Vec<FieldError>> {
+    fields.read_only(&body::READ_ONLY);
+    let user = fields.patch("user_id", user_id);
+    let label = fields.patch("label", text);
+    let settings = body::settings(&mut fields);
+    let overlap = fields.patch_nullable::<()>("overlap_until", |_| {
+        Err(Invalid {
+            code: "read_only",
+            message: "can only be ended, with null; rotating begins one",
+        })
+    });
+    let patch = (|| {
+        Some(DevicePatch {
+            user: user?,
+            label: label?,
+            ends_overlap: overlap? == crate::domain::patch::Patch::Clear,
+            settings: settings?,
+        })
+    })();
+    fields.finish(patch)
+}
+
+/// Delete a device
+///
+/// Its phone keeps working until the next apply.
+#[utoipa::path(
+    delete, path = "/devices/{id}", tag = "devices", operation_id = "delete_device",
+    params(("id" = Uuid, Path, description = "The device"), ByHeader, MatchHeader),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 404, description = "`device_not_found`: unknown, or deleted before",
+            body = Problem, content_type = "application/problem+json"),
+        IdProblems,
+        MatchProblems,
+    )
+)]
+pub(super) async fn delete(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    Id(id): Id,
+    By(actor): By,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode, ApiError> {
+    work::run(&portal, &actor, async |work| {
+        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        expected.check(locked.device.version)?;
+        devices::delete(work, &locked).await
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Rotate the SIP password of a device
+///
+/// The old password is refused after the next apply, or, with `overlap_seconds`, after the first
+/// apply that comes later than that. `If-Match` is required: a password that was just given to
+/// somebody would be lost.
+#[utoipa::path(
+    post, path = "/devices/{id}/rotate", tag = "devices", operation_id = "rotate_device_password",
+    params(
+        ("id" = Uuid, Path, description = "The device"), ByHeader, MatchHeader, OnceHeader,
+    ),
+    request_body(content = Option<RotationBody>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The device with its new password", body = CredentialsBody,
+            headers(
+                ("ETag" = String, description = "Its state"),
+                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
+            )),
+        (status = 404, description = "`device_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`idempotency_key_in_use`",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        OnceProblems,
+        RequiredMatchProblems,
+    )
+)]
+pub(super) async fn rotate(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    Id(id): Id,
+    By(actor): By,
+    condition: IfMatch,
+    once: Once,
+    OptionalBody(fields): OptionalBody,
+) -> Result<Response, ApiError> {
+    let expected = condition.required()?;
+    let (overlap, show) = rotation(fields).map_err(ApiError::InvalidFields)?;
+    once.run(&portal, &actor, async |work| {
+        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        expected
+            .check(locked.device.version)
+            .map_err(crate::services::Error::from)?;
+        let rotated = devices::rotate(work, locked, overlap, show, &mut os_rng()).await?;
+        let tag = Tag::version(rotated.device.version);
+        Answer::done(&tag, &CredentialsBody::from(rotated))
+    })
+    .await
+}
+
+fn rotation(mut fields: Fields) -> Result<(Duration, Reveal), Vec<FieldError>> {
+    let overlap = fields.patch("overlap_seconds", number::<OverlapSeconds>);
+    let show = reveal(&mut fields);
+    let rotation = (|| {
+        let OverlapSeconds(seconds) = overlap?.unwrap_or_default();
+        Some((Duration::from_secs(seconds.into()), show?))
+    })();
+    fields.finish(rotation)
+}
+
+#[derive(Default)]
+struct OverlapSeconds(u32);
+
+impl TryFrom<u32> for OverlapSeconds {
+    type Error = Invalid;
+
+    fn try_from(seconds: u32) -> Result<Self, Invalid> {
+        if seconds <= OVERLAP_SECONDS_MAX {
+            Ok(Self(seconds))
+        } else {
+            Err(Invalid {
+                code: "out_of_range",
+                message: "must be 0 to 2592000 seconds (30 days)",
+            })
+        }
+    }
+}
+
+/// Show the SIP password of a device, once
+///
+/// Only one that was not shown when it was made.
+#[utoipa::path(
+    post, path = "/devices/{id}/reveal", tag = "devices", operation_id = "reveal_device_password",
+    params(
+        ("id" = Uuid, Path, description = "The device"), ByHeader, MatchHeader, OnceHeader,
+    ),
+    responses(
+        (status = 200, description = "The device with its password", body = CredentialsBody,
+            headers(
+                ("ETag" = String, description = "Its state"),
+                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
+            )),
+        (status = 404, description = "`device_not_found`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`password_revealed`, `idempotency_key_in_use`",
+            body = Problem, content_type = "application/problem+json"),
+        IdProblems,
+        OnceProblems,
+        MatchProblems,
+    )
+)]
+pub(super) async fn reveal_password(
+    State(portal): State<Arc<Portal>>,
+    tenant: InTenant,
+    Id(id): Id,
+    By(actor): By,
+    IfMatch(expected): IfMatch,
+    once: Once,
+) -> Result<Response, ApiError> {
+    once.run(&portal, &actor, async |work| {
+        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        expected
+            .check(locked.device.version)
+            .map_err(crate::services::Error::from)?;
+        let shown = devices::reveal(work, locked).await?;
+        let tag = Tag::version(shown.device.version);
+        Answer::done(&tag, &CredentialsBody::from(shown))
+    })
+    .await
+}

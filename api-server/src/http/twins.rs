@@ -1,0 +1,50 @@
+//! What belongs to a tenant has two paths: `/tenants/{tenant}/users`, and for the default tenant
+//! `/users`. One handler serves both; the document gets what tells the two apart.
+
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{OpenApi, RefOr, Required};
+
+/// Where the paths of a tenant begin.
+const PREFIX: &str = "/tenants/{tenant}/";
+
+/// Names the tenant among the parameters of each path below it, and gives its operations names of
+/// their own.
+pub(super) fn describe(document: &mut OpenApi) {
+    let below = document.paths.paths.iter_mut();
+    for (_, item) in below.filter(|(path, _)| path.starts_with(PREFIX)) {
+        for operation in operations(item) {
+            if let Some(id) = &mut operation.operation_id {
+                *id = of_tenant(id);
+            }
+            let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+            let tenant = ParameterBuilder::new()
+                .name("tenant")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("The tenant: its id or slug"))
+                .schema(Some(RefOr::T(Schema::Object(schema.build()))));
+            let parameters = operation.parameters.get_or_insert_default();
+            parameters.insert(0, RefOr::T(tenant.build()));
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.post,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// `list_users` → `list_tenant_users`.
+fn of_tenant(id: &str) -> String {
+    id.split_once('_').map_or_else(
+        || id.to_owned(),
+        |(verb, rest)| format!("{verb}_tenant_{rest}"),
+    )
+}

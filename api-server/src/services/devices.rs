@@ -1,0 +1,322 @@
+//! Devices: sets of SIP credentials of users.
+
+use std::time::Duration;
+
+use rand::CryptoRng;
+use secrecy::SecretString;
+
+use super::tenants::refused_field;
+use super::work::Work;
+use super::{Error, Portal};
+use crate::clock::unix_ms;
+use crate::db;
+use crate::db::devices::SealedPasswords;
+use crate::domain::device::{Device, DeviceId, DevicePatch, NewDevice, Transport};
+use crate::domain::page::{Page, Slice};
+use crate::domain::patch::set;
+use crate::domain::{Invalid, SipPassword, SipRealm, TenantId, UserId, Version, uuid_v7};
+use crate::vault::{OpenError, Place};
+
+pub use crate::db::devices::{DeviceFilter, DeviceSort};
+
+/// When a fresh password is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reveal {
+    /// In the answer that made it.
+    Now,
+    /// In the answer to [`reveal`].
+    Later,
+}
+
+/// A device with what it registers with.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The device.
+    pub device: Device,
+    /// The password; `None` when it is to be shown later.
+    pub password: Option<SipPassword>,
+    /// The realm.
+    pub realm: SipRealm,
+}
+
+/// Creates a device of a living user with a fresh password.
+///
+/// # Errors
+/// [`Error::UserNotFound`], [`Error::TooManyDevices`], [`Error::InvalidField`].
+pub async fn create(
+    work: &mut Work<'_>,
+    tenant: TenantId,
+    new: NewDevice,
+    show: Reveal,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Credentials, Error> {
+    check_transport(work, tenant, new.settings.transport).await?;
+    let now = work.now;
+    let id = DeviceId(uuid_v7(unix_ms(now), rng));
+    let place = Owner::of(work, tenant, new.user).await?;
+    let device = Device {
+        id,
+        tenant,
+        tenant_number: place.tenant_number,
+        user: new.user,
+        extension: place.extension,
+        slot: place.slot,
+        label: new.label,
+        settings: new.settings,
+        password_set_at: now,
+        password_revealed_at: (show == Reveal::Now).then_some(now),
+        overlap_until: None,
+        version: Version::FIRST,
+        created_at: now,
+        updated_at: now,
+    };
+    let (password, current) = fresh_password(work, id, rng).await?;
+    let sealed = SealedPasswords {
+        current,
+        previous: None,
+    };
+    let by = work.actor.admin.clone();
+    db::devices::insert(work.connection(), &device, &sealed, &by).await?;
+    let user = device.user;
+    work.afterwards(
+        move || tracing::info!(device = %id, %user, by = by.as_str(), "device created"),
+    );
+    Ok(Credentials {
+        device,
+        password: (show == Reveal::Now).then_some(password),
+        realm: place.realm,
+    })
+}
+
+/// What a device gets from its owner.
+struct Owner {
+    tenant_number: crate::domain::TenantNumber,
+    extension: crate::domain::ExtensionNumber,
+    slot: crate::domain::DeviceSlot,
+    realm: SipRealm,
+}
+
+impl Owner {
+    /// Locks a living user and finds a place among its devices.
+    async fn of(work: &mut Work<'_>, tenant: TenantId, user: UserId) -> Result<Self, Error> {
+        if !db::users::lock(work.connection(), tenant, user).await? {
+            return Err(Error::UserNotFound);
+        }
+        let account = db::devices::account(work.connection(), tenant, user)
+            .await?
+            .ok_or(Error::UserNotFound)?;
+        let slot = db::devices::lowest_free_slot(work.connection(), tenant, user)
+            .await?
+            .ok_or(Error::TooManyDevices)?;
+        Ok(Self {
+            tenant_number: account.tenant_number,
+            extension: account.extension,
+            slot,
+            realm: account.realm,
+        })
+    }
+}
+
+async fn check_transport(
+    work: &mut Work<'_>,
+    tenant: TenantId,
+    transport: Option<Transport>,
+) -> Result<(), Error> {
+    let Some(transport) = transport else {
+        return Ok(());
+    };
+    let offered = db::devices::transports(work.connection(), tenant).await?;
+    if offered.iter().any(|kind| kind == transport.name()) {
+        return Ok(());
+    }
+    let reason = Invalid {
+        code: "not_offered",
+        message: "the PBX offers no such transport: name it in the PBX's `transports` first",
+    };
+    Err(refused_field("transport", reason))
+}
+
+async fn fresh_password(
+    work: &mut Work<'_>,
+    id: DeviceId,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<(SipPassword, Vec<u8>), Error> {
+    let sealer = work.portal.vault.sealer(work.connection()).await?;
+    let password = SipPassword::generate(rng);
+    let sealed = sealer.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
+    Ok((password, sealed))
+}
+
+/// One device.
+///
+/// # Errors
+/// [`Error::DeviceNotFound`].
+pub async fn get(portal: &Portal, tenant: TenantId, id: DeviceId) -> Result<Device, Error> {
+    let mut connection = portal.database.acquire().await?;
+    db::devices::find(&mut connection, tenant, id)
+        .await?
+        .ok_or(Error::DeviceNotFound)
+}
+
+/// A device that nobody else changes until the work is done.
+#[derive(Debug)]
+pub struct Locked {
+    /// The device.
+    pub device: Device,
+    sealed: SealedPasswords,
+}
+
+/// Locks a device.
+///
+/// # Errors
+/// [`Error::DeviceNotFound`].
+pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: DeviceId) -> Result<Locked, Error> {
+    let sealed = db::devices::lock(work.connection(), tenant, id)
+        .await?
+        .ok_or(Error::DeviceNotFound)?;
+    let device = db::devices::find(work.connection(), tenant, id)
+        .await?
+        .ok_or(Error::DeviceNotFound)?;
+    Ok(Locked { device, sealed })
+}
+
+/// Changes what `patch` names. A new owner gets a password of its own, to be shown by [`reveal`]:
+/// the former one knows the old.
+///
+/// # Errors
+/// [`Error::UserNotFound`], [`Error::TooManyDevices`], [`Error::InvalidField`].
+pub async fn change(
+    work: &mut Work<'_>,
+    locked: Locked,
+    patch: DevicePatch,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Device, Error> {
+    let Locked {
+        mut device,
+        mut sealed,
+    } = locked;
+    set(&mut device.label, patch.label);
+    let transport = device.settings.transport;
+    device.settings.apply(patch.settings);
+    if device.settings.transport != transport {
+        check_transport(work, device.tenant, device.settings.transport).await?;
+    }
+    if patch.ends_overlap {
+        end_overlap(&mut device, &mut sealed);
+    }
+    if let Some(user) = patch.user.filter(|user| *user != device.user) {
+        let owner = Owner::of(work, device.tenant, user).await?;
+        device.user = user;
+        device.extension = owner.extension;
+        device.slot = owner.slot;
+        end_overlap(&mut device, &mut sealed);
+        (_, sealed.current) = fresh_password(work, device.id, rng).await?;
+        device.password_set_at = work.now;
+        device.password_revealed_at = None;
+    }
+    store(work, &mut device, &sealed, "device changed").await?;
+    Ok(device)
+}
+
+fn end_overlap(device: &mut Device, sealed: &mut SealedPasswords) {
+    device.overlap_until = None;
+    sealed.previous = None;
+}
+
+/// Gives a device a new password. With an `overlap` the one before it works as well until that time
+/// has passed, and then until the next apply.
+pub async fn rotate(
+    work: &mut Work<'_>,
+    locked: Locked,
+    overlap: Duration,
+    show: Reveal,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Credentials, Error> {
+    let Locked {
+        mut device,
+        mut sealed,
+    } = locked;
+    let id = device.id;
+    if overlap.is_zero() {
+        end_overlap(&mut device, &mut sealed);
+    } else {
+        let clear = open(work, Place::SipPassword(id), &sealed.current).await?;
+        let sealer = work.portal.vault.sealer(work.connection()).await?;
+        let place = Place::PreviousSipPassword(id);
+        sealed.previous = Some(sealer.seal(place, clear.expose().as_bytes(), rng)?);
+        device.overlap_until = Some(work.now + overlap);
+    }
+    let password;
+    (password, sealed.current) = fresh_password(work, id, rng).await?;
+    device.password_set_at = work.now;
+    device.password_revealed_at = (show == Reveal::Now).then_some(work.now);
+    store(work, &mut device, &sealed, "SIP password rotated").await?;
+    let realm = db::devices::realm(work.connection(), device.tenant).await?;
+    Ok(Credentials {
+        device,
+        password: (show == Reveal::Now).then_some(password),
+        realm,
+    })
+}
+
+/// Shows a password that was not shown yet.
+///
+/// # Errors
+/// [`Error::PasswordRevealed`].
+pub async fn reveal(work: &mut Work<'_>, locked: Locked) -> Result<Credentials, Error> {
+    let Locked { mut device, sealed } = locked;
+    if device.password_revealed_at.is_some() {
+        return Err(Error::PasswordRevealed);
+    }
+    let password = open(work, Place::SipPassword(device.id), &sealed.current).await?;
+    device.password_revealed_at = Some(work.now);
+    store(work, &mut device, &sealed, "SIP password shown").await?;
+    let realm = db::devices::realm(work.connection(), device.tenant).await?;
+    Ok(Credentials {
+        device,
+        password: Some(password),
+        realm,
+    })
+}
+
+async fn open(work: &mut Work<'_>, place: Place, sealed: &[u8]) -> Result<SipPassword, Error> {
+    let opener = work.portal.vault.opener(work.connection()).await?;
+    let clear = opener.open(place, sealed)?;
+    // What is authentic was written by a portal, and those write passwords.
+    let text = String::from_utf8(clear).map_err(|_| OpenError::Malformed)?;
+    Ok(SipPassword::try_from(SecretString::from(text)).map_err(|_| OpenError::Malformed)?)
+}
+
+async fn store(
+    work: &mut Work<'_>,
+    device: &mut Device,
+    sealed: &SealedPasswords,
+    what: &'static str,
+) -> Result<(), Error> {
+    device.version = device.version.next();
+    device.updated_at = work.now;
+    db::devices::update(work.connection(), device, sealed).await?;
+    let (id, by) = (device.id, work.actor.admin.clone());
+    work.afterwards(move || tracing::info!(device = %id, by = by.as_str(), "{what}"));
+    Ok(())
+}
+
+/// Removes a device. Its phone stays registered until the next apply.
+pub async fn delete(work: &mut Work<'_>, locked: &Locked) -> Result<(), Error> {
+    let Device { id, tenant, .. } = locked.device;
+    db::devices::delete(work.connection(), tenant, id).await?;
+    let by = work.actor.admin.clone();
+    work.afterwards(move || tracing::info!(device = %id, by = by.as_str(), "device deleted"));
+    Ok(())
+}
+
+/// Devices of a tenant.
+pub async fn list(
+    portal: &Portal,
+    tenant: TenantId,
+    page: &Page<DeviceSort>,
+    filter: DeviceFilter,
+) -> Result<Slice<Device>, Error> {
+    let mut connection = portal.database.acquire().await?;
+    Ok(db::devices::list(&mut connection, tenant, page, filter).await?)
+}

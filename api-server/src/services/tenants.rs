@@ -1,0 +1,202 @@
+//! Tenants: who they are, their numbers, whether they are in service.
+
+use rand::CryptoRng;
+
+use super::work::Work;
+use super::{Error, Portal};
+use crate::clock::unix_ms;
+use crate::db::{self, DbError};
+use crate::domain::page::{Page, Slice};
+use crate::domain::patch::set;
+use crate::domain::tenant::{DEFAULT_TENANT, ExtensionRange, NewTenant, Slug, Tenant, TenantPatch};
+use crate::domain::{Invalid, PbxId, TenantId, Version, uuid_v7};
+
+pub use crate::db::tenants::{TenantFilter, TenantSort};
+
+/// What a URL names a tenant by.
+#[derive(Clone, Debug)]
+pub enum TenantRef {
+    /// Its id.
+    Id(TenantId),
+    /// Its slug.
+    Slug(Slug),
+}
+
+/// Which living tenant is meant.
+///
+/// # Errors
+/// [`Error::TenantNotFound`].
+pub async fn resolve(portal: &Portal, tenant: &TenantRef) -> Result<TenantId, Error> {
+    let mut connection = portal.database.acquire().await?;
+    let found = match tenant {
+        TenantRef::Id(id) => db::tenants::find(&mut connection, *id)
+            .await?
+            .map(|tenant| tenant.id),
+        TenantRef::Slug(slug) => db::tenants::by_slug(&mut connection, slug).await?,
+    };
+    found.ok_or(Error::TenantNotFound)
+}
+
+/// One living tenant.
+///
+/// # Errors
+/// [`Error::TenantNotFound`].
+pub async fn get(portal: &Portal, id: TenantId) -> Result<Tenant, Error> {
+    let mut connection = portal.database.acquire().await?;
+    db::tenants::find(&mut connection, id)
+        .await?
+        .ok_or(Error::TenantNotFound)
+}
+
+/// Creates a tenant.
+///
+/// # Errors
+/// [`Error::SlugTaken`], [`Error::PbxNotFound`]; then nothing was stored.
+pub async fn create(
+    work: &mut Work<'_>,
+    new: NewTenant,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Tenant, Error> {
+    let now = work.now;
+    let tenant = Tenant {
+        id: TenantId(uuid_v7(unix_ms(now), rng)),
+        slug: new.slug,
+        name: new.name,
+        pbx: new.pbx,
+        extensions: new.extensions,
+        status: crate::domain::tenant::ServiceStatus::Active,
+        metadata: new.metadata,
+        version: Version::FIRST,
+        created_at: now,
+        updated_at: now,
+    };
+    stays(work, tenant.pbx).await?;
+    db::tenants::insert(work.connection(), &tenant)
+        .await
+        .map_err(refused)?;
+    let (id, by) = (tenant.id, work.actor.admin.clone());
+    work.afterwards(move || tracing::info!(tenant = %id, by = by.as_str(), "tenant created"));
+    Ok(tenant)
+}
+
+/// A living tenant that nobody else changes until the work is done.
+///
+/// # Errors
+/// [`Error::TenantNotFound`].
+pub async fn locked(work: &mut Work<'_>, id: TenantId) -> Result<Tenant, Error> {
+    if !db::tenants::lock(work.connection(), id).await? {
+        return Err(Error::TenantNotFound);
+    }
+    db::tenants::find(work.connection(), id)
+        .await?
+        .ok_or(Error::TenantNotFound)
+}
+
+/// Changes what `patch` names of a tenant of [`locked`].
+///
+/// # Errors
+/// [`Error::SlugTaken`], [`Error::PbxNotFound`], [`Error::RangeInUse`],
+/// [`Error::DefaultTenantFixed`], [`Error::InvalidField`].
+pub async fn change(
+    work: &mut Work<'_>,
+    mut tenant: Tenant,
+    patch: TenantPatch,
+) -> Result<Tenant, Error> {
+    let fixed = patch.slug.is_some() || patch.pbx.is_some() || has_range(&patch);
+    if tenant.id == DEFAULT_TENANT && fixed {
+        return Err(Error::DefaultTenantFixed);
+    }
+    let before = tenant.clone();
+    set(&mut tenant.slug, patch.slug);
+    set(&mut tenant.name, patch.name);
+    set(&mut tenant.pbx, patch.pbx);
+    set(&mut tenant.status, patch.status);
+    let ExtensionRange { mut min, mut max } = tenant.extensions;
+    set(&mut min, patch.ext_min);
+    set(&mut max, patch.ext_max);
+    tenant.extensions =
+        ExtensionRange::new(min, max).map_err(|reason| refused_field("ext_max", reason))?;
+    if let Some(metadata) = patch.metadata {
+        let merged = tenant.metadata.merged(metadata);
+        tenant.metadata = merged.map_err(|reason| refused_field("metadata", reason))?;
+    }
+    if tenant.extensions != before.extensions
+        && db::tenants::has_number_outside(work.connection(), &tenant).await?
+    {
+        return Err(Error::RangeInUse);
+    }
+    if tenant.pbx != before.pbx {
+        stays(work, tenant.pbx).await?;
+    }
+    if tenant.pbx != before.pbx
+        && let Some(kind) = missing_transport(work, &tenant).await?
+    {
+        return Err(Error::TransportNotOffered { kind });
+    }
+    tenant.version = tenant.version.next();
+    tenant.updated_at = work.now;
+    db::tenants::update(work.connection(), &tenant)
+        .await
+        .map_err(refused)?;
+    let (id, by) = (tenant.id, work.actor.admin.clone());
+    let status = tenant.status.name();
+    work.afterwards(
+        move || tracing::info!(tenant = %id, status, by = by.as_str(), "tenant changed"),
+    );
+    Ok(tenant)
+}
+
+/// A PBX that is taken out of service meanwhile gets no tenant.
+async fn stays(work: &mut Work<'_>, pbx: PbxId) -> Result<(), Error> {
+    let stays = db::pbxes::stays(work.connection(), pbx).await?;
+    stays.then_some(()).ok_or(Error::PbxNotFound)
+}
+
+const fn has_range(patch: &TenantPatch) -> bool {
+    patch.ext_min.is_some() || patch.ext_max.is_some()
+}
+
+/// A transport of the tenant's devices that the PBX it moves to does not offer.
+async fn missing_transport(work: &mut Work<'_>, tenant: &Tenant) -> Result<Option<String>, Error> {
+    let (id, pbx) = (tenant.id, tenant.pbx);
+    Ok(db::devices::transport_not_offered(work.connection(), id, pbx).await?)
+}
+
+/// Ends a tenant of [`locked`] that has no living users.
+///
+/// # Errors
+/// [`Error::TenantInUse`], [`Error::DefaultTenantFixed`].
+pub async fn delete(work: &mut Work<'_>, tenant: &Tenant) -> Result<(), Error> {
+    if tenant.id == DEFAULT_TENANT {
+        return Err(Error::DefaultTenantFixed);
+    }
+    if db::tenants::has_users(work.connection(), tenant.id).await? {
+        return Err(Error::TenantInUse);
+    }
+    let (id, now, by) = (tenant.id, work.now, work.actor.admin.clone());
+    db::tenants::delete(work.connection(), id, &by, now).await?;
+    work.afterwards(move || tracing::info!(tenant = %id, by = by.as_str(), "tenant deleted"));
+    Ok(())
+}
+
+fn refused(error: DbError) -> Error {
+    match error.constraint() {
+        Some(db::tenants::SLUG_KEY) => Error::SlugTaken,
+        Some(db::tenants::PBX_KEY) => Error::PbxNotFound,
+        Some(_) | None => error.into(),
+    }
+}
+
+pub(super) const fn refused_field(field: &'static str, reason: Invalid) -> Error {
+    Error::InvalidField { field, reason }
+}
+
+/// Living tenants.
+pub async fn list(
+    portal: &Portal,
+    page: &Page<TenantSort>,
+    filter: TenantFilter,
+) -> Result<Slice<Tenant>, Error> {
+    let mut connection = portal.database.acquire().await?;
+    Ok(db::tenants::list(&mut connection, page, filter).await?)
+}
