@@ -40,6 +40,7 @@ mod restored_backup;
 mod reuse;
 mod revisions;
 mod secrets;
+mod several_pbxes;
 mod stand_in;
 mod status;
 mod story_1_create_user;
