@@ -28,6 +28,7 @@ mod open_rows;
 mod outage;
 mod overload;
 mod pbx;
+mod pbx_resource;
 mod phones;
 mod preflight;
 mod preview;

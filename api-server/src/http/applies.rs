@@ -123,7 +123,7 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let mut fields = fields;
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let wish = wish(fields, pbx).map_err(ApiError::InvalidFields);
     let (wish, pbx) = wish?;
     let until = if preferred.respond_async {
@@ -278,7 +278,7 @@ fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
         })
     });
     let limit = limit(&mut fields);
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     fields.finish(before.zip(limit).zip(pbx))
 }
 
@@ -332,7 +332,7 @@ mod tests {
     fn wishes() {
         let read = |text: &str| {
             let mut fields = Fields::new(serde_json::from_str(text).unwrap());
-            let pbx = pbx(&mut fields);
+            let pbx = fields.or_default("pbx", pbx);
             wish(fields, pbx)
         };
         assert_eq!(read("{}").unwrap(), (Wish::default(), None));

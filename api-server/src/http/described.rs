@@ -50,18 +50,8 @@ pub(super) fn describe(error: &Error) -> Description {
         | Error::TransportsInUse { .. }
         | Error::PbxInUse
         | Error::DefaultPbxStays => of_pbx(error),
-        Error::Outdated => plain(
-            StatusCode::PRECONDITION_FAILED,
-            "precondition_failed",
-            "Changed meanwhile",
-            "It is not in the state that If-Match names. See it again, then decide again.",
-        ),
-        Error::VersionNotNamed => plain(
-            StatusCode::PRECONDITION_REQUIRED,
-            "precondition_required",
-            "If-Match required",
-            "What this removes cannot be got back: name the ETag that you have seen in If-Match.",
-        ),
+        Error::Outdated => outdated(),
+        Error::VersionNotNamed => version_not_named(),
         Error::ApplyNotFound => plain(
             StatusCode::NOT_FOUND,
             "apply_not_found",
@@ -88,6 +78,24 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::ApplyOutcomeUnknown { attempt, reason } => outcome_unknown(attempt, reason),
         Error::ApplyNotRecorded { attempt, .. } => not_recorded(attempt),
     }
+}
+
+fn outdated() -> Description {
+    plain(
+        StatusCode::PRECONDITION_FAILED,
+        "precondition_failed",
+        "Changed meanwhile",
+        "It is not in the state that If-Match names. See it again, then decide again.",
+    )
+}
+
+fn version_not_named() -> Description {
+    plain(
+        StatusCode::PRECONDITION_REQUIRED,
+        "precondition_required",
+        "If-Match required",
+        "What this removes cannot be got back: name the ETag that you have seen in If-Match.",
+    )
 }
 
 fn of_pbx(error: &Error) -> Description {

@@ -137,7 +137,7 @@ fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
         })
     });
     let limit = limit(&mut fields);
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let page = kind
         .zip(before)
         .zip(limit)

@@ -353,47 +353,41 @@ fn patch(mut fields: Fields) -> Result<PbxPatch, Vec<FieldError>> {
             fields.refuse(name, "read_only", "cannot be changed");
         }
     }
-    let name = changed(&mut fields, "name", text);
-    let agent_address = changed(&mut fields, "agent_address", text);
-    let agent_identity = changed(&mut fields, "agent_identity", identity);
-    let sip_realm = changed(&mut fields, "sip_realm", text);
+    let mut patch = PbxPatch::default();
+    change_to(&mut fields, "name", text, &mut patch.name);
+    change_to(&mut fields, "agent_address", text, &mut patch.agent_address);
+    change_to(
+        &mut fields,
+        "agent_identity",
+        identity,
+        &mut patch.agent_identity,
+    );
+    change_to(&mut fields, "sip_realm", text, &mut patch.sip_realm);
     let transports = transports(&mut fields);
-    let patch = || {
-        Some(PbxPatch {
-            name: name?,
-            agent_address: agent_address?,
-            agent_identity: agent_identity?,
-            sip_realm: sip_realm?,
-            transports: transports?,
-        })
-    };
-    let patch = patch();
-    fields.finish(patch)
+    fields.finish(transports.map(|transports| PbxPatch {
+        transports,
+        ..patch
+    }))
 }
 
-/// A field of a patch that cannot be null. `None` means that an error was noted.
-fn changed<T>(
+/// A field of a patch that cannot be null.
+fn change_to<T>(
     fields: &mut Fields,
     name: &str,
     parse: impl FnOnce(Value) -> Result<T, Invalid>,
-) -> Option<Option<T>> {
-    let Some(value) = fields.take(name) else {
-        return Some(None);
-    };
-    let parsed = if value.is_null() {
-        Err(Invalid {
+    to: &mut Option<T>,
+) {
+    let parsed = match fields.take(name) {
+        None => return,
+        Some(Value::Null) => Err(Invalid {
             code: "not_nullable",
             message: "cannot be null",
-        })
-    } else {
-        parse(value)
+        }),
+        Some(value) => parse(value),
     };
     match parsed {
-        Ok(parsed) => Some(Some(parsed)),
-        Err(Invalid { code, message }) => {
-            fields.refuse(name, code, message);
-            None
-        }
+        Ok(parsed) => *to = Some(parsed),
+        Err(Invalid { code, message }) => fields.refuse(name, code, message),
     }
 }
 
@@ -436,13 +430,15 @@ fn text<T: FromStr>(value: Value) -> Result<T, Invalid>
 where
     Invalid: From<T::Err>,
 {
-    value
-        .as_str()
-        .ok_or(Invalid {
-            code: "wrong_type",
-            message: "must be a string",
-        })
-        .and_then(|text| text.parse().map_err(Invalid::from))
+    match value {
+        Value::String(text) => text.parse().map_err(Invalid::from),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Invalid {
+                code: "wrong_type",
+                message: "must be a string",
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ fn page(mut fields: Fields) -> Result<Page, Vec<FieldError>> {
         })
     });
     let limit = limit(&mut fields);
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     fields.finish(before.zip(limit).zip(pbx))
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn run(
     By(actor): By,
     OptionalBody(mut fields): OptionalBody,
 ) -> Result<Json<VerifyBody>, ApiError> {
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     let report = verify::run_to_the_end(portal, Arc::clone(&pbx), actor).await?;
