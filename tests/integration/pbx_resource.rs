@@ -1,11 +1,16 @@
 //! `/pbxes` as a resource: made, changed, taken away, and what is refused.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
+use tests::process::wait_until;
 
 use crate::several_pbxes::{delete, list, move_tenant, patch};
+
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_pbx_is_made_changed_and_taken_away() -> anyhow::Result<()> {
@@ -99,6 +104,32 @@ async fn only_one_that_nobody_is_on_is_taken_away() -> anyhow::Result<()> {
             .len(),
         0
     );
+    Ok(())
+}
+
+/// Nobody will ask its agent any more how an apply ended whose portal died: the row says so.
+#[tokio::test]
+async fn an_apply_that_was_open_is_closed_with_its_pbx() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let body = json!({ "name": "branch", "agent_address": "127.0.0.1:9" });
+    lab.client.post("/pbxes", &body).await?.expect(201)?;
+    let query = "insert into apply (
+            apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
+            request_id, source_address, started_at, bundle_encrypted
+        )
+        select gen_random_uuid(), pbx_id, 1, decode(repeat('0f', 32), 'hex'), 'roll_back',
+            'started', 'anna', 'r', '127.0.0.1', now(), ''::bytea
+        from pbx where name = 'branch'";
+    sqlx::query(query).execute(&lab.database.pool().await?).await?;
+    // The reconciler holds the PBX's lock for a moment when it looks.
+    wait_until("the PBX is idle", DEADLINE, async || {
+        let deleted = delete(&lab.client, "branch", "*").await;
+        deleted.is_ok_and(|reply| reply.status == 204)
+    })
+    .await?;
+    let attempt = &list(&lab.client, "/applies").await?[0];
+    assert_eq!(attempt["outcome"], "interrupted", "{attempt}");
+    assert_eq!(attempt["pbx"], "branch");
     Ok(())
 }
 

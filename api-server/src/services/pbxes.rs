@@ -5,12 +5,14 @@ mod registry;
 use std::collections::BTreeSet;
 
 use rand::CryptoRng;
+use shared::record::Outcome;
 
 use super::{Error, Portal};
 use crate::causes::causes;
 use crate::clock::unix_ms;
 use crate::db::apply_lock::ApplyLock;
 use crate::db::{self, DbError};
+use crate::domain::apply::{AttemptOutcome, Failure};
 use crate::domain::pbx::{self, DEFAULT_PBX, NewPbx, PbxPatch, PbxRef, Transport};
 use crate::domain::{Actor, PbxId, uuid_v7};
 
@@ -172,8 +174,21 @@ async fn delete_row(portal: &Portal, id: PbxId, expected: Option<&[i64]>) -> Res
     if db::pbxes::has_queued(&mut transaction, id).await? {
         return Err(Error::ApplyRuns(None));
     }
+    // Nobody will ask its agent any more.
+    for mut attempt in db::applies::unsettled(&mut transaction, id).await? {
+        let outcome = AttemptOutcome::OnPbx(Outcome::Interrupted);
+        attempt.fail(outcome, never_known(), portal.clock.now());
+        db::applies::close(&mut transaction, &attempt).await?;
+    }
     db::pbxes::delete(&mut transaction, id, portal.clock.now()).await?;
     Ok(db::commit(transaction).await?)
+}
+
+fn never_known() -> Failure {
+    Failure::new(
+        "interrupted",
+        "the PBX was taken out of service before it was known whether and how far this apply came",
+    )
 }
 
 /// The PBX's lock, which keeps applies away, if none runs.
