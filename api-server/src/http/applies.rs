@@ -131,7 +131,7 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let mut fields = fields;
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let (wish, pbx) = wish(fields, pbx).map_err(ApiError::InvalidFields)?;
     let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
     let task = move |root| async move {
@@ -383,7 +383,7 @@ mod tests {
     fn wishes() {
         let read = |text: &str| {
             let mut fields = Fields::new(serde_json::from_str(text).unwrap());
-            let pbx = pbx(&mut fields);
+            let pbx = fields.or_default("pbx", pbx);
             wish(fields, pbx)
         };
         assert_eq!(read("{}").unwrap(), (Wish::default(), None));
