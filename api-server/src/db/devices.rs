@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::page::Listing;
-use super::{DbError, extensions};
+use super::{DbError, extensions, tenants};
 use crate::domain::device::{Codecs, Device, DeviceSettings, DigestAlgorithm, Nat, Transport};
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::{
@@ -14,6 +14,7 @@ use crate::domain::{
 };
 
 #[derive(sqlx::FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "the columns of the table")]
 struct DeviceRow {
     device_id: Uuid,
     tenant_id: Uuid,
@@ -50,7 +51,7 @@ impl TryFrom<DeviceRow> for Device {
         Ok(Self {
             id,
             tenant: TenantId(row.tenant_id),
-            tenant_number: to_tenant_number(row.tenant_number)?,
+            tenant_number: tenants::to_number(row.tenant_number)?,
             user,
             extension: extensions::to_number(user, row.extension)?,
             slot: to_slot(id, row.slot)?,
@@ -82,14 +83,6 @@ impl TryFrom<DeviceRow> for Device {
             updated_at: row.updated_at,
         })
     }
-}
-
-/// Reads a tenant's number.
-pub(super) fn to_tenant_number(number: i32) -> Result<TenantNumber, DbError> {
-    u32::try_from(number)
-        .ok()
-        .and_then(|number| TenantNumber::try_from(number).ok())
-        .ok_or_else(|| DbError::inconsistent("tenant", "number", &number, &"out of range"))
 }
 
 /// Reads a slot.
@@ -351,7 +344,7 @@ pub async fn account(
     .await?;
     row.map(|row| {
         Ok(Account {
-            tenant_number: to_tenant_number(row.tenant_number)?,
+            tenant_number: tenants::to_number(row.tenant_number)?,
             extension: extensions::to_number(user, row.extension)?,
             realm: to_realm(row.pbx_id, &row.sip_realm)?,
         })

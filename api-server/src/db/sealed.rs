@@ -117,10 +117,10 @@ fn inconsistent(sealed: &Sealed, key: &str, reason: &impl ToString) -> DbError {
     DbError::inconsistent(sealed.table, sealed.column, &key, reason)
 }
 
-fn clear<'a>(
+fn clear(
     opener: &Opener,
     sealed: &Sealed,
-    key: &'a str,
+    key: &str,
     old: &[u8],
 ) -> Result<(Place, Vec<u8>), String> {
     let place = (sealed.place)(key).ok_or("its key is malformed")?;

@@ -7,13 +7,14 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Database, DbError, devices, extensions};
+use super::{Database, DbError, devices, extensions, tenants};
 use crate::domain::device::{DigestAlgorithm, Nat};
 use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
 use crate::domain::tenant::DEFAULT_TENANT;
 use crate::domain::{DeviceId, Invalid, PbxId, SipPassword, TenantId, UserId};
 use crate::vault::{Opener, Place, Vault};
 
+#[expect(clippy::struct_excessive_bools, reason = "the columns of the table")]
 struct SnapshotRow {
     tenant_id: Uuid,
     tenant_number: i32,
@@ -139,7 +140,7 @@ fn to_tenant(rows: &[SnapshotRow], opener: &Opener) -> Result<SnapshotTenant, Db
     let first = &rows[0];
     Ok(SnapshotTenant {
         id: TenantId(first.tenant_id),
-        number: devices::to_tenant_number(first.tenant_number)?,
+        number: tenants::to_number(first.tenant_number)?,
         users: rows
             .chunk_by(|one, other| one.user_id == other.user_id)
             .map(|rows| to_user(rows, opener))

@@ -8,8 +8,10 @@ use uuid::Uuid;
 use super::DbError;
 use super::page::Listing;
 use crate::domain::page::{Page, Slice, sort_keys};
-use crate::domain::tenant::{ExtensionRange, Slug, Tenant};
-use crate::domain::{AdminUser, ExtensionNumber, Invalid, Metadata, PbxId, TenantId, Version};
+use crate::domain::tenant::{ExtensionRange, NewTenant, Slug, Tenant};
+use crate::domain::{
+    AdminUser, ExtensionNumber, Invalid, Metadata, PbxId, TenantId, TenantNumber, Version,
+};
 
 /// The index that keeps a slug unique among the living tenants.
 pub const SLUG_KEY: &str = "tenant_slug_key";
@@ -20,6 +22,7 @@ pub const PBX_KEY: &str = "tenant_pbx_id_fkey";
 #[derive(sqlx::FromRow)]
 struct TenantRow {
     tenant_id: Uuid,
+    number: i32,
     pbx_id: Uuid,
     slug: String,
     name: String,
@@ -49,6 +52,7 @@ impl TryFrom<TenantRow> for Tenant {
         );
         Ok(Self {
             id,
+            number: to_number(row.number)?,
             slug: row.slug.parse().map_err(|reason| broken("slug", reason))?,
             name: row.name.parse().map_err(|reason| broken("name", reason))?,
             pbx: PbxId(row.pbx_id),
@@ -67,35 +71,48 @@ impl TryFrom<TenantRow> for Tenant {
     }
 }
 
-/// Inserts a tenant. The constraints [`SLUG_KEY`] and [`PBX_KEY`] may be violated.
-pub async fn insert(connection: &mut PgConnection, tenant: &Tenant) -> Result<(), DbError> {
-    let (min, max) = range(tenant);
-    sqlx::query!(
+/// Inserts a tenant; the number that it gets. The constraints [`SLUG_KEY`] and [`PBX_KEY`] may be
+/// violated.
+pub async fn insert(
+    connection: &mut PgConnection,
+    id: TenantId,
+    new: &NewTenant,
+    at: OffsetDateTime,
+) -> Result<TenantNumber, DbError> {
+    let (min, max) = range(new.extensions);
+    let number = sqlx::query_scalar!(
         "insert into tenant (
-            tenant_id, pbx_id, slug, name, ext_min, ext_max, ext_free_from, status, metadata,
-            version, created_at, updated_at
+            tenant_id, pbx_id, slug, name, ext_min, ext_max, ext_free_from, metadata, created_at,
+            updated_at
         )
-        values ($1, $2, $3, $4, $5, $6, $5, $7, $8, $9, $10, $10)",
-        tenant.id.0,
-        tenant.pbx.0,
-        tenant.slug.as_str(),
-        tenant.name.as_str(),
+        values ($1, $2, $3, $4, $5, $6, $5, $7, $8, $8)
+        returning number",
+        id.0,
+        new.pbx.0,
+        new.slug.as_str(),
+        new.name.as_str(),
         min,
         max,
-        tenant.status.name(),
-        tenant.metadata.clone().into_value(),
-        tenant.version.0,
-        tenant.created_at,
+        new.metadata.clone().into_value(),
+        at,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    to_number(number)
+}
+
+/// Reads a tenant's number.
+pub(super) fn to_number(number: i32) -> Result<TenantNumber, DbError> {
+    u32::try_from(number)
+        .ok()
+        .and_then(|number| TenantNumber::try_from(number).ok())
+        .ok_or_else(|| DbError::inconsistent("tenant", "number", &number, &"out of range"))
 }
 
 /// Writes everything of a living tenant that can be changed. To be called on what was read under
 /// [`lock`]. The search for the lowest free number begins anew where the range has grown.
 pub async fn update(connection: &mut PgConnection, tenant: &Tenant) -> Result<(), DbError> {
-    let (min, max) = range(tenant);
+    let (min, max) = range(tenant.extensions);
     sqlx::query!(
         "update tenant set
             pbx_id = $2, slug = $3, name = $4, ext_min = $5, ext_max = $6,
@@ -121,8 +138,7 @@ pub async fn update(connection: &mut PgConnection, tenant: &Tenant) -> Result<()
     Ok(())
 }
 
-fn range(tenant: &Tenant) -> (i32, i32) {
-    let ExtensionRange { min, max } = tenant.extensions;
+fn range(ExtensionRange { min, max }: ExtensionRange) -> (i32, i32) {
     let column = |number: ExtensionNumber| i32::try_from(number.get()).unwrap_or(i32::MAX);
     (column(min), column(max))
 }
@@ -144,7 +160,7 @@ pub async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<bool, D
 pub async fn find(connection: &mut PgConnection, id: TenantId) -> Result<Option<Tenant>, DbError> {
     sqlx::query_as!(
         TenantRow,
-        "select tenant_id, pbx_id, slug, name, ext_min, ext_max, status, metadata, version,
+        "select tenant_id, number, pbx_id, slug, name, ext_min, ext_max, status, metadata, version,
             created_at, updated_at
          from tenant where tenant_id = $1 and deleted_at is null",
         id.0,
@@ -174,7 +190,7 @@ pub async fn has_number_outside(
     connection: &mut PgConnection,
     tenant: &Tenant,
 ) -> Result<bool, DbError> {
-    let (min, max) = range(tenant);
+    let (min, max) = range(tenant.extensions);
     let outside = sqlx::query_scalar!(
         r#"select exists (select from extension where tenant_id = $1 and number < $2)
             or exists (select from extension where tenant_id = $1 and number > $3) as "outside!""#,
@@ -250,7 +266,7 @@ pub async fn list(
         TenantSort::Slug => "t.slug",
     };
     Listing::new(
-        "t.tenant_id, t.pbx_id, t.slug, t.name, t.ext_min, t.ext_max, t.status, t.metadata, \
+        "t.tenant_id, t.number, t.pbx_id, t.slug, t.name, t.ext_min, t.ext_max, t.status, t.metadata, \
          t.version, t.created_at, t.updated_at",
         "tenant t",
         page,

@@ -5,9 +5,10 @@ use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
 use super::change::Summary;
+use super::device::{DeviceSlot, endpoint_name};
 use super::idempotency::AttemptRoot;
 use super::page::sort_keys;
-use super::{PbxId, PbxName, UserId};
+use super::{ExtensionNumber, PbxId, PbxName, TenantNumber, UserId};
 
 /// How an attempt ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +179,28 @@ pub struct IncludedUser {
     pub tenant: u32,
     /// The number at that time.
     pub extension: u32,
+}
+
+impl IncludedUser {
+    /// What the user's first device registers as.
+    pub fn first_device(&self) -> String {
+        let numbers = TenantNumber::try_from(self.tenant)
+            .ok()
+            .zip(ExtensionNumber::try_from(self.extension).ok());
+        // What was in a bundle has both.
+        numbers.map_or_else(String::new, |(tenant, extension)| {
+            endpoint_name(tenant, extension, DeviceSlot::FIRST).to_string()
+        })
+    }
+
+    /// What tells the user from those of other tenants: the number, or `t2-1000`.
+    pub fn address(&self) -> String {
+        if self.tenant == TenantNumber::DEFAULT.get() {
+            self.extension.to_string()
+        } else {
+            format!("t{}-{}", self.tenant, self.extension)
+        }
+    }
 }
 
 /// One attempt.

@@ -66,6 +66,8 @@ pub struct TenantBrief {
 pub struct Tenant {
     /// Which tenant.
     pub id: TenantId,
+    /// What stands for it in Asterisk's names.
+    pub number: TenantNumber,
     /// What a URL calls it.
     pub slug: Slug,
     /// What people call it.

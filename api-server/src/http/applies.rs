@@ -170,8 +170,8 @@ pub(super) async fn restore_once(
     let task = move |root| async move {
         let restore = Some(id);
         let wish = Wish {
-            root,
             restore,
+            root,
             ..wish
         };
         let pbx = restore::pbx(&own, id).await?;

@@ -159,20 +159,24 @@ pub(super) struct UserChangeBody {
     name: String,
     #[schema(example = 1000)]
     extension: u32,
-    /// The device: the SIP account of the user's phones.
+    /// The `number` of the user's tenant.
+    #[schema(example = 1)]
+    tenant_number: u32,
+    /// What the user's first device registers as.
     #[schema(example = "1000")]
     sip_username: String,
 }
 
 impl From<UserChange> for UserChangeBody {
     fn from(change: UserChange) -> Self {
+        let first = change.user.first_device();
         Self {
             action: change.action.name(),
             id: change.user.id.0,
             name: change.user.name,
             extension: change.user.extension,
-            // As long as a user has one device, whose account is the number.
-            sip_username: change.user.extension.to_string(),
+            tenant_number: change.user.tenant,
+            sip_username: first,
         }
     }
 }

@@ -165,6 +165,10 @@ fn reveal(fields: &mut Fields) -> Option<Reveal> {
     Some(if now { Reveal::Now } else { Reveal::Later })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a reader of fields, as the others are"
+)]
 fn user_id(value: serde_json::Value) -> Result<UserId, Invalid> {
     let id = value.as_str().filter(|text| text.len() == 36);
     let id = id.and_then(|text| Uuid::try_parse(text).ok());

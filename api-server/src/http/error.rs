@@ -283,36 +283,20 @@ pub(super) fn describe(error: &ApiError) -> Description {
             "Malformed JSON",
             format!("The body cannot be read as JSON: {reason}."),
         ),
-        ApiError::NotAnObject => plain(
-            StatusCode::BAD_REQUEST,
-            "not_an_object",
-            "Not a JSON object",
-            "The body must be a JSON object.",
-        ),
-        ApiError::MalformedId => plain(
-            StatusCode::BAD_REQUEST,
-            "malformed_id",
-            "Malformed id",
-            "The id in the path must be a UUID.",
-        ),
+        ApiError::NotAnObject => not_an_object(),
+        ApiError::MalformedId => malformed_id(),
         ApiError::InvalidHeader(name, reason) => Description(
             StatusCode::BAD_REQUEST,
             "invalid_header",
             "Invalid header",
             format!("Header {name}: {reason}."),
         ),
-        ApiError::UnsupportedMediaType => plain(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Unsupported media type",
-            "Send the body as Content-Type: application/json.",
-        ),
-        ApiError::UnsupportedPatch => plain(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Unsupported media type",
-            "Send the changes as Content-Type: application/merge-patch+json.",
-        ),
+        ApiError::UnsupportedMediaType => {
+            unsupported("Send the body as Content-Type: application/json.")
+        }
+        ApiError::UnsupportedPatch => {
+            unsupported("Send the changes as Content-Type: application/merge-patch+json.")
+        }
         ApiError::PreconditionRequired => described::describe(&Error::PreconditionRequired),
         ApiError::BodyTooLarge => plain(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -347,6 +331,33 @@ pub(super) fn describe(error: &ApiError) -> Description {
             "The request cannot be served.".to_owned(),
         ),
     }
+}
+
+fn not_an_object() -> Description {
+    plain(
+        StatusCode::BAD_REQUEST,
+        "not_an_object",
+        "Not a JSON object",
+        "The body must be a JSON object.",
+    )
+}
+
+fn malformed_id() -> Description {
+    plain(
+        StatusCode::BAD_REQUEST,
+        "malformed_id",
+        "Malformed id",
+        "The id in the path must be a UUID.",
+    )
+}
+
+fn unsupported(detail: &'static str) -> Description {
+    plain(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "Unsupported media type",
+        detail,
+    )
 }
 
 pub(super) fn describe_fields<'a>(names: impl Iterator<Item = &'a str>) -> Description {

@@ -38,6 +38,9 @@ impl FieldError {
     }
 }
 
+/// What was read of a field; `None` means that an error was noted.
+pub(super) type Noted<T> = Option<T>;
+
 /// The fields of an object that nobody has read yet, and what was wrong with the others.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
@@ -95,7 +98,7 @@ impl Fields {
         &mut self,
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, Invalid>,
-    ) -> Option<Option<T>> {
+    ) -> Noted<Option<T>> {
         self.or_default(name, |value| parse(value).map(Some))
     }
 
@@ -105,7 +108,7 @@ impl Fields {
         &mut self,
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, Invalid>,
-    ) -> Option<Option<T>> {
+    ) -> Noted<Option<T>> {
         match self.object.remove(name) {
             None => Some(None),
             Some(Value::Null) => self.fault(name, "not_nullable", "cannot be null"),
@@ -133,7 +136,7 @@ impl Fields {
         &mut self,
         name: &str,
         read: impl FnOnce(&mut Self) -> Option<T>,
-    ) -> Option<Option<T>> {
+    ) -> Noted<Option<T>> {
         let object = match self.object.remove(name) {
             None => return Some(None),
             Some(Value::Null) => return self.fault(name, "not_nullable", "cannot be null"),
@@ -217,6 +220,10 @@ pub(super) fn text<T: FromStr<Err = Invalid>>(value: Value) -> Result<T, Invalid
 }
 
 /// Reads `true` or `false`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a reader of fields, as the others are"
+)]
 pub(super) fn boolean(value: Value) -> Result<bool, Invalid> {
     value.as_bool().ok_or(Invalid {
         code: "wrong_type",

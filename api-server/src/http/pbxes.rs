@@ -362,6 +362,10 @@ fn transports(fields: &mut Fields) -> Option<BTreeMap<Transport, Option<Transpor
     Some(sections.into_iter().filter_map(named).collect())
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a reader of fields, as the others are"
+)]
 fn identity(value: Value) -> Result<Identity, Invalid> {
     let text = value.as_str().ok_or(Invalid {
         code: "wrong_type",

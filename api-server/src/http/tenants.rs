@@ -86,6 +86,9 @@ struct TenantPatchBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TenantBody {
     id: Uuid,
+    /// What stands for it in SIP usernames: `t2-1000-a` is of tenant 2. Never given twice.
+    #[schema(example = 2)]
+    number: u32,
     #[schema(example = "acme")]
     slug: String,
     #[schema(example = "Acme Ltd.")]
@@ -116,6 +119,7 @@ impl From<Tenant> for TenantBody {
     fn from(tenant: Tenant) -> Self {
         Self {
             id: tenant.id.0,
+            number: tenant.number.get(),
             slug: tenant.slug.as_str().to_owned(),
             name: tenant.name.as_str().to_owned(),
             pbx_id: tenant.pbx.0,
@@ -312,6 +316,7 @@ pub(super) async fn change(
 fn tenant_patch(mut fields: Fields) -> Result<(TenantPatch, Option<PbxRef>), Vec<FieldError>> {
     fields.read_only(&[
         "id",
+        "number",
         "pbx_id",
         "default_inbound_destination",
         "outbound_policy_id",

@@ -118,17 +118,24 @@ pub(super) enum StatusBody {
 pub(super) struct CreatedUserBody {
     #[serde(flatten)]
     user: UserBody,
-    /// Of the user's first device.
-    sip: SipAccountBody,
-    /// The user's first device.
+    sip: FirstAccountBody,
+}
+
+/// The account of the user's first device.
+#[derive(serde::Serialize, ToSchema)]
+struct FirstAccountBody {
     device_id: Uuid,
+    #[serde(flatten)]
+    account: SipAccountBody,
 }
 
 impl From<CreatedUser> for CreatedUserBody {
     fn from(created: CreatedUser) -> Self {
         Self {
-            device_id: created.device.device.id.0,
-            sip: SipAccountBody::from(&created.device),
+            sip: FirstAccountBody {
+                device_id: created.device.device.id.0,
+                account: SipAccountBody::from(&created.device),
+            },
             user: created.user.into(),
         }
     }

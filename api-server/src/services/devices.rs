@@ -14,7 +14,10 @@ use crate::db::devices::SealedPasswords;
 use crate::domain::device::{Device, DeviceId, DevicePatch, NewDevice, Transport};
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
-use crate::domain::{Invalid, SipPassword, SipRealm, TenantId, UserId, Version, uuid_v7};
+use crate::domain::{
+    DeviceSlot, ExtensionNumber, Invalid, SipPassword, SipRealm, TenantId, TenantNumber, UserId,
+    Version, uuid_v7,
+};
 use crate::vault::{OpenError, Place};
 
 pub use crate::db::devices::{DeviceFilter, DeviceSort};
@@ -90,9 +93,9 @@ pub async fn create(
 
 /// What a device gets from its owner.
 struct Owner {
-    tenant_number: crate::domain::TenantNumber,
-    extension: crate::domain::ExtensionNumber,
-    slot: crate::domain::DeviceSlot,
+    tenant_number: TenantNumber,
+    extension: ExtensionNumber,
+    slot: DeviceSlot,
     realm: SipRealm,
 }
 
@@ -141,9 +144,9 @@ async fn fresh_password(
     id: DeviceId,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<(SipPassword, Vec<u8>), Error> {
-    let sealer = work.portal.vault.sealer(work.connection()).await?;
+    let seal = work.portal.vault.sealer(work.connection()).await?;
     let password = SipPassword::generate(rng);
-    let sealed = sealer.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
+    let sealed = seal.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
     Ok((password, sealed))
 }
 
@@ -241,9 +244,9 @@ pub async fn rotate(
         end_overlap(&mut device, &mut sealed);
     } else {
         let clear = open(work, Place::SipPassword(id), &sealed.current).await?;
-        let sealer = work.portal.vault.sealer(work.connection()).await?;
+        let seal = work.portal.vault.sealer(work.connection()).await?;
         let place = Place::PreviousSipPassword(id);
-        sealed.previous = Some(sealer.seal(place, clear.expose().as_bytes(), rng)?);
+        sealed.previous = Some(seal.seal(place, clear.expose().as_bytes(), rng)?);
         device.overlap_until = Some(work.now + overlap);
     }
     let password;

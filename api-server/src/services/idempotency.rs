@@ -103,8 +103,8 @@ async fn keep(
     answer: &StoredAnswer,
 ) -> Result<(), Error> {
     let actor = &work.actor.admin;
-    let sealer = work.portal.vault.sealer(work.connection()).await?;
-    let sealed = seal(&sealer, actor, request, answer)?;
+    let key = work.portal.vault.sealer(work.connection()).await?;
+    let sealed = seal(&key, actor, request, answer)?;
     Ok(db::idempotency::keep(work.connection(), actor, &request.key, &sealed).await?)
 }
 

@@ -164,7 +164,7 @@ fn would(users: Counts) -> String {
 }
 
 fn named<'a>(what: &str, users: impl Iterator<Item = &'a IncludedUser>) -> Option<String> {
-    let name = |user: &IncludedUser| format!("{} ({})", user.name, user.extension);
+    let name = |user: &IncludedUser| format!("{} ({})", user.name, user.address());
     let names: Vec<String> = users.map(name).collect();
     let more = names.len().saturating_sub(NAMES_MAX);
     let more = (more > 0).then(|| format!(" and {more} more"));

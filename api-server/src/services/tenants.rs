@@ -8,7 +8,9 @@ use crate::clock::unix_ms;
 use crate::db::{self, DbError};
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
-use crate::domain::tenant::{DEFAULT_TENANT, ExtensionRange, NewTenant, Slug, Tenant, TenantPatch};
+use crate::domain::tenant::{
+    DEFAULT_TENANT, ExtensionRange, NewTenant, ServiceStatus, Slug, Tenant, TenantPatch,
+};
 use crate::domain::{Invalid, PbxId, TenantId, Version, uuid_v7};
 
 pub use crate::db::tenants::{TenantFilter, TenantSort};
@@ -58,23 +60,25 @@ pub async fn create(
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Tenant, Error> {
     let now = work.now;
+    let id = TenantId(uuid_v7(unix_ms(now), rng));
+    stays(work, new.pbx).await?;
+    let number = db::tenants::insert(work.connection(), id, &new, now)
+        .await
+        .map_err(refused)?;
     let tenant = Tenant {
-        id: TenantId(uuid_v7(unix_ms(now), rng)),
+        id,
+        number,
         slug: new.slug,
         name: new.name,
         pbx: new.pbx,
         extensions: new.extensions,
-        status: crate::domain::tenant::ServiceStatus::Active,
+        status: ServiceStatus::Active,
         metadata: new.metadata,
         version: Version::FIRST,
         created_at: now,
         updated_at: now,
     };
-    stays(work, tenant.pbx).await?;
-    db::tenants::insert(work.connection(), &tenant)
-        .await
-        .map_err(refused)?;
-    let (id, by) = (tenant.id, work.actor.admin.clone());
+    let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(tenant = %id, by = by.as_str(), "tenant created"));
     Ok(tenant)
 }

@@ -40,7 +40,7 @@ async fn devices_take_the_lowest_free_place_and_are_named_by_it() -> anyhow::Res
         credentials(&device(client, "", &ann.id, "New").await?).0,
         "t1-1000-b"
     );
-    let first = text(&ann.body["device_id"]).to_owned();
+    let first = text(&ann.body["sip"]["device_id"]).to_owned();
     client
         .delete(&format!("/devices/{first}"))
         .await?
@@ -76,7 +76,7 @@ async fn a_patch_of_a_device_changes_what_it_names() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let client = &lab.client;
     let ann = user(client, "", "Ann").await?;
-    let path = format!("/devices/{}", text(&ann.body["device_id"]));
+    let path = format!("/devices/{}", text(&ann.body["sip"]["device_id"]));
     let nat = |field: &str| json!({ "nat": { field: false } });
     patch(
         client,
@@ -166,7 +166,7 @@ async fn a_password_is_shown_once() -> anyhow::Result<()> {
         "password_revealed"
     );
     // One that was shown when it was made has been shown.
-    let first = format!("/devices/{}/reveal", text(&ann.body["device_id"]));
+    let first = format!("/devices/{}/reveal", text(&ann.body["sip"]["device_id"]));
     assert_eq!(
         client.post_nothing(&first).await?.problem(409)?,
         "password_revealed"
@@ -184,7 +184,7 @@ async fn rotating_needs_the_state_that_is_meant() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let client = &lab.client;
     let ann = user(client, "", "Ann").await?;
-    let path = format!("/devices/{}", text(&ann.body["device_id"]));
+    let path = format!("/devices/{}", text(&ann.body["sip"]["device_id"]));
     let rotate_path = format!("{path}/rotate");
     let blind = client.post_nothing(&rotate_path).await?;
     assert_eq!(blind.problem(428)?, "precondition_required");
@@ -224,7 +224,7 @@ async fn a_new_owner_gets_a_name_and_a_password_of_its_own() -> anyhow::Result<(
         user(client, "", "Ann").await?,
         user(client, "", "Bob").await?,
     );
-    let path = format!("/devices/{}", text(&ann.body["device_id"]));
+    let path = format!("/devices/{}", text(&ann.body["sip"]["device_id"]));
     let moved = patch(client, &path, &json!({ "user_id": bob.id }))
         .await?
         .expect(200)?

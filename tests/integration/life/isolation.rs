@@ -35,7 +35,7 @@ async fn a_foreign_object_is_not_found() -> anyhow::Result<()> {
         .delete(&format!("/tenants/a/users/{}", gone.id))
         .await?
         .expect(204)?;
-    let own = text(&ann.body["device_id"]);
+    let own = text(&ann.body["sip"]["device_id"]);
     let before = (
         read(client, &format!("/tenants/a/users/{}", ann.id)).await?,
         read(client, &format!("/tenants/a/devices/{own}")).await?,
@@ -85,7 +85,7 @@ async fn a_foreign_object_is_not_found() -> anyhow::Result<()> {
     }
     // Nor can one's own device be given to somebody of another tenant.
     let bob = user(client, "/tenants/b", "Bob").await?;
-    let path = format!("/tenants/b/devices/{}", text(&bob.body["device_id"]));
+    let path = format!("/tenants/b/devices/{}", text(&bob.body["sip"]["device_id"]));
     let reply = patch(client, &path, &json!({ "user_id": ann.id })).await?;
     assert_eq!(reply.problem(404)?, "user_not_found");
     let filter = format!("/tenants/b/devices?user_id={}", ann.id);

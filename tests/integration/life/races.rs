@@ -177,7 +177,7 @@ async fn no_device_outlives_its_user() -> anyhow::Result<()> {
     for round in 0..6 {
         let doomed = user(&lab.client, "", &format!("Doomed{round}")).await?;
         let other = user(&lab.client, "", &format!("Other{round}")).await?;
-        let device = format!("/devices/{}", text(&other.body["device_id"]));
+        let device = format!("/devices/{}", text(&other.body["sip"]["device_id"]));
         let (client, id) = (lab.client.clone(), doomed.id.clone());
         at_once(3, 3, move |number| {
             let (client, id, device) = (client.clone(), id.clone(), device.clone());

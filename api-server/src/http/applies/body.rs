@@ -191,6 +191,9 @@ pub(in crate::http) struct MismatchBody {
 struct IncludedUserBody {
     id: Uuid,
     name: String,
+    /// The `number` of the user's tenant.
+    #[schema(example = 1)]
+    tenant_number: u32,
     #[schema(example = 1000)]
     extension: u32,
 }
@@ -248,6 +251,7 @@ impl From<Attempt> for ApplyBody {
         let users = attempt.users.into_iter().map(|user| IncludedUserBody {
             id: user.id.0,
             name: user.name,
+            tenant_number: user.tenant,
             extension: user.extension,
         });
         let mut body = Self {

@@ -60,6 +60,10 @@ pub(in crate::http) struct DeviceBody {
 
 /// How Asterisk treats a device that may be behind NAT.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "Asterisk has these four options"
+)]
 struct NatBody {
     /// Media goes to where media comes from.
     rtp_symmetric: bool,
@@ -239,6 +243,10 @@ fn string(value: &Value) -> Result<&str, Invalid> {
     })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a reader of fields, as the others are"
+)]
 fn codecs(value: Value) -> Result<Codecs, Invalid> {
     let wrong_type = Invalid {
         code: "wrong_type",

@@ -121,8 +121,8 @@ impl Claim {
             attempts(portal, *root).await?
         };
         let mut transaction = portal.database.begin().await?;
-        let sealer = portal.vault.sealer(&mut transaction).await?;
-        let sealed = seal(&sealer, admin, request, answer)?;
+        let key = portal.vault.sealer(&mut transaction).await?;
+        let sealed = seal(&key, admin, request, answer)?;
         if begun.iter().any(|attempt| !attempt.outcome.has_ended()) {
             // The end is not known: the attempts will tell it.
             db::idempotency::leave(&mut transaction, admin, &request.key, *root).await?;
