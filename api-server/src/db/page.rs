@@ -200,7 +200,7 @@ mod tests {
 
     sort_keys! {
         /// What rows are listed by.
-        pub enum RowSort of Number, default Id ascending {
+        enum RowSort of Number, default Id ascending {
             Id = "id" Number,
             Name = "name" Text,
         }

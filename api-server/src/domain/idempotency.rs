@@ -127,6 +127,8 @@ impl fmt::Debug for StoredAnswer {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng as _;
+
     use super::*;
 
     #[test]
@@ -155,7 +157,8 @@ mod tests {
 
     #[test]
     fn attempts_of_one_root_differ_by_their_pbx_and_sort_by_its_time() {
-        let root = |ms| AttemptRoot(super::super::uuid_v7(ms, &mut rand::rng()));
+        let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+        let mut root = |ms| AttemptRoot(super::super::uuid_v7(ms, &mut rng));
         let pbx = |number| PbxId(Uuid::from_u128(number));
         let (earlier, later) = (root(1), root(2));
         assert_eq!(earlier.attempt(pbx(1)), earlier.attempt(pbx(1)));

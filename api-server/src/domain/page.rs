@@ -114,13 +114,13 @@ impl<T> Slice<T> {
 macro_rules! sort_keys {
     (
         $(#[$doc:meta])*
-        pub enum $name:ident of $id:ident, default $default:ident $direction:ident {
+        $vis:vis enum $name:ident of $id:ident, default $default:ident $direction:ident {
             $($key:ident = $text:literal $kind:ident,)+
         }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name {
+        $vis enum $name {
             $(#[doc = concat!("`", $text, "`.")] $key,)+
         }
 

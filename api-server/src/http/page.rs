@@ -442,7 +442,7 @@ mod tests {
 
     sort_keys! {
         /// What things are listed by.
-        pub enum ThingSort of Id, default MadeAt descending {
+        enum ThingSort of Id, default MadeAt descending {
             MadeAt = "made_at" Time,
             Name = "name" Text,
         }

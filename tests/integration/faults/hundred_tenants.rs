@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::json;
 use tests::lab::{Lab, NewUser};
-use tests::phones::Call;
+use tests::phones::{Call, Online};
 
 use crate::audit::applied;
 use crate::crowd::at_once;
@@ -14,10 +14,8 @@ use crate::life::{patch, user};
 const TENANTS: usize = 100;
 const USERS: usize = 100;
 
-#[tokio::test]
-#[ignore = "two minutes of a whole machine: ./test --faults"]
-async fn a_hundred_tenants_of_a_hundred_users_work_and_stay_apart() -> anyhow::Result<()> {
-    let lab = Lab::start().await?;
+/// Everybody, and of each tenant the first two.
+async fn fill(lab: &Lab) -> anyhow::Result<Vec<(usize, [NewUser; 2])>> {
     let client = lab.client.clone();
     at_once(4, TENANTS, move |number| {
         let client = client.clone();
@@ -31,7 +29,7 @@ async fn a_hundred_tenants_of_a_hundred_users_work_and_stay_apart() -> anyhow::R
     .await?;
     let client = lab.client.clone();
     // One after another within a tenant, so that the first two are 100 and 101.
-    let mut people: Vec<(usize, [NewUser; 2])> = at_once(8, TENANTS, move |number| {
+    at_once(8, TENANTS, move |number| {
         let client = client.clone();
         async move {
             let base = format!("/tenants/tenant-{number}");
@@ -43,7 +41,14 @@ async fn a_hundred_tenants_of_a_hundred_users_work_and_stay_apart() -> anyhow::R
             Ok((number, [first, second]))
         }
     })
-    .await?;
+    .await
+}
+
+#[tokio::test]
+#[ignore = "two minutes of a whole machine: ./test --faults"]
+async fn a_hundred_tenants_of_a_hundred_users_work_and_stay_apart() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    let mut people = fill(&lab).await?;
     people.sort_by_key(|(number, _)| *number);
 
     let apply = applied(&lab.client, lab.apply().await?).await?;
@@ -74,7 +79,7 @@ async fn a_hundred_tenants_of_a_hundred_users_work_and_stay_apart() -> anyhow::R
             ensure!(call.is_completed(), "tenant {number}: {call:?}");
             online[at].wait_ended(1).await?;
         }
-        let calls: Vec<usize> = online.iter().map(|phone| phone.calls()).collect();
+        let calls: Vec<usize> = online.iter().map(Online::calls).collect();
         ensure!(calls == [1, 1, 1], "{calls:?}");
     }
     let stranger = lab.phone(&people[0].1[0])?;

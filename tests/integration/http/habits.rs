@@ -192,7 +192,7 @@ const SAMPLES: &[Sample] = &[
         method: Method::POST,
         path: "/apply/verify",
         body: |n| {
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 Value::Null
             } else {
                 json!({ "pbx": "default" })
@@ -206,7 +206,11 @@ const A_USER: &str = "a user";
 
 /// For routes that take no body: a key sees the difference all the same.
 fn nothing_or_something(n: usize) -> Value {
-    if n % 2 == 0 { Value::Null } else { json!({}) }
+    if n.is_multiple_of(2) {
+        Value::Null
+    } else {
+        json!({})
+    }
 }
 
 /// A PBX whose agent nobody has.

@@ -130,7 +130,10 @@ async fn a_stored_answer_shows_no_password() -> anyhow::Result<()> {
     )
     .fetch_one(&pool)
     .await?;
-    let hex: String = password.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digits = password.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex: String = digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect();
     assert!(
         dump.contains(reply.header("location")),
         "nothing was read: {dump}"

@@ -74,7 +74,7 @@ async fn passwords(pool: &PgPool, key: &str) -> anyhow::Result<Vec<Vec<u8>>> {
             .fetch_all(&mut *connection)
             .await?;
     let open = |(device, sealed): &(Uuid, Vec<u8>)| {
-        let place = Place::SipPassword(api_server::domain::DeviceId(*device));
+        let place = Place::SipPassword(DeviceId(*device));
         Ok(opener.open(place, sealed)?)
     };
     rows.iter().map(open).collect()

@@ -72,6 +72,7 @@ async fn devices_take_the_lowest_free_place_and_are_named_by_it() -> anyhow::Res
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn a_patch_of_a_device_changes_what_it_names() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let client = &lab.client;

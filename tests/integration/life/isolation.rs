@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
+use tests::portal::Client;
 
 use super::{device, listed, patch, read, tenant, text, user};
 
@@ -22,6 +23,40 @@ fn below_a_tenant(document: &Value) -> Vec<(Method, String)> {
         }
     }
     operations
+}
+
+/// Asks for what is one tenant's under the paths of others, by each operation that there is.
+async fn ask_elsewhere(
+    client: &Client,
+    bases: &[String],
+    [user, device, deleted]: [&str; 3],
+) -> anyhow::Result<usize> {
+    let mut tried = 0;
+    for (method, path) in below_a_tenant(client.openapi()) {
+        let rest = path.trim_start_matches("/tenants/{tenant}");
+        let id = match rest {
+            _ if rest.starts_with("/users/") => user,
+            _ if rest.starts_with("/devices/") => device,
+            _ if rest.starts_with("/deleted-users/") => deleted,
+            _ => {
+                ensure!(!rest.contains('{'), "{path}: whose id is that?");
+                continue;
+            }
+        };
+        for base in bases {
+            let path = format!("{base}{}", rest.replace("{id}", id));
+            let request = client.request(method.clone(), &path);
+            let request = request.header("If-Match", "*");
+            let request = match method {
+                Method::PATCH => request.json(&json!({})),
+                _ => request,
+            };
+            let reply = request.send().await?;
+            ensure!(reply.status == 404, "{method} {path}: {reply}");
+            tried += 1;
+        }
+    }
+    Ok(tried)
 }
 
 #[tokio::test]
@@ -45,34 +80,7 @@ async fn a_foreign_object_is_not_found() -> anyhow::Result<()> {
         format!("/tenants/{}", text(&b["id"])),
         String::new(),
     ];
-    let mut tried = 0;
-    for (method, path) in below_a_tenant(client.openapi()) {
-        let Some(rest) = path.strip_prefix("/tenants/{tenant}") else {
-            continue;
-        };
-        let id = match rest {
-            _ if rest.starts_with("/users/") => ann.id.as_str(),
-            _ if rest.starts_with("/devices/") => own,
-            _ if rest.starts_with("/deleted-users/") => gone.id.as_str(),
-            _ => {
-                ensure!(!rest.contains('{'), "{path}: whose id is that?");
-                continue;
-            }
-        };
-        for base in &bases {
-            let path = format!("{base}{}", rest.replace("{id}", id));
-            let request = client
-                .request(method.clone(), &path)
-                .header("If-Match", "*");
-            let request = match method {
-                Method::PATCH => request.json(&json!({})),
-                _ => request,
-            };
-            let reply = request.send().await?;
-            ensure!(reply.status == 404, "{method} {path}: {reply}");
-            tried += 1;
-        }
-    }
+    let tried = ask_elsewhere(client, &bases, [&ann.id, own, &gone.id]).await?;
     ensure!(tried >= 27, "only {tried} were tried");
     for base in &bases {
         for list in ["users", "devices", "deleted-users"] {
@@ -199,15 +207,15 @@ fn every_statement_on_a_tenants_rows_names_the_tenant() -> anyhow::Result<()> {
         let words: Vec<&str> = query
             .split(|c: char| !c.is_alphanumeric() && c != '_')
             .collect();
-        let reads = |table: &&str| {
+        let reads = |table: &str| {
             words.windows(2).any(|pair| {
-                ["from", "join", "update", "into"].contains(&pair[0]) && pair[1] == *table
+                ["from", "join", "update", "into"].contains(&pair[0]) && pair[1] == table
                     || (pair[0].is_empty()
-                        && pair[1] == *table
+                        && pair[1] == table
                         && query.contains(&format!("\"{table}\"")))
             })
         };
-        if !OWNED.iter().any(|table| reads(&table)) {
+        if !OWNED.iter().any(|table| reads(table)) {
             continue;
         }
         looked_at += 1;

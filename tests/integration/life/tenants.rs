@@ -38,11 +38,11 @@ async fn a_tenant_is_created_found_changed_and_deleted() -> anyhow::Result<()> {
         "slug_taken"
     );
     let changes = json!({ "name": "Acme Ltd.", "metadata": { "contract": null, "since": 1 } });
-    let changed = patch_if(client, &path, &tag, &changes).await?.expect(200)?;
-    let (tag, changed) = (changed.header("etag").to_owned(), changed.json()?);
-    assert_eq!(changed["name"], "Acme Ltd.");
-    assert_eq!(changed["metadata"], json!({ "since": 1 }));
-    assert_eq!(changed["slug"], "acme");
+    let reply = patch_if(client, &path, &tag, &changes).await?.expect(200)?;
+    let (tag, now) = (reply.header("etag").to_owned(), reply.json()?);
+    assert_eq!(now["name"], "Acme Ltd.");
+    assert_eq!(now["metadata"], json!({ "since": 1 }));
+    assert_eq!(now["slug"], "acme");
     let stale = patch_if(client, &path, "\"1\"", &json!({ "name": "x" })).await?;
     assert_eq!(stale.problem(412)?, "precondition_failed");
 

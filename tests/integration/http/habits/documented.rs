@@ -44,13 +44,12 @@ fn lacks(route: &Route) -> Vec<String> {
             must(route.has_response(304), "304");
             must(route.has_response(404), "404");
         }
-        Kind::Report => {}
         Kind::Create => {
             must(route.has_response(201), "201");
             must(answers_with(201, "Location"), "Location");
             must(answers_with(201, "ETag"), "ETag");
         }
-        Kind::Action => {}
+        Kind::Report | Kind::Action => {}
         Kind::Change => {
             let body = &route.operation["requestBody"]["content"];
             must(body.get(MERGE_PATCH).is_some(), MERGE_PATCH);
