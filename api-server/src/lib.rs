@@ -23,7 +23,8 @@
 //!    struct.
 //! 3. `db/devices.rs`: a private row struct, `TryFrom<Row>`, bare functions that take a connection.
 //!    Then refresh `.sqlx` as `build.rs` says.
-//! 4. `services/devices.rs`: one function for each thing that can be done; new failures become
+//! 4. `services/devices.rs`: one function for each thing that can be done, on a [`services::work::Work`]
+//!    where it changes something; new failures become
 //!    variants of [`services::Error`], constraints by name.
 //! 5. `http/devices.rs`: bodies, handlers with `#[utoipa::path]`; one line each in `http/mod.rs`;
 //!    `http/error.rs` does not compile until each new failure has its status, code and advice.

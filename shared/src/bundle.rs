@@ -245,3 +245,24 @@ impl fmt::Debug for Bundle {
         f.debug_tuple("Bundle").field(&self.manifest()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_portals_form_and_numbers_of_its_ranges_are_reserved() {
+        let manifest = Manifest {
+            files: Vec::new(),
+            reserved_numbers: vec![1000..=1999],
+        };
+        for name in ["1000", "1999", "1000-old", "t1-1000-b", "t2-20500-a-old"] {
+            assert!(manifest.reserves(name), "{name}");
+        }
+        for name in [
+            "", "999", "2000", "01000", "+1000", "2000-old", "-old", "t2-1000", "trunk", "t2",
+        ] {
+            assert!(!manifest.reserves(name), "{name}");
+        }
+    }
+}

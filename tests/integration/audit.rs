@@ -12,14 +12,19 @@ use time::format_description::well_known::Rfc3339;
 /// a problem. Fails unless the audit trail tells the very same.
 pub(crate) async fn audited(client: &Client, reply: &Reply) -> anyhow::Result<Value> {
     let body = reply.json()?;
-    let told = if reply.status == 200 {
-        body
+    let mut told = if reply.status == 200 {
+        body.clone()
     } else {
         body["apply"].clone()
     };
+    // Beside the attempt, `POST /apply` tells of each PBX, and so of this one.
+    let told_of_each = told.as_object_mut().and_then(|told| told.remove("applies"));
+    let each = told_of_each.as_ref().unwrap_or(&body["applies"]).as_array();
     let id = told["id"]
         .as_str()
         .with_context(|| format!("no attempt in {reply}"))?;
+    let of_this = |of: &Value| of["apply_id"] == id && of["outcome"] == told["outcome"];
+    ensure!(each.is_none_or(|each| each.iter().any(of_this)), "{reply}");
     let kept = client
         .get(&format!("/applies/{id}"))
         .await?

@@ -255,8 +255,8 @@ async fn replace(lab: &Lab, apply: &Value, bundle: &Bundle) -> anyhow::Result<()
     let stored = json!({ "files": files, "reserved_numbers": [[1000, 1999]] }).to_string();
     let place = Place::Bundle(ApplyId(id));
     let mut transaction = lab.database.pool().await?.begin().await?;
-    let sealer = vault.sealer(&mut transaction).await?;
-    let sealed = sealer.seal(place, stored.as_bytes(), &mut api_server::clock::os_rng())?;
+    let seal = vault.sealer(&mut transaction).await?;
+    let sealed = seal.seal(place, stored.as_bytes(), &mut api_server::clock::os_rng())?;
     sqlx::query("update apply set bundle_encrypted = $2, digest = $3 where apply_id = $1")
         .bind(id)
         .bind(sealed)

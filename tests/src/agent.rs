@@ -42,6 +42,16 @@ impl Agent {
         Self::start_in(Place::temporary("agent")?, asterisk, pki, env).await
     }
 
+    /// As [`Agent::start`], with the certificate of the PBX `pbx`.
+    pub async fn start_of(
+        pbx: &str,
+        asterisk: &Asterisk,
+        pki: &Pki,
+        env: &[(String, String)],
+    ) -> anyhow::Result<Self> {
+        Self::begin(Place::temporary("agent")?, pbx, asterisk, pki, env).await
+    }
+
     /// As [`Agent::start`], with its state, log and certificate in `place`.
     pub async fn start_in(
         place: Place,
@@ -49,9 +59,19 @@ impl Agent {
         pki: &Pki,
         env: &[(String, String)],
     ) -> anyhow::Result<Self> {
+        Self::begin(place, DEFAULT_PBX, asterisk, pki, env).await
+    }
+
+    async fn begin(
+        place: Place,
+        pbx: &str,
+        asterisk: &Asterisk,
+        pki: &Pki,
+        env: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let account = asterisk.agent_account();
         let role = Role::Agent {
-            pbx: DEFAULT_PBX.to_owned(),
+            pbx: pbx.to_owned(),
         };
         let state = place.path().join("state");
         scratch::directory(place.path(), 0o711)?;

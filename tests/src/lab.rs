@@ -27,7 +27,19 @@ pub struct Lab {
     pub database: TestDatabase,
     /// The CA of the link.
     pub pki: Pki,
+    asterisk_settings: Settings,
+    agent_env: Vec<(String, String)>,
     portal_env: Vec<(String, String)>,
+}
+
+/// One more PBX host: an agent with a certificate of its own, and the Asterisk beside it.
+pub struct OtherPbx {
+    /// What its agent's certificate names, and the portal calls it.
+    pub name: String,
+    /// Its agent.
+    pub agent: Agent,
+    /// The Asterisk beside that.
+    pub asterisk: Asterisk,
 }
 
 impl Lab {
@@ -50,6 +62,25 @@ impl Lab {
     pub async fn another_portal_to(&self, agent: SocketAddr) -> anyhow::Result<Portal> {
         let setup = setup(&self.database.url, agent, &self.pki, &self.portal_env);
         Portal::start(setup).await
+    }
+
+    /// One more PBX host, which no portal knows yet.
+    pub async fn another_host(&self, name: &str) -> anyhow::Result<OtherPbx> {
+        let asterisk = Asterisk::start(self.asterisk_settings).await?;
+        let agent = Agent::start_of(name, &asterisk, &self.pki, &self.agent_env).await?;
+        Ok(OtherPbx {
+            name: name.to_owned(),
+            agent,
+            asterisk,
+        })
+    }
+
+    /// One more PBX in service.
+    pub async fn another_pbx(&self, name: &str) -> anyhow::Result<OtherPbx> {
+        let pbx = self.another_host(name).await?;
+        let body = json!({ "name": name, "agent_address": pbx.agent.address().to_string() });
+        self.client.post("/pbxes", &body).await?.expect(201)?;
+        Ok(pbx)
     }
 
     /// Creates a user.
@@ -172,6 +203,8 @@ impl LabBuilder {
             asterisk,
             database,
             pki,
+            asterisk_settings: self.asterisk,
+            agent_env: self.agent_env,
             portal_env: self.portal_env,
         })
     }

@@ -88,9 +88,9 @@ pub async fn reseal(
     let (mut done, mut last) = (Resealed::default(), String::new());
     loop {
         let mut transaction = connection.begin().await?;
-        let sealer = vault.sealer(&mut transaction).await?;
+        let seal = vault.sealer(&mut transaction).await?;
         let opener = vault.opener(&mut transaction).await?;
-        let rows = batch(&mut transaction, sealed, sealer.data_key_id(), &last).await?;
+        let rows = batch(&mut transaction, sealed, seal.data_key_id(), &last).await?;
         let Some((newest, _)) = rows.last() else {
             return Ok(done);
         };
@@ -99,7 +99,7 @@ pub async fn reseal(
         for (key, old) in rows {
             match clear(&opener, sealed, &key, &old) {
                 Ok((place, clear)) => {
-                    let new = sealer.seal(place, &clear, &mut os_rng());
+                    let new = seal.seal(place, &clear, &mut os_rng());
                     anew.new
                         .push(new.map_err(|error| inconsistent(sealed, &key, &error))?);
                     anew.keys.push(key);

@@ -131,16 +131,17 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let mut fields = fields;
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let (wish, pbx) = wish(fields, pbx).map_err(ApiError::InvalidFields)?;
     let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
     let task = move |root| async move {
         let wish = Wish { root, ..wish };
-        several(apply::run_several(&own, &by, wish, pbx.as_ref(), until).await?)
+        let all = apply::run_several(&own, &by, wish, pbx.as_ref(), until).await?;
+        several(all, until)
     };
     let remake = |attempts: Vec<Attempt>| {
         let all = attempts.into_iter().map(OfPbx::from).collect();
-        begun(all, until).and_then(several)
+        several(begun(all, until)?, until)
     };
     once.run_slowly(portal, actor, task, remake).await
 }
@@ -174,35 +175,35 @@ pub(super) async fn restore_once(
             ..wish
         };
         let pbx = restore::pbx(&own, id).await?;
-        one(match until {
+        let attempt = match until {
             Until::InLine => apply::accept(own, pbx, by, wish).await?,
             Until::TheEnd => apply::run_to_the_end(own, pbx, by, wish).await?,
-        })
+        };
+        one(attempt, until)
     };
     let remake = |attempts: Vec<Attempt>| {
         let all = attempts.into_iter().map(OfPbx::from).collect();
         let attempt = begun(all, until)?.into_iter().next();
         let attempt = attempt.and_then(|of| of.attempt).ok_or(Error::KeyInUse)?;
-        one(attempt?)
+        one(attempt?, until)
     };
     once.run_slowly(portal, actor, task, remake).await
 }
 
-/// 200 only for what is proven, 202 for what stands in line.
-fn one(attempt: Attempt) -> Result<Response, ApiError> {
-    let attempt = good(attempt)?;
-    let (id, queued) = (attempt.id, attempt.outcome == AttemptOutcome::Queued);
+/// 200 only for what is proven, 202 for whoever does not wait.
+fn one(attempt: Attempt, until: Until) -> Result<Response, ApiError> {
+    let attempt = good(attempt, until)?;
+    let id = attempt.id;
     let body = ApplyBody::from(attempt);
-    Ok(if queued {
-        accepted(id, body)
-    } else {
-        Json(body).into_response()
+    Ok(match until {
+        Until::InLine => accepted(id, body),
+        Until::TheEnd => Json(body).into_response(),
     })
 }
 
-/// An attempt that is proven, or stands in line.
-fn good(attempt: Attempt) -> Result<Attempt, ApiError> {
-    if attempt.outcome.is_proven() || attempt.outcome == AttemptOutcome::Queued {
+/// An attempt that is proven, or that nobody waits for, whatever became of it meanwhile.
+fn good(attempt: Attempt, until: Until) -> Result<Attempt, ApiError> {
+    if attempt.outcome.is_proven() || until == Until::InLine {
         Ok(attempt)
     } else {
         Err(ApiError::NotApplied(Box::new(attempt)))
@@ -219,12 +220,13 @@ fn accepted(id: ApplyId, body: impl Serialize) -> Response {
 }
 
 /// The first that failed; otherwise that of the default PBX, or the first.
-fn several(all: Vec<OfPbx>) -> Result<Response, ApiError> {
+fn several(all: Vec<OfPbx>, until: Until) -> Result<Response, ApiError> {
     let applies: Vec<PbxApplyBody> = all.iter().map(PbxApplyBody::from).collect();
     let mut first: Option<(PbxId, Attempt)> = None;
     for OfPbx { id, attempt, .. } in all {
         let Some(attempt) = attempt else { continue };
-        let attempt = match attempt.map_err(ApiError::from).and_then(good) {
+        let attempt = attempt.map_err(ApiError::from);
+        let attempt = match attempt.and_then(|attempt| good(attempt, until)) {
             Ok(attempt) => attempt,
             Err(error) => return Err(ApiError::OfSeveral(Box::new(error), applies)),
         };
@@ -234,13 +236,12 @@ fn several(all: Vec<OfPbx>) -> Result<Response, ApiError> {
     }
     // There is always the default PBX, and always one that is not left alone.
     let (_, attempt) = first.ok_or(ApiError::Panicked)?;
-    let (id, queued) = (attempt.id, attempt.outcome == AttemptOutcome::Queued);
+    let id = attempt.id;
     let apply = ApplyBody::from(attempt);
     let body = AppliedBody { apply, applies };
-    Ok(if queued {
-        accepted(id, body)
-    } else {
-        Json(body).into_response()
+    Ok(match until {
+        Until::InLine => accepted(id, body),
+        Until::TheEnd => Json(body).into_response(),
     })
 }
 
@@ -382,7 +383,7 @@ mod tests {
     fn wishes() {
         let read = |text: &str| {
             let mut fields = Fields::new(serde_json::from_str(text).unwrap());
-            let pbx = pbx(&mut fields);
+            let pbx = fields.or_default("pbx", pbx);
             wish(fields, pbx)
         };
         assert_eq!(read("{}").unwrap(), (Wish::default(), None));

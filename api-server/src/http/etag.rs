@@ -26,8 +26,8 @@ impl Tag {
     /// That of something that is only read: a hash of what it says.
     pub(super) fn content(bytes: &[u8]) -> Self {
         let Fingerprint(hash) = Fingerprint::of([bytes]);
-        let digits: String = hash.iter().take(16).map(|b| format!("{b:02x}")).collect();
-        Self(format!("\"{digits}\""))
+        let half = u128::from_be_bytes(*hash.first_chunk().unwrap_or(&[0; 16]));
+        Self(format!("\"{half:032x}\""))
     }
 
     /// The text.

@@ -368,7 +368,7 @@ pub(super) async fn show(
     By(actor): By,
     Query(mut fields): Query,
 ) -> Result<Json<PreviewBody>, ApiError> {
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     // Several questions at once make a large future.

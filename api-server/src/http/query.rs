@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::fields::Fields;
+use crate::domain::Invalid;
 use crate::domain::pbx::PbxRef;
 
 /// How many rows a page holds unless told otherwise.
@@ -99,7 +100,7 @@ pub(super) fn limit(fields: &mut Fields) -> Option<u16> {
     let limit = fields.or_default("limit", |value| {
         let limit = value.as_str().and_then(|text| text.parse::<u16>().ok());
         let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        limit.map(Some).ok_or(crate::domain::Invalid {
+        limit.map(Some).ok_or(Invalid {
             code: "out_of_range",
             message: "must be a number from 1 to 200",
         })
@@ -107,16 +108,17 @@ pub(super) fn limit(fields: &mut Fields) -> Option<u16> {
     limit.map(|limit| limit.unwrap_or(LIMIT_DEFAULT))
 }
 
-/// The parameter, or field of a body, `pbx`: the id or the name of one. `None` means that an error
-/// was noted.
-pub(super) fn pbx(fields: &mut Fields) -> Option<Option<PbxRef>> {
-    fields.or_default("pbx", |value| {
-        let text = value.as_str().ok_or(crate::domain::Invalid {
-            code: "wrong_type",
-            message: "must be a string",
-        })?;
-        text.parse().map(Some)
-    })
+/// Reads the parameter, or field of a body, `pbx`: the id or the name of one.
+pub(super) fn pbx(value: Value) -> Result<Option<PbxRef>, Invalid> {
+    match value {
+        Value::String(text) => text.parse().map(Some),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Invalid {
+                code: "wrong_type",
+                message: "must be a string",
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
     Query(mut fields): Query,
 ) -> Result<Json<Vec<PbxStatusBody>>, ApiError> {
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
     let states = Box::pin(status::read(&portal, pbx.as_ref())).await?;
     Ok(Json(states.into_iter().map(PbxStatusBody::from).collect()))

@@ -102,7 +102,7 @@ pub(super) async fn run(
     once: Once,
     OptionalBody(mut fields): OptionalBody,
 ) -> Result<Response, ApiError> {
-    let pbx = pbx(&mut fields);
+    let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     let (own, by) = (Arc::clone(&portal), actor.clone());

@@ -4,21 +4,24 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
+struct Question<F: Future> {
+    asked: Pin<Box<F>>,
+    answer: Option<F::Output>,
+}
+
 /// Waits for all of them at once, and answers in their order. For a handful: each is polled
 /// whenever any has something to tell.
 pub(super) async fn at_once<F: Future>(questions: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut open: Vec<(Pin<Box<F>>, Option<F::Output>)> = questions
-        .into_iter()
-        .map(|question| (Box::pin(question), None))
-        .collect();
+    let question = |asked| Question {
+        asked: Box::pin(asked),
+        answer: None,
+    };
+    let mut open: Vec<Question<F>> = questions.into_iter().map(question).collect();
     poll_fn(|context| {
         let mut waiting = false;
-        for (question, answer) in &mut open {
-            if answer.is_some() {
-                continue;
-            }
-            match question.as_mut().poll(context) {
-                Poll::Ready(told) => *answer = Some(told),
+        for question in open.iter_mut().filter(|open| open.answer.is_none()) {
+            match question.asked.as_mut().poll(context) {
+                Poll::Ready(answer) => question.answer = Some(answer),
                 Poll::Pending => waiting = true,
             }
         }
@@ -29,7 +32,7 @@ pub(super) async fn at_once<F: Future>(questions: impl IntoIterator<Item = F>) -
         }
     })
     .await;
-    open.into_iter().filter_map(|(_, answer)| answer).collect()
+    open.into_iter().filter_map(|open| open.answer).collect()
 }
 
 #[cfg(test)]

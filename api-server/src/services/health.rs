@@ -122,9 +122,9 @@ pub async fn readiness(portal: &Portal) -> Readiness {
         let check = check(pbx, agent);
         if several {
             found.extend(unavailable(&check));
-            found.iter_mut().for_each(|warning| {
+            for warning in &mut found {
                 warning.message = format!("PBX {}: {}", check.name, warning.message);
-            });
+            }
         }
         warnings.extend(found);
         checks.push(check);

@@ -5,6 +5,7 @@ mod registry;
 use std::collections::BTreeSet;
 
 use rand::CryptoRng;
+use shared::record::Outcome;
 
 use super::work::{self, Work};
 use super::{Error, Portal};
@@ -12,6 +13,7 @@ use crate::causes::causes;
 use crate::clock::unix_ms;
 use crate::db::apply_lock::ApplyLock;
 use crate::db::{self, DbError};
+use crate::domain::apply::{AttemptOutcome, Failure};
 use crate::domain::device::Transport;
 use crate::domain::page::{Page, Slice};
 use crate::domain::pbx::{self, DEFAULT_PBX, NewPbx, PbxPatch, PbxRef};
@@ -193,7 +195,20 @@ async fn delete_row(work: &mut Work<'_>, id: PbxId, expected: &Expected) -> Resu
         return Err(Error::ApplyRuns(None));
     }
     let now = work.now;
+    // Nobody will ask its agent any more.
+    for mut attempt in db::applies::unsettled(work.connection(), id).await? {
+        let outcome = AttemptOutcome::OnPbx(Outcome::Interrupted);
+        attempt.fail(outcome, never_known(), now);
+        db::applies::close(work.connection(), &attempt).await?;
+    }
     Ok(db::pbxes::delete(work.connection(), id, now).await?)
+}
+
+fn never_known() -> Failure {
+    Failure::new(
+        "interrupted",
+        "the PBX was taken out of service before it was known whether and how far this apply came",
+    )
 }
 
 /// The PBX's lock, which keeps applies away, if none runs.

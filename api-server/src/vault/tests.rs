@@ -18,13 +18,13 @@ fn vault(byte: u8) -> (Vault, Sealer) {
     let key = DataKey::generate(&mut StdRng::seed_from_u64(byte.into()));
     let wrapped = vault.wrap(&key, &mut rng()).unwrap();
     vault.learn(key.id(), &wrapped).unwrap();
-    let sealer = vault.sealer_with(key.id()).unwrap();
-    (vault, sealer)
+    let seal = vault.sealer_with(key.id()).unwrap();
+    (vault, seal)
 }
 
 #[test]
 fn opens_in_its_place_only() {
-    let (vault, sealer) = vault(1);
+    let (vault, seal) = vault(1);
     let opener = vault.opener_with_known();
     let id = Uuid::from_u128(1);
     let places = [
@@ -35,14 +35,14 @@ fn opens_in_its_place_only() {
         Place::Answer(AnswerId::of_row("00000000-0000-0000-0000-000000000001", "")),
     ];
     for place in places {
-        let sealed = sealer.seal(place, b"secret", &mut rng()).unwrap();
+        let sealed = seal.seal(place, b"secret", &mut rng()).unwrap();
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
         for other in places {
-            let opened = opener.open(other, &sealed);
+            let clear = opener.open(other, &sealed);
             if other == place {
-                assert_eq!(opened.unwrap(), b"secret");
+                assert_eq!(clear.unwrap(), b"secret");
             } else {
-                assert_eq!(opened, Err(OpenError::Altered), "{place:?} as {other:?}");
+                assert_eq!(clear, Err(OpenError::Altered), "{place:?} as {other:?}");
             }
         }
     }
@@ -50,8 +50,8 @@ fn opens_in_its_place_only() {
 
 #[test]
 fn a_key_that_is_not_known_opens_nothing() {
-    let (first, sealer) = vault(1);
-    let sealed = sealer.seal(user(1), b"secret", &mut rng()).unwrap();
+    let (first, seal) = vault(1);
+    let sealed = seal.seal(user(1), b"secret", &mut rng()).unwrap();
     let (second, _) = vault(2);
     let opener = second.opener_with_known();
     assert_eq!(opener.open(user(1), &sealed), Err(OpenError::OtherKey));
@@ -79,10 +79,10 @@ fn a_wrapped_key_belongs_to_one_master_key_and_one_id() {
     let again = second.wrap(&unwrapped, &mut rng()).unwrap();
     second.learn(key.id(), &again).unwrap();
     first.learn(key.id(), &wrapped).unwrap();
-    let sealer = first.sealer_with(key.id()).unwrap();
-    let sealed = sealer.seal(user(1), b"secret", &mut rng()).unwrap();
-    let opened = second.opener_with_known().open(user(1), &sealed);
-    assert_eq!(opened.unwrap(), b"secret");
+    let seal = first.sealer_with(key.id()).unwrap();
+    let sealed = seal.seal(user(1), b"secret", &mut rng()).unwrap();
+    let clear = second.opener_with_known().open(user(1), &sealed);
+    assert_eq!(clear.unwrap(), b"secret");
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn what_earlier_portals_stored_opens() {
 
 #[test]
 fn every_altered_bit_and_every_cut_is_noticed() {
-    let (vault, sealer) = vault(1);
+    let (vault, seal) = vault(1);
     let opener = vault.opener_with_known();
-    let new = sealer.seal(user(1), b"secret", &mut rng()).unwrap();
+    let new = seal.seal(user(1), b"secret", &mut rng()).unwrap();
     let old = vault.seal_as_before(user(1), b"secret", &mut rng());
     for sealed in [new, old.unwrap()] {
         for index in 0..sealed.len() {
@@ -142,9 +142,9 @@ fn every_altered_bit_and_every_cut_is_noticed() {
 
 #[test]
 fn the_same_text_seals_differently() {
-    let ((_, sealer), mut rng) = (vault(1), rng());
-    let first = sealer.seal(user(1), b"secret", &mut rng).unwrap();
-    let second = sealer.seal(user(1), b"secret", &mut rng).unwrap();
+    let ((_, seal), mut rng) = (vault(1), rng());
+    let first = seal.seal(user(1), b"secret", &mut rng).unwrap();
+    let second = seal.seal(user(1), b"secret", &mut rng).unwrap();
     assert_ne!(first, second);
     assert_ne!(
         DataKey::generate(&mut rng).id(),

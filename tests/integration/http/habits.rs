@@ -8,6 +8,7 @@ mod documented;
 use anyhow::{Context as _, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::lab::create_user;
 use tests::portal::{Client, Request};
 
 /// Reads that are neither a list nor a single resource, and why.
@@ -124,7 +125,8 @@ struct Sample {
     body: fn(usize) -> Value,
 }
 
-/// A sample for each POST and PATCH. A route under `/tenants/{tenant}` takes that of its twin.
+/// A sample for each POST and PATCH. A route under `/tenants/{tenant}` takes that of its twin. Where a
+/// body says [`A_USER`], the id of a fresh user takes its place.
 const SAMPLES: &[Sample] = &[
     Sample {
         method: Method::POST,
@@ -132,9 +134,54 @@ const SAMPLES: &[Sample] = &[
         body: |n| json!({ "name": "Habit", "email": format!("habit{n}@example.org") }),
     },
     Sample {
+        method: Method::PATCH,
+        path: "/users/{id}",
+        body: |n| json!({ "name": format!("Changed {n}"), "metadata": { "n": n } }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/devices",
+        body: |n| json!({ "user_id": A_USER, "label": format!("Habit {n}") }),
+    },
+    Sample {
+        method: Method::PATCH,
+        path: "/devices/{id}",
+        body: |n| json!({ "label": format!("Changed {n}") }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/devices/{id}/rotate",
+        body: |n| json!({ "overlap_seconds": n + 1 }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/devices/{id}/reveal",
+        body: nothing_or_something,
+    },
+    Sample {
+        method: Method::POST,
+        path: "/tenants",
+        body: |n| json!({ "slug": format!("habit{n}"), "name": "Habit", "ext_min": 100, "ext_max": 199 }),
+    },
+    Sample {
+        method: Method::PATCH,
+        path: "/tenants/{tenant}",
+        body: |n| json!({ "name": format!("Changed {n}") }),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/pbxes",
+        body: |n| pbx(&format!("habit{n}"), 2 * n),
+    },
+    Sample {
+        method: Method::PATCH,
+        path: "/pbxes/{pbx}",
+        body: |n| json!({ "name": format!("changed{n}") }),
+    },
+    Sample {
         method: Method::POST,
         path: "/apply",
-        body: |n| json!({ "force": n % 2 == 1 }),
+        body: |n| json!({ "pbx": "default", "force": n % 2 == 1 }),
     },
     Sample {
         method: Method::POST,
@@ -144,16 +191,28 @@ const SAMPLES: &[Sample] = &[
     Sample {
         method: Method::POST,
         path: "/apply/verify",
-        // It takes none, and a key sees the difference all the same.
         body: |n| {
-            if n == 0 {
+            if n % 2 == 0 {
                 Value::Null
             } else {
-                json!({ "n": n })
+                json!({ "pbx": "default" })
             }
         },
     },
 ];
+
+/// What stands for the id of a user in a sample.
+const A_USER: &str = "a user";
+
+/// For routes that take no body: a key sees the difference all the same.
+fn nothing_or_something(n: usize) -> Value {
+    if n % 2 == 0 { Value::Null } else { json!({}) }
+}
+
+/// A PBX whose agent nobody has.
+fn pbx(name: &str, number: usize) -> Value {
+    json!({ "name": name, "agent_address": format!("127.0.0.1:{}", 1 + number) })
+}
 
 /// The sample of a route.
 fn sample(route: &Route) -> anyhow::Result<&'static Sample> {
@@ -180,17 +239,52 @@ async fn place(client: &Client, path: &str, number: usize) -> anyhow::Result<Str
         return Ok(path.to_owned());
     };
     let (_, rest) = rest.split_once('}').context("a parameter without an end")?;
-    let made = match collection {
-        "/users" => {
+    let (path, body) = match collection {
+        "/users" | "/deleted-users" => {
             let email = format!("place{number}@example.org");
-            let body = json!({ "name": "Place", "email": email });
-            client.post("/users", &body).await?.expect(201)?.json()?
+            ("/users", json!({ "name": "Place", "email": email }))
         }
-        "/applies" => client.post_nothing("/apply").await?.expect(200)?.json()?,
+        "/devices" => {
+            let user = user(client, &format!("of-place{number}")).await?;
+            let body = json!({ "user_id": user, "label": "Place", "reveal": false });
+            ("/devices", body)
+        }
+        "/tenants" => {
+            let slug = format!("place{number}");
+            let body = json!({ "slug": slug, "name": slug, "ext_min": 100, "ext_max": 199 });
+            ("/tenants", body)
+        }
+        "/pbxes" => ("/pbxes", pbx(&format!("place{number}"), 2 * number + 1)),
+        "/applies" => ("/apply", json!({ "pbx": "default" })),
         other => bail!("how is something made in {other}?"),
     };
+    let reply = client.post(path, &body).await?;
+    anyhow::ensure!([200, 201].contains(&reply.status), "{reply}");
+    let made = reply.json()?;
     let id = made["id"].as_str().context("no id")?;
+    if collection == "/deleted-users" {
+        client.delete(&format!("/users/{id}")).await?.expect(204)?;
+    }
     Ok(format!("{collection}/{id}{rest}"))
+}
+
+/// The id of a fresh user.
+async fn user(client: &Client, name: &str) -> anyhow::Result<String> {
+    Ok(create_user(client, name, &format!("{name}@example.org"))
+        .await?
+        .id)
+}
+
+/// Bodies of a route's sample, by number.
+async fn bodies(client: &Client, route: &Route, numbers: [usize; 2]) -> anyhow::Result<[Value; 2]> {
+    let mut bodies = numbers.map(sample(route)?.body);
+    if bodies[0]["user_id"] == A_USER {
+        let user = user(client, &format!("of-sample{}", numbers[0])).await?;
+        for body in &mut bodies {
+            body["user_id"] = Value::String(user.clone());
+        }
+    }
+    Ok(bodies)
 }
 
 /// A request with a JSON body, if there is one.

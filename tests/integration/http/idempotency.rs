@@ -449,3 +449,33 @@ async fn a_portal_killed_before_its_apply_was_recorded_changed_nothing() -> anyh
     assert_eq!(count(&pool, "select count(*) from apply").await?, 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_portal_killed_before_it_said_202_has_accepted_all_the_same() -> anyhow::Result<()> {
+    let mut lab = Lab::start().await?;
+    lab.create_user("Ann", "ann@example.org").await?;
+    let pool = lab.database.pool().await?;
+    let later = |client: &Client| {
+        let request = client.request(Method::POST, "/apply");
+        let request = request.header("Prefer", "respond-async");
+        request.header("Idempotency-Key", "k").send()
+    };
+    let mut gate = Gate::close(&lab.database.url, "update of status").await?;
+    let request = tokio::spawn(later(&lab.client));
+    gate.somebody_waits(&pool).await?;
+    lab.portal.kill();
+    gate.turn_away(&pool).await?;
+    gate.open().await?;
+    assert!(request.await?.is_err(), "an answer came through");
+    sqlx::raw_sql("drop trigger gate on idempotency_key; drop function gate")
+        .execute(&pool)
+        .await?;
+    lab.portal.resume().await?;
+    lease_is_over(&pool).await?;
+    let reply = later(&lab.client).await?.expect(202)?;
+    assert!(is_replay(&reply));
+    let kept: Value = lab.client.get("/applies").await?.expect(200)?.json()?;
+    assert_eq!(kept.as_array().map(Vec::len), Some(1), "{kept}");
+    assert_eq!(kept[0]["id"], reply.json()?["id"]);
+    Ok(())
+}

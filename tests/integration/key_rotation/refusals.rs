@@ -22,6 +22,18 @@ async fn refused(program: Program, words: &[&str]) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn alone_it_prints_a_fresh_key() -> anyhow::Result<()> {
+    let program = Program::new(binary("api-server")?).arg("secret-key");
+    let (one, two) = (program.run(DEADLINE).await?, program.run(DEADLINE).await?);
+    let keys = [one.success()?, two.success()?];
+    assert_ne!(keys[0], keys[1]);
+    for key in keys {
+        key.trim_end_matches('\n').parse::<Vault>()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn keys_that_cannot_be_rotated_to_or_retired_are_named() -> anyhow::Result<()> {
     let lab = lab().await?;
     let (url, pool) = (lab.database.url.as_str(), lab.database.pool().await?);

@@ -1,5 +1,6 @@
 //! A portal starts with the key that its database is sealed with, or not at all.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use api_server::pki::Role;
@@ -11,17 +12,20 @@ use super::*;
 use tests::loopback::Loopback;
 
 /// `serve` with this key, which must end by itself.
-async fn serve(lab: &PortalLab, key: Option<&str>) -> anyhow::Result<Output> {
+pub(super) async fn serve(
+    url: &str,
+    agent: SocketAddr,
+    pki: &Pki,
+    key: Option<&str>,
+) -> anyhow::Result<Output> {
     let dir = Scratch::new("serve")?;
-    let tls = lab
-        .pki
-        .issue(&Role::Portal, &dir.path().join("tls"), None)?;
+    let tls = pki.issue(&Role::Portal, &dir.path().join("tls"), None)?;
     let mut program = Program::new(binary("api-server")?)
         .arg("serve")
-        .env("DATABASE_URL", &lab.database.url)
+        .env("DATABASE_URL", url)
         .env("LISTEN_ADDR", Loopback::take()?.port(8080).to_string())
         .env("AUTH_MODE", "trusted_network")
-        .env("PBX_AGENT_ADDR", lab.agent.port(1).to_string());
+        .env("PBX_AGENT_ADDR", agent.to_string());
     for (name, value) in tests::pki::environment(&tls) {
         program = program.env(name, value);
     }
@@ -31,9 +35,14 @@ async fn serve(lab: &PortalLab, key: Option<&str>) -> anyhow::Result<Output> {
     program.run(DEADLINE).await
 }
 
+/// The same, on the database of `lab`.
+async fn serve_at(lab: &PortalLab, key: Option<&str>) -> anyhow::Result<Output> {
+    serve(&lab.database.url, lab.agent.port(1), &lab.pki, key).await
+}
+
 /// It names both keys and what to do, and ends with a status of its own.
 async fn assert_refused(lab: &PortalLab) -> anyhow::Result<()> {
-    let output = serve(lab, Some(NEW)).await?;
+    let output = serve_at(lab, Some(NEW)).await?;
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
     let said = failure(output)?;
     for word in [&*id(OLD)?, &*id(NEW)?, "set SECRET_KEY or SECRET_KEY_FILE"] {
@@ -55,7 +64,7 @@ async fn a_missing_or_wrong_key_ends_the_start_and_says_what_to_do() -> anyhow::
     assert_refused(&lab).await?;
     lab.create_user("Ann", "ann@example.org").await?;
     assert_refused(&lab).await?;
-    let said = failure(serve(&lab, None).await?)?;
+    let said = failure(serve_at(&lab, None).await?)?;
     for word in ["SECRET_KEY_FILE", "`api-server secret-key`"] {
         assert!(said.contains(word), "{said}");
     }
@@ -102,7 +111,7 @@ async fn rows_of_before_there_were_data_keys_open_and_are_sealed_anew() -> anyho
         .await?;
     rotation.end();
     held.commit().await?;
-    let said = failure(serve(&lab, Some(NEW)).await?)?;
+    let said = failure(serve_at(&lab, Some(NEW)).await?)?;
     assert!(said.contains("rotate` again with the same keys"), "{said}");
     assert_eq!(wanted_digest(&lab.client).await?, digest);
 

@@ -75,7 +75,7 @@ impl Secrets {
     pub(super) fn add(&mut self, name: &str, secret: &[u8]) {
         let hex = hex(secret);
         let decimal: Vec<String> = secret.iter().map(u8::to_string).collect();
-        let percent: String = secret.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let percent = bytewise(secret, |byte| format!("%{byte:02x}"));
         let utf16: Vec<u8> = secret.iter().flat_map(|byte| [*byte, 0]).collect();
         let mut forms = vec![
             ("plain", secret.to_vec()),
@@ -121,7 +121,11 @@ impl Secrets {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytewise(bytes, |byte| format!("{byte:02x}"))
+}
+
+fn bytewise(bytes: &[u8], text: impl Fn(&u8) -> String) -> String {
+    bytes.iter().map(text).collect::<Vec<_>>().concat()
 }
 
 /// What stands in the base64 of a longer text for `bytes` in its middle, `shift` octets after a

@@ -197,11 +197,11 @@ async fn open(
     if !leaves_the_line(&mut transaction, attempt).await? {
         return Ok(Opened::LeftTheLine);
     }
-    let sealer = portal.vault.sealer(&mut transaction).await?;
+    let seal = portal.vault.sealer(&mut transaction).await?;
     let (id, kept, digest) = (attempt.id, Arc::clone(&prepared.kept), prepared.digest);
     // Of thousands of users, too much for the threads that serve requests.
-    let seal = move || sealer.seal(Place::Bundle(id), &kept, &mut os_rng());
-    let encrypted = tokio::task::spawn_blocking(seal).await??;
+    let encrypt = move || seal.seal(Place::Bundle(id), &kept, &mut os_rng());
+    let encrypted = tokio::task::spawn_blocking(encrypt).await??;
     let revision = db::applies::open(&mut transaction, attempt, digest, &encrypted).await?;
     let Some(revision) = revision else {
         return Ok(Opened::OutOfService);

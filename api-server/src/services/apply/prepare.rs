@@ -50,7 +50,7 @@ pub(super) async fn prepare(
         None => rendered(expected, &instant),
         Some((source, stored)) => restored(expected, &instant, source, stored),
     };
-    Ok(match tokio::task::spawn_blocking(work).await?? {
+    Ok(match tokio::task::spawn_blocking(work).await? {
         Ok((prepared, users)) => {
             include(attempt, users);
             attempt.changes.clone_from(&prepared.changes);
@@ -66,7 +66,7 @@ fn include(attempt: &mut Attempt, users: Vec<IncludedUser>) {
     attempt.users = users;
 }
 
-type Outcome = Result<Result<(Prepared, Vec<IncludedUser>), Refusal>, Error>;
+type Outcome = Result<(Prepared, Vec<IncludedUser>), Refusal>;
 
 fn rendered(expected: Option<Digest>, instant: &Instant) -> Outcome {
     let content = match instant.render() {
@@ -77,7 +77,7 @@ fn rendered(expected: Option<Digest>, instant: &Instant) -> Outcome {
                 (Unrenderable::Data(_) | Unrenderable::Text(_), _) => "render_failed",
             };
             let failure = Failure::new(code, unrenderable.to_string());
-            return Ok(Err((AttemptOutcome::RenderFailed, failure)));
+            return Err((AttemptOutcome::RenderFailed, failure));
         }
     };
     ready(expected, instant, content, Vec::new())
@@ -90,13 +90,13 @@ fn restored(
     stored: Option<Stored>,
 ) -> Outcome {
     let dropped = || Failure::new("restore_failed", "the bundle is no longer kept");
-    let content = stored.ok_or_else(dropped).and_then(|stored| stored.open());
+    let content = stored.ok_or_else(dropped).and_then(Stored::open);
     match content {
         Ok(content) => {
             let notes = restore::notes(source, &content, &instant.render());
             ready(expected, instant, content, notes)
         }
-        Err(failure) => Ok(Err((AttemptOutcome::RestoreFailed, failure))),
+        Err(failure) => Err((AttemptOutcome::RestoreFailed, failure)),
     }
 }
 
@@ -110,13 +110,13 @@ fn ready(
     if let Some(expected) = expected.filter(|expected| *expected != digest) {
         let message = format!("expected was the digest {expected}, but it is {digest}");
         let failure = Failure::new("preview_outdated", message);
-        return Ok(Err((AttemptOutcome::PreviewOutdated, failure)));
+        return Err((AttemptOutcome::PreviewOutdated, failure));
     }
     let text = match stored::encode(&content.bundle) {
         Ok(text) => text,
         Err(error) => {
             let failure = Failure::new("render_failed", error.to_string());
-            return Ok(Err((AttemptOutcome::RenderFailed, failure)));
+            return Err((AttemptOutcome::RenderFailed, failure));
         }
     };
     let prepared = Prepared {
@@ -126,5 +126,5 @@ fn ready(
         digest,
         notes,
     };
-    Ok(Ok((prepared, content.users)))
+    Ok((prepared, content.users))
 }

@@ -7,7 +7,7 @@ use tests::lab::Lab;
 use tests::portal::{Client, Reply};
 
 use super::super::problems::assert_problem;
-use super::{Kind, Route, place, request, routes, sample};
+use super::{Kind, Route, bodies, place, request, routes};
 
 /// The entity tag of no resource.
 const WRONG: &str = "\"4611686018427387904\"";
@@ -123,8 +123,8 @@ async fn every_post_is_carried_out_once_under_its_key() -> anyhow::Result<()> {
     for (number, route) in posts.iter().enumerate() {
         let name = route.name();
         let path = place(&lab.client, &route.path, number).await?;
-        let sample = sample(route)?;
-        let [body, other] = [0, 1].map(|which| (sample.body)(2 * number + which));
+        let numbers = [2 * number, 2 * number + 1];
+        let [body, other] = bodies(&lab.client, route, numbers).await?;
         let keyed = |key: &str, body: &Value| {
             let request = request(&lab.client, &route.method, &path, body);
             let request = request.header("If-Match", "*");
@@ -167,7 +167,7 @@ async fn nothing_is_changed_that_was_changed_meanwhile() -> anyhow::Result<()> {
         let name = route.name();
         let path = place(&lab.client, &route.path, number).await?;
         let body = match route.kind {
-            Kind::Change => (sample(route)?.body)(number),
+            Kind::Change => bodies(&lab.client, route, [number; 2]).await?[0].clone(),
             _ => Value::Null,
         };
         let before = lab.client.get(&path).await?.expect(200)?;

@@ -186,11 +186,9 @@ fn names_are_of_one_kind() -> anyhow::Result<()> {
         assert!(ids.insert(id.to_owned()), "operation {id} twice");
         let segments = route.path.split('/').skip(1);
         let fixed = segments.filter(|segment| !segment.starts_with('{'));
-        names.extend(
-            fixed
-                .filter(|name| *name != "openapi.json")
-                .map(str::to_owned),
-        );
+        // Addresses are read by people: words of a path are divided by hyphens.
+        let words = fixed.filter(|name| *name != "openapi.json");
+        names.extend(words.map(|name| name.replace('-', "_")));
     }
     assert!(names.len() > 50, "{names:?}");
     let odd: Vec<&String> = names.iter().filter(|name| !is_snake_case(name)).collect();
