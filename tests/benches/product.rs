@@ -94,12 +94,9 @@ async fn creation(lab: &Lab, pool: &PgPool, users: &mut Vec<NewUser>) -> anyhow:
 async fn second_tenant(pool: &PgPool) -> anyhow::Result<Uuid> {
     let tenant = Uuid::now_v7();
     sqlx::query(
-        "with other as (
-            insert into pbx (pbx_id, name, deleted_at)
-            values ($1, substr($1::text, 1, 30), now()) returning pbx_id
-         )
+        "with other as (insert into pbx (pbx_id, name) values ($1, 'bare') returning pbx_id)
          insert into tenant (tenant_id, pbx_id, slug, name, ext_min, ext_max, ext_free_from)
-         select $1, pbx_id, substr($1::text, 1, 30), $1::text, 10, 99999, 10 from other",
+         select $1, pbx_id, 'bare', 'Bare', 10, 99999, 10 from other",
     )
     .bind(tenant)
     .execute(pool)
@@ -111,10 +108,9 @@ async fn insert(pool: &PgPool, tenant: Uuid, number: i32) -> anyhow::Result<()> 
     let user = Uuid::now_v7();
     let mut transaction = pool.begin().await?;
     sqlx::query(
-        r#"insert into "user" (
-            user_id, tenant_id, name, email, created_at, created_by, updated_at
-        )
-        values ($1, $2, 'Bare', $3, now(), 'bench', now())"#,
+        r#"insert into "user"
+               (user_id, tenant_id, name, email, created_at, created_by, updated_at)
+           values ($1, $2, 'Bare', $3, now(), 'bench', now())"#,
     )
     .bind(user)
     .bind(tenant)
@@ -122,8 +118,7 @@ async fn insert(pool: &PgPool, tenant: Uuid, number: i32) -> anyhow::Result<()> 
     .execute(&mut *transaction)
     .await?;
     sqlx::query(
-        "insert into extension (tenant_id, number, user_id, allocated_at)
-         values ($1, $2, $3, now())",
+        "insert into extension (tenant_id, number, user_id, allocated_at) values ($1, $2, $3, now())",
     )
     .bind(tenant)
     .bind(number + 10)
@@ -131,10 +126,8 @@ async fn insert(pool: &PgPool, tenant: Uuid, number: i32) -> anyhow::Result<()> 
     .execute(&mut *transaction)
     .await?;
     sqlx::query(
-        "insert into device (
-            device_id, tenant_id, user_id, slot, label, sip_password_encrypted, password_set_at,
-            created_at, created_by, updated_at
-         )
+        "insert into device (device_id, tenant_id, user_id, slot, label, sip_password_encrypted,
+            password_set_at, created_at, created_by, updated_at)
          values ($1, $2, $1, 1, 'Bare', '\\x00', now(), now(), 'bench', now())",
     )
     .bind(user)

@@ -13,7 +13,7 @@ async fn an_attempt_that_cannot_be_rendered_names_the_user() -> anyhow::Result<(
     // As after a restore with another key: what is stored for one of them cannot be read.
     let pool = lab.database.pool().await?;
     let spoiled = users[1].id.parse::<uuid::Uuid>()?;
-    sqlx::query(r"update extension set sip_password_encrypted = '\x00' where user_id = $1")
+    sqlx::query(r"update device set sip_password_encrypted = '\x00' where user_id = $1")
         .bind(spoiled)
         .execute(&pool)
         .await?;

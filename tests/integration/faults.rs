@@ -8,6 +8,7 @@
 
 mod busy_pbx;
 mod file_system;
+mod hundred_tenants;
 mod refusals;
 mod row_01_enospc;
 mod row_02_permissions;

@@ -56,12 +56,11 @@ fn device(json: &Value) -> anyhow::Result<SnapshotDevice> {
 
 /// A user with `devices`, or with one that has nothing but a `sip_password`.
 fn user(json: &Value) -> anyhow::Result<SnapshotUser> {
-    let devices = match json["devices"].as_array() {
-        Some(devices) => devices.iter().map(device).collect::<anyhow::Result<_>>()?,
-        None => {
-            let password = json["sip_password"].as_str().context("no password")?;
-            vec![snapshots::device(1, password)?]
-        }
+    let devices = if let Some(devices) = json["devices"].as_array() {
+        devices.iter().map(device).collect::<anyhow::Result<_>>()?
+    } else {
+        let password = json["sip_password"].as_str().context("no password")?;
+        vec![snapshots::device(1, password)?]
     };
     let name = json["name"].as_str().context("a user without a name")?;
     snapshots::user(number(json, "extension")?, name, devices)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use api_server::db::sealed::{SEALED, Sealed};
+use api_server::domain::DeviceId;
 use api_server::vault::{Place, Vault};
 use shared::bundle::ApplyId;
 use sqlx::PgPool;
@@ -61,7 +62,7 @@ fn id(key: &str) -> anyhow::Result<String> {
 async fn rows_by_key(pool: &PgPool) -> anyhow::Result<Vec<(Vec<u8>, i64)>> {
     Ok(sqlx::query_as(
         "select substr(sealed, 1, 17), count(*) from (
-            select sip_password_encrypted as sealed from extension
+            select sip_password_encrypted as sealed from device
             union all select bundle_encrypted from apply where bundle_encrypted is not null
          ) s group by 1",
     )
@@ -91,23 +92,20 @@ async fn as_before(pool: &PgPool) -> anyhow::Result<()> {
     let vault: Vault = OLD.parse()?;
     let mut transaction = pool.begin().await?;
     let opener = vault.opener(&mut transaction).await?;
-    let anew = |place: Place<'_>, sealed: &[u8]| {
+    let anew = |place: Place, sealed: &[u8]| {
         let clear = opener.open(place, sealed)?;
         let mut rng = api_server::clock::os_rng();
         let sealed = vault.seal_as_before(place, &clear, &mut rng);
         sealed.context("too new a place")
     };
     let rows: Vec<(Uuid, Vec<u8>)> =
-        sqlx::query_as("select user_id, sip_password_encrypted from extension")
+        sqlx::query_as("select device_id, sip_password_encrypted from device")
             .fetch_all(&mut *transaction)
             .await?;
-    for (user, sealed) in rows {
-        let sealed = anew(
-            Place::SipPassword(api_server::domain::UserId(user)),
-            &sealed,
-        )?;
-        sqlx::query("update extension set sip_password_encrypted = $2 where user_id = $1")
-            .bind(user)
+    for (device, sealed) in rows {
+        let sealed = anew(Place::SipPassword(DeviceId(device)), &sealed)?;
+        sqlx::query("update device set sip_password_encrypted = $2 where device_id = $1")
+            .bind(device)
             .bind(sealed)
             .execute(&mut *transaction)
             .await?;
@@ -218,7 +216,7 @@ async fn keys_are_changed_while_two_portals_work_and_nobody_notices() -> anyhow:
     for word in [
         &*id(OLD)?,
         &*id(NEW)?,
-        "extension.sip_password_encrypted",
+        "device.sip_password_encrypted",
         "retire",
     ] {
         assert!(said.contains(word), "{said}");

@@ -14,7 +14,7 @@ mod tenants;
 mod users;
 
 /// Changes a resource whatever its state.
-async fn patch(client: &Client, path: &str, changes: &Value) -> anyhow::Result<Reply> {
+pub(crate) async fn patch(client: &Client, path: &str, changes: &Value) -> anyhow::Result<Reply> {
     client
         .request(Method::PATCH, path)
         .json(changes)
@@ -53,7 +53,7 @@ async fn tenant(client: &Client, slug: &str) -> anyhow::Result<Value> {
 }
 
 /// Creates a user of a tenant, or of the default one when `base` is empty.
-async fn user(client: &Client, base: &str, name: &str) -> anyhow::Result<NewUser> {
+pub(crate) async fn user(client: &Client, base: &str, name: &str) -> anyhow::Result<NewUser> {
     let email = format!("{}@example.org", name.to_lowercase());
     let body = json!({ "name": name, "email": email });
     let reply = client.post(&format!("{base}/users"), &body).await?;

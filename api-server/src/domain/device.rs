@@ -216,6 +216,10 @@ impl TryFrom<Vec<Codec>> for Codecs {
 
 /// How Asterisk treats a device that may be behind NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are four options of Asterisk, each of which is yes or no"
+)]
 pub struct Nat {
     /// Media goes to where media comes from.
     pub rtp_symmetric: bool,

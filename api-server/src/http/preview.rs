@@ -112,7 +112,7 @@ struct DifferenceBody {
     objects: ObjectChangesBody,
     users: UserChangesBody,
     /// Whose users these are.
-    tenants: Vec<TenantBody>,
+    tenants: Vec<TenantOfPreviewBody>,
     files: Vec<FileDifferenceBody>,
     /// The phones that are registered at an object that changes or goes; null when that is not
     /// known.
@@ -143,7 +143,7 @@ struct UserChangesBody {
 
 /// A tenant.
 #[derive(Debug, Serialize, ToSchema)]
-struct TenantBody {
+struct TenantOfPreviewBody {
     id: Uuid,
     #[schema(example = "default")]
     name: String,
@@ -297,7 +297,7 @@ impl From<Difference> for DifferenceBody {
     }
 }
 
-impl From<TenantBrief> for TenantBody {
+impl From<TenantBrief> for TenantOfPreviewBody {
     fn from(tenant: TenantBrief) -> Self {
         Self {
             id: tenant.id.0,

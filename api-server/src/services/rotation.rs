@@ -34,6 +34,12 @@ pub enum RotationError {
     /// Another process does this now.
     #[error("another `secret-key rotate` or `secret-key retire` is at work on this database")]
     Busy,
+    /// A transaction that seals does not end.
+    #[error(
+        "a transaction on this database holds the table data_key and does not end: nothing was \
+         changed. pg_locks names it; run this again"
+    )]
+    Held,
     /// The given key is not the one that the database is sealed with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -157,7 +163,7 @@ async fn wrap(
 
 /// Sealers end soon, but they would stand in line behind a long wait of ours: short ones instead.
 async fn lock_out_sealers(transaction: &mut PgConnection) -> Result<(), RotationError> {
-    for _ in 1..LOCK_TRIES {
+    for _ in 0..LOCK_TRIES {
         let mut attempt = transaction.begin().await?;
         if data_keys::lock_soon(&mut attempt).await? {
             attempt.commit().await?;
@@ -166,7 +172,7 @@ async fn lock_out_sealers(transaction: &mut PgConnection) -> Result<(), Rotation
         attempt.rollback().await?;
         tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
     }
-    Err(RotationError::Busy)
+    Err(RotationError::Held)
 }
 
 /// Every row of every column, with the current data key.

@@ -258,6 +258,11 @@ fn refuses_what_belongs_to_somebody_else() {
         let message = found(&pjsip.replacen(from, to, 1), &dialplan);
         assert!(message.contains(expected), "{to}: {message}");
     }
+}
+
+#[test]
+fn refuses_steps_that_dial_somebody_else() {
+    let (pjsip, dialplan) = tenants();
     for (from, to) in [
         ("PJSIP/t2-1000-b,", "PJSIP/1000,"),
         ("PJSIP/t2-1000-a&", "PJSIP/1000&"),

@@ -183,8 +183,8 @@ async fn a_password_is_shown_once_and_written_nowhere() -> anyhow::Result<()> {
     let rows: String = sqlx::query_scalar(
         r#"select concat(
             (select string_agg(u::text, ',') from "user" u),
-            (select string_agg(e::text || encode(sip_password_encrypted, 'escape'), ',')
-             from extension e),
+            (select string_agg(d::text || encode(sip_password_encrypted, 'escape'), ',')
+             from device d),
             (select string_agg(a::text || encode(coalesce(bundle_encrypted, ''), 'escape'), ',')
              from apply a)
         )"#,

@@ -225,7 +225,8 @@ impl Gate {
     /// Waits until somebody stands before it.
     async fn somebody_waits(&self, pool: &PgPool) -> anyhow::Result<()> {
         let waiting = "select count(*) from pg_locks
-            where locktype = 'advisory' and objid = 4711 and not granted";
+            where locktype = 'advisory' and objid = 4711 and not granted
+                and database = (select oid from pg_database where datname = current_database())";
         let waits = async || count(pool, waiting).await.is_ok_and(|waiting| waiting > 0);
         wait_until("a commit waits at the gate", LIMIT, waits).await
     }
@@ -242,7 +243,8 @@ impl Gate {
     async fn turn_away(&self, pool: &PgPool) -> anyhow::Result<()> {
         sqlx::query(
             "select pg_terminate_backend(pid) from pg_locks
-             where locktype = 'advisory' and objid = 4711 and not granted",
+             where locktype = 'advisory' and objid = 4711 and not granted
+                and database = (select oid from pg_database where datname = current_database())",
         )
         .execute(pool)
         .await?;
@@ -460,10 +462,16 @@ async fn a_portal_killed_before_it_said_202_has_accepted_all_the_same() -> anyho
         let request = request.header("Prefer", "respond-async");
         request.header("Idempotency-Key", "k").send()
     };
+    // It stays in line: no row of `apply` can be written.
+    let mut holder = pool.begin().await?;
+    sqlx::query("lock table apply in share mode")
+        .execute(&mut *holder)
+        .await?;
     let mut gate = Gate::close(&lab.database.url, "update of status").await?;
     let request = tokio::spawn(later(&lab.client));
     gate.somebody_waits(&pool).await?;
     lab.portal.kill();
+    holder.rollback().await?;
     gate.turn_away(&pool).await?;
     gate.open().await?;
     assert!(request.await?.is_err(), "an answer came through");

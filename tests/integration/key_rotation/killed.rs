@@ -34,7 +34,7 @@ async fn a_rotation_waits_for_others_and_can_be_killed_and_run_again() -> anyhow
 
     // In the middle of the rows: one of them is locked.
     let mut held = pool.begin().await?;
-    sqlx::query("select from extension order by number limit 1 for update")
+    sqlx::query("select from device order by device_id limit 1 for update")
         .execute(&mut *held)
         .await?;
     let mut rotation = rotate(&lab.database.url)?.start(&log)?;
@@ -70,11 +70,11 @@ async fn passwords(pool: &PgPool, key: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut connection = pool.acquire().await?;
     let opener = key.parse::<Vault>()?.opener(&mut connection).await?;
     let rows: Vec<(Uuid, Vec<u8>)> =
-        sqlx::query_as("select user_id, sip_password_encrypted from extension order by number")
+        sqlx::query_as("select device_id, sip_password_encrypted from device order by device_id")
             .fetch_all(&mut *connection)
             .await?;
-    let open = |(user, sealed): &(Uuid, Vec<u8>)| {
-        let place = Place::SipPassword(api_server::domain::UserId(*user));
+    let open = |(device, sealed): &(Uuid, Vec<u8>)| {
+        let place = Place::SipPassword(api_server::domain::DeviceId(*device));
         Ok(opener.open(place, sealed)?)
     };
     rows.iter().map(open).collect()
@@ -102,7 +102,7 @@ async fn wherever_a_rotation_is_killed_the_old_key_opens_everything() -> anyhow:
         "select exists (select from pg_locks where locktype = 'advisory' and objsubid = 2)",
         "select count(distinct master_key_id) = 2 from data_key_wrapping",
         "select count(distinct master_key_id) = 2 and exists (
-            select from extension e join data_key k on k.is_current
+            select from device e join data_key k on k.is_current
             and substr(e.sip_password_encrypted, 2, 16) = uuid_send(k.data_key_id)
          ) from data_key_wrapping",
     ]

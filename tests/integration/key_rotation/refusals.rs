@@ -97,7 +97,7 @@ async fn two_changes_at_once_and_half_of_one_are_refused() -> anyhow::Result<()>
     let lab = lab().await?;
     let (url, pool) = (lab.database.url.as_str(), lab.database.pool().await?);
     let mut held = pool.begin().await?;
-    sqlx::query("select from extension order by number limit 1 for update")
+    sqlx::query("select from device order by device_id limit 1 for update")
         .execute(&mut *held)
         .await?;
     let dir = Scratch::new("rotation")?;
@@ -134,9 +134,12 @@ async fn a_secret_that_was_copied_to_another_row_does_not_open() -> anyhow::Resu
     let lab = lab().await?;
     let (url, pool) = (lab.database.url.as_str(), lab.database.pool().await?);
     let bob: Uuid = sqlx::query_scalar(
-        "update extension set sip_password_encrypted = (
-            select sip_password_encrypted from extension where number = 1000
-         ) where number = 1001 returning user_id",
+        "update device set sip_password_encrypted = (
+            select sip_password_encrypted from device join extension using (user_id)
+            where number = 1000
+         )
+         where user_id = (select user_id from extension where number = 1001)
+         returning device_id",
     )
     .fetch_one(&pool)
     .await?;
@@ -145,14 +148,14 @@ async fn a_secret_that_was_copied_to_another_row_does_not_open() -> anyhow::Resu
     let bob = bob.to_string();
     refused(
         rotate(url)?,
-        &["1 rows of extension", &bob, "belongs to another row"],
+        &["1 rows of device", &bob, "belongs to another row"],
     )
     .await?;
     assert_eq!(rows_by_key(&pool).await?.len(), 2);
     let retire = secret_key("retire", url, NEW)?;
     refused(retire, &["1 rows are sealed with an older data key"]).await?;
     lab.client
-        .delete(&format!("/users/{bob}"))
+        .delete(&format!("/devices/{bob}"))
         .await?
         .expect(204)?;
     rotate(url)?.run(DEADLINE).await?.success()?;

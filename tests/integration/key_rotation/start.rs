@@ -96,7 +96,7 @@ async fn rows_of_before_there_were_data_keys_open_and_are_sealed_anew() -> anyho
     );
     // Half of a rotation: the new key opens what it wrapped, and says what is missing.
     let mut held = pool.begin().await?;
-    sqlx::query("select from extension order by number limit 1 for update")
+    sqlx::query("select from device order by device_id limit 1 for update")
         .execute(&mut *held)
         .await?;
     let dir = Scratch::new("rotation")?;

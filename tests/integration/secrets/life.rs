@@ -91,8 +91,10 @@ async fn restores(lab: &Lab, traces: &mut Traces) -> anyhow::Result<()> {
 /// A password that lies in the row of somebody else.
 async fn unreadable(lab: &Lab, traces: &mut Traces) -> anyhow::Result<()> {
     let pool = lab.database.pool().await?;
-    let swap = "update extension e set sip_password_encrypted = o.sip_password_encrypted
-        from extension o where e.number in (1000, 1001) and o.number = 2001 - e.number";
+    let swap = "update device d set sip_password_encrypted = o.sip_password_encrypted
+        from extension e, extension f, device o
+        where d.user_id = e.user_id and o.user_id = f.user_id
+            and e.number in (1000, 1001) and f.number = 2001 - e.number";
     sqlx::query(swap).execute(&pool).await?;
     for path in ["/apply/preview", "/apply/status"] {
         traces.reply(&lab.client.get(path).await?.expect(200)?);
