@@ -263,6 +263,9 @@ impl Attack {
             request = request.header("If-Match", "*");
         }
         let is_long = body.len() > BODY_BYTES_MAX;
+        if is_long {
+            request = request.header("Connection", "close");
+        }
         match request.body(kind, body).send().await {
             Err(_) if is_long => Ok(None),
             reply => reply.map(Some),
