@@ -88,6 +88,13 @@ impl Explained {
             let Some(path) = next else { return Ok(()) };
             let reply = self.client().get(&path).await?.expect(200)?;
             next = reply.next().map(str::to_owned);
+            if let Some(next) = &next {
+                let collection = path.split('?').next().unwrap_or_default();
+                ensure!(
+                    next.starts_with(&format!("{collection}?")),
+                    "{path} leads to {next}"
+                );
+            }
         }
         // Pages of 200 are four times as long, and are not judged.
         self.log.executed()?;
