@@ -84,7 +84,7 @@ impl Explained {
     async fn list(&mut self, path: &str) -> anyhow::Result<()> {
         self.get(&format!("{path}&limit=50")).await?;
         let mut next = Some(format!("{path}&limit=200"));
-        for _ in 0..15 {
+        for _ in 0..6 {
             let Some(path) = next else { return Ok(()) };
             let reply = self.client().get(&path).await?.expect(200)?;
             next = reply.next().map(str::to_owned);

@@ -1,5 +1,7 @@
 //! The plans of the statements that PostgreSQL has executed, from its log (`auto_explain`).
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -78,8 +80,11 @@ impl Log {
 }
 
 fn read(file: &Path, from: usize) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = std::fs::read(file)?;
-    Ok(bytes.split_off(from.min(bytes.len())))
+    let mut file = File::open(file)?;
+    file.seek(SeekFrom::Start(u64::try_from(from)?))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A statement with the plan by which it was executed.
