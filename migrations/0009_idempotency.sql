@@ -32,6 +32,19 @@ create table idempotency_key (
 -- What is too old is removed in passing.
 create index idempotency_key_created_idx on idempotency_key (created_at);
 
--- The audit trail and the events in pages, by time.
+-- The audit trail and the events in pages: by time, by what they are filtered by, and by parts of
+-- their words.
 create index apply_started_at_idx on apply (started_at, apply_id);
+create index apply_pbx_started_at_idx on apply (pbx_id, started_at, apply_id);
+create index apply_outcome_idx on apply (outcome, started_at, apply_id);
+create index apply_requested_by_idx on apply (requested_by, started_at, apply_id);
+create index apply_search_idx on apply using gin (
+    (requested_by || ' ' || request_id || ' ' || coalesce(failure_message, '')) gin_trgm_ops
+) with (fastupdate = off);
 create index pbx_event_at_idx on pbx_event (at, event_id);
+create index pbx_event_pbx_idx on pbx_event (pbx_id, event_id);
+create index pbx_event_of_kind_idx on pbx_event (kind, event_id);
+create index pbx_event_requested_by_idx on pbx_event (requested_by, event_id)
+    where requested_by is not null;
+create index pbx_event_search_idx on pbx_event using gin (detail gin_trgm_ops)
+    with (fastupdate = off);

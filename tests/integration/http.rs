@@ -3,6 +3,7 @@
 mod bodies;
 mod habits;
 mod headers;
+mod hostile;
 mod idempotency;
 mod openapi;
 mod paging;

@@ -36,6 +36,7 @@ mod preflight;
 mod preview;
 mod probe;
 mod progress;
+mod query_plans;
 mod reloads;
 mod respond_async;
 mod restore;

@@ -7,6 +7,7 @@
 //! | [`asterisk`] | a real Asterisk 22 with directories and a loopback address of its own |
 //! | [`pki`] | a private CA and the certificates of portal and agent |
 //! | [`agent`] | the `asterisk-agent` binary |
+//! | [`populated`] | tenants and users by the thousand |
 //! | [`portal`] | the `api-server` binary and a client that checks each reply against its document |
 //! | [`contract`] | that check: is this reply in the OpenAPI document? |
 //! | [`events`] | server-sent events of a portal, as they come in |
@@ -33,6 +34,7 @@ pub mod loopback;
 pub mod mount;
 pub mod phones;
 pub mod pki;
+pub mod populated;
 pub mod portal;
 pub mod postgres;
 pub mod process;

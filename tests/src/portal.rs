@@ -28,7 +28,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const REQUEST_DEADLINE: Duration = Duration::from_mins(5);
 
 /// The key of every portal in a test; two portals on one database need the same.
-const SECRET_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub const SECRET_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// What a portal needs to be started.
 pub struct PortalSetup<'a> {

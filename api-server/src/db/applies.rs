@@ -165,6 +165,10 @@ const ATTEMPTS: &str = "(
     from queued_apply
 ) a";
 
+/// What a search looks at, as the index has it.
+pub(super) const SEARCHED: &[&str] =
+    &["(a.requested_by || ' ' || a.request_id || ' ' || coalesce(a.failure_message, ''))"];
+
 /// A part of the attempts. The users they included are only counted.
 pub async fn list(
     connection: &mut PgConnection,
@@ -187,10 +191,7 @@ pub async fn list(
     .equal("a.pbx_id", filter.pbx.map(|pbx| pbx.0))
     .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
     .equal("a.requested_by", filter.requested_by.clone())
-    .search(
-        &["a.requested_by", "a.request_id", "a.failure_message"],
-        filter.search.as_deref(),
-    )
+    .search(SEARCHED, filter.search.as_deref())
     .fetch::<ApplyRow>(connection)
     .await?
     .try_map(Attempt::try_from)

@@ -69,7 +69,7 @@ pub async fn list(
     )
     .equal("u.tenant_id", Some(tenant.0))
     .only("u.deleted_at is not null")
-    .search(&["u.name", "u.email"], search)
+    .search(&["(lower(u.name) || ' ' || lower(u.email))"], search)
     .fetch::<DeletedUserRow>(connection)
     .await?
     .try_map(DeletedUser::try_from)

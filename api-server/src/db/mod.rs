@@ -270,6 +270,9 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("synergycall-portal").options([
         ("statement_timeout", "5s"),
         ("lock_timeout", "5s"),
+        // What a page of a list needs lies in memory or on an SSD. With the default, which is for
+        // spinning disks, whole tables are read to join a hundred rows.
+        ("random_page_cost", "1.1"),
         ("idle_in_transaction_session_timeout", "30s"),
         // A portal that dies with its host must not keep locks: the server notices within a
         // minute, also while the session waits for a lock.

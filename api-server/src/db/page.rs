@@ -98,7 +98,10 @@ impl<'a, K: SortKey> Listing<'a, K> {
         R: for<'r> FromRow<'r, PgRow>,
     {
         self.finish();
-        let mut rows = self.query.build().fetch_all(connection).await?;
+        // Planned for the values it is asked with: a plan for any value, which PostgreSQL may keep of
+        // a statement that it has seen five times, reads whole tables for a search.
+        let query = self.query.build().persistent(false);
+        let mut rows = query.fetch_all(connection).await?;
         let limit = self.page.limit.map_or(usize::MAX, usize::from);
         let more = rows.len() > limit;
         rows.truncate(limit);

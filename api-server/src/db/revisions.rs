@@ -4,7 +4,7 @@ use shared::bundle::{ApplyId, Digest};
 use sqlx::PgConnection;
 
 use super::DbError;
-use super::applies::{ApplyRow, restored, to_revision, users};
+use super::applies::{ApplyRow, SEARCHED, restored, to_revision, users};
 use super::page::Listing;
 use crate::domain::PbxId;
 use crate::domain::apply::{ApplyFilter, Attempt, AttemptOutcome, IncludedUser, RevisionSort};
@@ -140,10 +140,7 @@ pub async fn list(
     .equal("a.pbx_id", Some(pbx.0))
     .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
     .equal("a.requested_by", filter.requested_by.clone())
-    .search(
-        &["a.requested_by", "a.request_id", "a.failure_message"],
-        filter.search.as_deref(),
-    )
+    .search(SEARCHED, filter.search.as_deref())
     .fetch::<ApplyRow>(connection)
     .await?
     .try_map(Attempt::try_from)

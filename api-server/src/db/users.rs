@@ -312,10 +312,11 @@ pub async fn list(
         UserSort::Email => "lower(u.email)",
         UserSort::CreatedAt => "u.created_at",
     };
-    // An index begins with the tenant; of a join, the planner looks at the table that is named.
-    let tenant_column = match page.order.key {
-        UserSort::Extension => "e.tenant_id",
-        UserSort::Name | UserSort::Email | UserSort::CreatedAt => "u.tenant_id",
+    // An index begins with the tenant; of a join, the planner looks at the table that is named. Key
+    // and id must be of one table as well: no index serves a comparison with a cursor of two.
+    let (tenant_column, id) = match page.order.key {
+        UserSort::Extension => ("e.tenant_id", "e.user_id"),
+        UserSort::Name | UserSort::Email | UserSort::CreatedAt => ("u.tenant_id", "u.user_id"),
     };
     let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
     let search = filter.search.as_deref();
@@ -327,7 +328,7 @@ pub async fn list(
         r#""user" u join extension e on e.tenant_id = u.tenant_id and e.user_id = u.user_id"#,
         page,
         key,
-        "u.user_id",
+        id,
     )
     .equal(tenant_column, Some(tenant.0))
     .only("u.deleted_at is null")

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 
 use axum::Json;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::HeaderValue;
 use axum::http::header::LINK;
 use axum::http::request::Parts;
@@ -82,8 +82,11 @@ impl<S: Sync> FromRequestParts<S> for ListQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // Below a tenant, `uri` has lost the part that names it.
+        let whole = parts.extensions.get::<OriginalUri>();
+        let uri = whole.map_or(&parts.uri, |OriginalUri(uri)| uri);
         Ok(Self {
-            path: parts.uri.path().to_owned(),
+            path: uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
         })
     }

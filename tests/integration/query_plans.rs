@@ -1,0 +1,317 @@
+//! What PostgreSQL does for a request costs as much in a tenant of ten thousand users as in one of a
+//! hundred: by the plans of the statements as they were executed, never by how long they took.
+
+mod plans;
+
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use tests::lab::PortalLab;
+use tests::populated::{self, FIRST_NUMBER};
+use tests::portal::{Client, Reply};
+use tests::postgres::{Cluster, TestDatabase};
+
+use self::plans::Log;
+
+/// More than a statement of a request for a page of 50 looks at, and few beside ten thousand.
+const ROWS_MAX: u64 = 600;
+
+/// PostgreSQL may plan a statement anew, for any value, from the sixth time on.
+const REPETITIONS: usize = 7;
+
+/// A portal on a cluster that writes down what it executes.
+struct Explained {
+    lab: PortalLab,
+    log: Log,
+    /// What was worse than it may be.
+    faults: Vec<String>,
+    _cluster: Cluster,
+}
+
+impl Explained {
+    async fn start() -> anyhow::Result<Self> {
+        let cluster = Cluster::temporary().await?;
+        let database = TestDatabase::create_in(&cluster).await?;
+        let name = database.url.split(['/', '?']).nth(3).context("no name")?;
+        plans::write_down(&cluster, name).await?;
+        let lab = PortalLab::start_with(database, &[]).await?;
+        let mut connection = PgConnection::connect(&lab.database.url).await?;
+        sqlx::query("set auto_explain.log_min_duration = -1")
+            .execute(&mut connection)
+            .await?;
+        populated::fill(&mut connection, "small", 100, 100).await?;
+        populated::fill(&mut connection, "large", 1, 10_000).await?;
+        populated::fill(&mut connection, "empty", 2_000, 0).await?;
+        history(&mut connection).await?;
+        connection.close().await?;
+        Ok(Self {
+            lab,
+            log: Log::of(&cluster)?,
+            faults: Vec::new(),
+            _cluster: cluster,
+        })
+    }
+
+    const fn client(&self) -> &Client {
+        &self.lab.client
+    }
+
+    /// Judges what was executed since the last time.
+    fn judge(&mut self, what: &str) -> anyhow::Result<()> {
+        let executed = self.log.executed()?;
+        ensure!(!executed.is_empty(), "{what}: nothing was written down");
+        for statement in executed {
+            let (whole, rows) = (statement.read_whole(), statement.looked_at());
+            if !whole.is_empty() || rows > ROWS_MAX {
+                let fault = format!("{what}: {rows} rows, all of {whole:?}\n{statement}");
+                self.faults.push(fault);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get(&mut self, path: &str) -> anyhow::Result<Reply> {
+        let mut reply = self.client().get(path).await?.expect(200)?;
+        for _ in 1..REPETITIONS {
+            reply = self.client().get(path).await?.expect(200)?;
+        }
+        self.judge(path)?;
+        Ok(reply)
+    }
+
+    /// A list from its beginning, and from deep within it.
+    async fn list(&mut self, path: &str) -> anyhow::Result<()> {
+        self.get(&format!("{path}&limit=50")).await?;
+        let mut next = Some(format!("{path}&limit=200"));
+        for _ in 0..6 {
+            let Some(path) = next else { return Ok(()) };
+            let reply = self.client().get(&path).await?.expect(200)?;
+            next = reply.next().map(str::to_owned);
+            if let Some(next) = &next {
+                let collection = path.split('?').next().unwrap_or_default();
+                ensure!(
+                    next.starts_with(&format!("{collection}?")),
+                    "{path} leads to {next}"
+                );
+            }
+        }
+        // Pages of 200 are four times as long, and are not judged.
+        self.log.executed()?;
+        match next {
+            Some(deep) => {
+                let deep = deep.replace("limit=200", "limit=50");
+                self.get(&deep).await.map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: &Value) -> anyhow::Result<Reply> {
+        let mut request = self.client().request(method.clone(), path);
+        if method == Method::POST {
+            let key = uuid::Uuid::now_v7().to_string();
+            request = request.header("Idempotency-Key", &format!("\"{key}\""));
+        }
+        if method != Method::GET && method != Method::POST {
+            request = request.header("If-Match", "*");
+        }
+        if path.ends_with("rotate") {
+            request = request.header("If-Match", "*");
+        }
+        if !body.is_null() {
+            request = if method == Method::PATCH {
+                request.body("application/merge-patch+json", body.to_string())
+            } else {
+                request.json(body)
+            };
+        }
+        let reply = request.send().await?;
+        ensure!(reply.status < 300, "{reply}");
+        self.judge(&format!("{method} {path}"))?;
+        Ok(reply)
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        ensure!(self.faults.is_empty(), "{}", self.faults.join("\n"));
+        Ok(())
+    }
+}
+
+/// Attempts, events and answers to repetitions by the thousand.
+async fn history(connection: &mut PgConnection) -> anyhow::Result<()> {
+    for sql in [
+        "insert into apply (
+            apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by, request_id,
+            source_address, started_at, ended_at, failure_code, failure_message, user_count
+        )
+        select gen_random_uuid(), p.pbx_id, n, decode(repeat('00', 32), 'hex'), 'roll_back',
+            case when n % 500 = 0 then 'rolled_back' else 'applied' end,
+            case when n % 400 = 0 then 'berta' else 'anna' end, gen_random_uuid()::text, '127.0.0.1',
+            now() - n * interval '1 minute', now() - n * interval '1 minute',
+            case when n % 500 = 0 then 'reload_failed' end,
+            case when n % 500 = 0 then 'Asterisk says no' end, 3
+        from pbx p, generate_series(1, 10000) n",
+        "update pbx set last_revision = 10000",
+        "insert into pbx_event (pbx_id, kind, detail, at, requested_by, request_id, source_address)
+        select p.pbx_id,
+            case when n % 300 = 0 then 'verify_requested' else 'peer_refused' end,
+            case when n % 300 = 0 then 'all as it should be' else 'no certificate' end,
+            now() - n * interval '1 minute', case when n % 300 = 0 then 'berta' end,
+            case when n % 300 = 0 then n::text end, case when n % 300 = 0 then '127.0.0.1' end
+        from pbx p, generate_series(1, 10000) n",
+        "insert into idempotency_key (
+            actor, key, fingerprint, status, answer_encrypted, created_at
+        )
+        select 'anna', n::text, decode(repeat('00', 32), 'hex'), 201, '\\x00', now()
+        from generate_series(1, 10000) n",
+        "analyze",
+    ] {
+        sqlx::query(sql).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_and_searches_go_by_index() -> anyhow::Result<()> {
+    let mut explained = Explained::start().await?;
+    for (collection, sorts, filters) in [
+        (
+            "/tenants/large-1/users",
+            &["extension", "name", "email", "created_at"][..],
+            &[
+                "status=suspended",
+                "status=active",
+                "role=operator",
+                "extension=14711",
+                "email=user77@large-1.example.org",
+                "q=olga%20k",
+                "q=user4711@",
+                "q=nobody-at-all",
+                "q=1471",
+                "q=14711",
+            ][..],
+        ),
+        (
+            "/tenants/large-1/devices",
+            &["created_at", "label"],
+            &["enabled=false", "enabled=true", "q=headset", "q=nobody"],
+        ),
+        (
+            "/tenants",
+            &["name", "slug"],
+            &[
+                "status=active",
+                "status=suspended",
+                "q=small",
+                "q=Large%201",
+            ],
+        ),
+        (
+            "/applies",
+            &["started_at"],
+            &[
+                "outcome=applied",
+                "outcome=rolled_back",
+                "requested_by=berta",
+                "q=says%20no",
+                "q=nobody",
+            ],
+        ),
+        (
+            "/revisions",
+            &["revision"],
+            &["outcome=rolled_back", "requested_by=berta", "q=says%20no"],
+        ),
+        (
+            "/events",
+            &["id", "at"],
+            &[
+                "kind=peer_refused",
+                "kind=verify_requested",
+                "requested_by=berta",
+                "q=as%20it%20should",
+                "q=nobody",
+            ],
+        ),
+    ] {
+        for sort in sorts {
+            for sign in ["", "-"] {
+                explained
+                    .list(&format!("{collection}?sort={sign}{sort}"))
+                    .await?;
+            }
+            for filter in filters {
+                let path = format!("{collection}?sort={sort}&{filter}");
+                explained.list(&path).await?;
+            }
+        }
+    }
+    explained.end()
+}
+
+#[tokio::test]
+async fn changes_and_single_reads_go_by_index() -> anyhow::Result<()> {
+    let mut explained = Explained::start().await?;
+    let tenant = "/tenants/large-1";
+    let id = |reply: &Reply| -> anyhow::Result<String> {
+        let body = reply.json()?;
+        Ok(body["id"].as_str().context("no id")?.to_owned())
+    };
+    let users = explained
+        .get(&format!("{tenant}/users?sort=-name&limit=50"))
+        .await?
+        .json()?;
+    for n in 0..REPETITIONS {
+        let user = users[n]["id"].as_str().context("no user")?;
+        explained.get(&format!("{tenant}/users/{user}")).await?;
+        let path = format!("{tenant}/devices?user_id={user}");
+        let devices = explained.get(&path).await?.json()?;
+        let device = devices[0]["id"].as_str().context("no device")?;
+        let device = format!("{tenant}/devices/{device}");
+        explained.get(&device).await?;
+        explained
+            .send(Method::PATCH, &device, &json!({ "label": "Desk" }))
+            .await?;
+        let overlap = json!({ "overlap_seconds": 60 });
+        explained
+            .send(Method::POST, &format!("{device}/rotate"), &overlap)
+            .await?;
+
+        let email = format!("lowest{n}@example.org");
+        let body = json!({ "name": "Lowest", "email": email });
+        let lowest = explained
+            .send(Method::POST, &format!("{tenant}/users"), &body)
+            .await?;
+        let number = FIRST_NUMBER + 20_000 + u32::try_from(n)?;
+        let body = json!({ "name": "Chosen", "email": format!("c{email}"), "extension": number });
+        let chosen = explained
+            .send(Method::POST, &format!("{tenant}/users"), &body)
+            .await?;
+        let (lowest, chosen) = (id(&lowest)?, id(&chosen)?);
+        for patch in [
+            json!({ "name": "Changed" }),
+            json!({ "email": format!("changed{n}@example.org"), "dnd": true }),
+            json!({ "extension": number + 1000 }),
+        ] {
+            explained
+                .send(Method::PATCH, &format!("{tenant}/users/{chosen}"), &patch)
+                .await?;
+        }
+        let body = json!({ "user_id": lowest, "label": "Headset" });
+        let second = explained
+            .send(Method::POST, &format!("{tenant}/devices"), &body)
+            .await?;
+        let second = id(&second)?;
+        for path in [
+            format!("devices/{second}"),
+            format!("users/{chosen}"),
+            format!("deleted-users/{chosen}"),
+        ] {
+            explained
+                .send(Method::DELETE, &format!("{tenant}/{path}"), &Value::Null)
+                .await?;
+        }
+    }
+    explained.end()
+}
