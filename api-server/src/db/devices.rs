@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::page::Listing;
 use super::{DbError, extensions, tenants};
-use crate::domain::device::{Codecs, Device, DeviceSettings, DigestAlgorithm, Nat, Transport};
+use crate::domain::device::{
+    Codecs, Device, DeviceSettings, DigestAlgorithm, Nat, NewDevice, Transport,
+};
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::{
     AdminUser, DeviceId, DeviceSlot, ExtensionNumber, Invalid, PbxId, SipRealm, TenantId,
@@ -123,32 +125,47 @@ pub async fn lowest_free_slot(
     Ok(DeviceSlot::all().find(|slot| !taken.contains(&i16::from(slot.get()))))
 }
 
+/// A device that has no row yet.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRow<'a> {
+    /// Which device.
+    pub id: DeviceId,
+    /// Whose tenant's.
+    pub tenant: TenantId,
+    /// Its place.
+    pub slot: DeviceSlot,
+    /// The rest of it.
+    pub new: &'a NewDevice,
+    /// Its password, sealed.
+    pub sip_password_encrypted: &'a [u8],
+    /// When its password was shown.
+    pub revealed_at: Option<OffsetDateTime>,
+}
+
 /// Inserts a device.
 pub async fn insert(
     connection: &mut PgConnection,
-    device: &Device,
-    sealed: &SealedPasswords,
+    row: NewRow<'_>,
     by: &AdminUser,
+    at: OffsetDateTime,
 ) -> Result<(), DbError> {
-    let settings = &device.settings;
+    let settings = &row.new.settings;
     let codecs = codecs_column(settings);
     sqlx::query!(
         "insert into device (
             device_id, tenant_id, user_id, slot, label, sip_password_encrypted, password_set_at,
             password_revealed_at, digest_algorithm, transport, rtp_symmetric, force_rport,
-            rewrite_contact, direct_media, codecs, enabled, created_at, created_by, updated_at,
-            version
+            rewrite_contact, direct_media, codecs, enabled, created_at, created_by, updated_at
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $17,
-            $19)",
-        device.id.0,
-        device.tenant.0,
-        device.user.0,
-        i16::from(device.slot.get()),
-        device.label.as_str(),
-        sealed.current,
-        device.password_set_at,
-        device.password_revealed_at,
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $7, $17, $7)",
+        row.id.0,
+        row.tenant.0,
+        row.new.user.0,
+        i16::from(row.slot.get()),
+        row.new.label.as_str(),
+        row.sip_password_encrypted,
+        at,
+        row.revealed_at,
         settings.algorithm.name(),
         settings.transport.map(Transport::name),
         settings.nat.rtp_symmetric,
@@ -157,9 +174,7 @@ pub async fn insert(
         settings.nat.direct_media,
         &codecs,
         settings.enabled,
-        device.created_at,
         by.as_str(),
-        device.version.0,
     )
     .execute(connection)
     .await?;
@@ -314,54 +329,40 @@ pub async fn transport_not_offered(
     Ok(kind)
 }
 
-/// What the names and digests of a user's devices are made of.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// What stands for the tenant in names.
-    pub tenant_number: TenantNumber,
-    /// The user's number.
-    pub extension: ExtensionNumber,
-    /// The realm of the tenant's PBX.
-    pub realm: SipRealm,
-}
-
-/// The account of a living user.
-pub async fn account(
+/// The number of a living user.
+pub async fn extension(
     connection: &mut PgConnection,
     tenant: TenantId,
     user: UserId,
-) -> Result<Option<Account>, DbError> {
-    let row = sqlx::query!(
-        "select t.number as tenant_number, e.number as extension, p.sip_realm, p.pbx_id
-         from extension e
-         join tenant t on t.tenant_id = e.tenant_id
-         join pbx p on p.pbx_id = t.pbx_id
-         where e.tenant_id = $1 and e.user_id = $2",
+) -> Result<Option<ExtensionNumber>, DbError> {
+    let number = sqlx::query_scalar!(
+        "select number from extension where tenant_id = $1 and user_id = $2",
         tenant.0,
         user.0,
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|row| {
-        Ok(Account {
-            tenant_number: tenants::to_number(row.tenant_number)?,
-            extension: extensions::to_number(user, row.extension)?,
-            realm: to_realm(row.pbx_id, &row.sip_realm)?,
-        })
-    })
-    .transpose()
+    number
+        .map(|number| extensions::to_number(user, number))
+        .transpose()
 }
 
-/// The realm of a tenant's PBX.
-pub async fn realm(connection: &mut PgConnection, tenant: TenantId) -> Result<SipRealm, DbError> {
+/// What names and digests of a tenant's devices are made of: its number, and the realm of its PBX.
+pub async fn naming(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<(TenantNumber, SipRealm), DbError> {
     let row = sqlx::query!(
-        "select p.sip_realm, p.pbx_id from tenant t join pbx p on p.pbx_id = t.pbx_id
+        "select t.number, p.sip_realm, p.pbx_id from tenant t join pbx p on p.pbx_id = t.pbx_id
          where t.tenant_id = $1",
         tenant.0,
     )
     .fetch_one(connection)
     .await?;
-    to_realm(row.pbx_id, &row.sip_realm)
+    Ok((
+        tenants::to_number(row.number)?,
+        to_realm(row.pbx_id, &row.sip_realm)?,
+    ))
 }
 
 fn to_realm(pbx: Uuid, realm: &str) -> Result<SipRealm, DbError> {

@@ -170,7 +170,17 @@ fn to_user(rows: &[SnapshotRow], opener: &Opener) -> Result<SnapshotUser, DbErro
 
 fn to_device(row: &SnapshotRow, opener: &Opener) -> Result<SnapshotDevice, DbError> {
     let id = DeviceId(row.device_id);
-    let broken = |column, reason: Invalid| DbError::inconsistent("device", column, &id, &reason);
+    let broken = |column, reason: &dyn ToString| {
+        // Nobody knows a device by its id alone.
+        let whose = format!("{id} (of user {}, extension {})", row.user_id, row.number);
+        DbError::inconsistent("device", column, &whose, &reason.to_string())
+    };
+    let password = |column, place, sealed: &[u8]| {
+        let clear = opener.open(place, sealed);
+        let clear = clear.map_err(|reason| broken(column, &reason))?;
+        let clear = String::from_utf8(clear).map_err(|_| broken(column, &"not UTF-8"))?;
+        SipPassword::try_from(SecretString::from(clear)).map_err(|reason| broken(column, &reason))
+    };
     let previous = row.previous_sip_password_encrypted.as_deref();
     let section = row.transport.as_ref().map(|name| name.parse());
     let algorithm = DigestAlgorithm::from_name(&row.digest_algorithm);
@@ -178,21 +188,20 @@ fn to_device(row: &SnapshotRow, opener: &Opener) -> Result<SnapshotDevice, DbErr
         device_id: id,
         slot: devices::to_slot(id, row.slot)?,
         sip_password: password(
-            opener,
-            (id, "sip_password_encrypted"),
+            "sip_password_encrypted",
             Place::SipPassword(id),
             &row.sip_password_encrypted,
         )?,
         previous_password: previous
             .map(|sealed| {
-                let column = (id, "previous_sip_password_encrypted");
-                password(opener, column, Place::PreviousSipPassword(id), sealed)
+                let place = Place::PreviousSipPassword(id);
+                password("previous_sip_password_encrypted", place, sealed)
             })
             .transpose()?,
-        algorithm: algorithm.map_err(|reason| broken("digest_algorithm", reason))?,
+        algorithm: algorithm.map_err(|reason| broken("digest_algorithm", &reason))?,
         transport: section
             .transpose()
-            .map_err(|reason| broken("transport", reason))?,
+            .map_err(|reason: Invalid| broken("transport", &reason))?,
         nat: Nat {
             rtp_symmetric: row.rtp_symmetric,
             force_rport: row.force_rport,
@@ -201,19 +210,4 @@ fn to_device(row: &SnapshotRow, opener: &Opener) -> Result<SnapshotDevice, DbErr
         },
         codecs: devices::to_codecs(id, &row.codecs)?,
     })
-}
-
-fn password(
-    opener: &Opener,
-    (id, column): (DeviceId, &'static str),
-    place: Place,
-    sealed: &[u8],
-) -> Result<SipPassword, DbError> {
-    let broken =
-        |reason: &dyn ToString| DbError::inconsistent("device", column, &id, &reason.to_string());
-    let clear = opener
-        .open(place, sealed)
-        .map_err(|reason| broken(&reason))?;
-    let clear = String::from_utf8(clear).map_err(|_| broken(&"not UTF-8"))?;
-    SipPassword::try_from(SecretString::from(clear)).map_err(|reason| broken(&reason))
 }

@@ -46,9 +46,9 @@ pub(super) async fn show(
     Json(utoipa::openapi::OpenApi::clone(&document))
 }
 
-type Responses = BTreeMap<String, RefOr<Response>>;
+pub(super) type Responses = BTreeMap<String, RefOr<Response>>;
 
-fn problems(described: &[(&str, &str)]) -> Responses {
+pub(super) fn problems(described: &[(&str, &str)]) -> Responses {
     let problem = |(status, description): &(&str, &str)| {
         let schema = Ref::from_schema_name("Problem");
         let response = ResponseBuilder::new()

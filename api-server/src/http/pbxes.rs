@@ -412,9 +412,9 @@ mod tests {
             ("agent_address", "missing"),
             ("agent_identity", "malformed"),
             ("sip_realm", "wrong_type"),
-            ("transports.sctp", "unknown_field"),
-            ("transports.tcp", "wrong_type"),
             ("transports.udp", "malformed"),
+            ("transports.tcp", "wrong_type"),
+            ("transports.sctp", "unknown_field"),
             ("x", "unknown_field"),
         ];
         let found = faults(new_pbx(fields(&body), "realm".parse().unwrap()));

@@ -5,6 +5,8 @@ use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi, RefOr, Required};
 
+use super::openapi::problems;
+
 /// Where the paths of a tenant begin.
 const PREFIX: &str = "/tenants/{tenant}/";
 
@@ -24,8 +26,25 @@ pub(super) fn describe(document: &mut OpenApi) {
                 .required(Required::True)
                 .description(Some("The tenant: its id or slug"))
                 .schema(Some(RefOr::T(Schema::Object(schema.build()))));
+            no_such_tenant(operation);
             let parameters = operation.parameters.get_or_insert_default();
             parameters.insert(0, RefOr::T(tenant.build()));
+        }
+    }
+}
+
+/// The tenant may be nobody, whatever else may be missing.
+fn no_such_tenant(operation: &mut Operation) {
+    let known = operation.responses.responses.get_mut("404");
+    let said = "`tenant_not_found`";
+    match known {
+        Some(RefOr::T(response)) => {
+            response.description = format!("{said}, {}", response.description);
+        }
+        Some(RefOr::Ref(_)) => {}
+        None => {
+            let mut added = problems(&[("404", said)]);
+            operation.responses.responses.append(&mut added);
         }
     }
 }

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use rand::CryptoRng;
 use secrecy::SecretString;
+use time::OffsetDateTime;
 
 use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db;
-use crate::db::devices::SealedPasswords;
-use crate::domain::device::{Device, DeviceId, DevicePatch, NewDevice, Transport};
+use crate::db::devices::{NewRow, SealedPasswords};
+use crate::domain::device::{
+    Device, DeviceId, DeviceLabel, DevicePatch, DeviceSettings, NewDevice, Transport,
+};
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::{
@@ -54,70 +57,120 @@ pub async fn create(
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Credentials, Error> {
     check_transport(work, tenant, new.settings.transport).await?;
-    let now = work.now;
-    let id = DeviceId(uuid_v7(unix_ms(now), rng));
-    let place = Owner::of(work, tenant, new.user).await?;
-    let device = Device {
-        id,
-        tenant,
-        tenant_number: place.tenant_number,
-        user: new.user,
-        extension: place.extension,
-        slot: place.slot,
-        label: new.label,
-        settings: new.settings,
-        password_set_at: now,
-        password_revealed_at: (show == Reveal::Now).then_some(now),
-        overlap_until: None,
-        version: Version::FIRST,
-        created_at: now,
-        updated_at: now,
-    };
-    let (password, current) = fresh_password(work, id, rng).await?;
-    let sealed = SealedPasswords {
-        current,
-        previous: None,
-    };
-    let by = work.actor.admin.clone();
-    db::devices::insert(work.connection(), &device, &sealed, &by).await?;
-    let user = device.user;
-    work.afterwards(
-        move || tracing::info!(device = %id, %user, by = by.as_str(), "device created"),
-    );
-    Ok(Credentials {
-        device,
-        password: (show == Reveal::Now).then_some(password),
-        realm: place.realm,
-    })
+    let (extension, slot) = place(work, tenant, new.user).await?;
+    let made = made(work, (tenant, slot), new, show, rng).await?;
+    Ok(made.of(extension))
 }
 
-/// What a device gets from its owner.
-struct Owner {
+/// Creates the first device of a user who has no number yet. Whoever allocates numbers makes others
+/// wait, so that comes last.
+pub(super) async fn create_first(
+    work: &mut Work<'_>,
+    tenant: TenantId,
+    user: UserId,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Made, Error> {
+    let new = NewDevice {
+        user,
+        label: DeviceLabel::first(),
+        settings: DeviceSettings::default(),
+    };
+    made(work, (tenant, DeviceSlot::FIRST), new, Reveal::Now, rng).await
+}
+
+/// A device that was created for somebody whose number is not known yet.
+pub(super) struct Made {
+    id: DeviceId,
+    tenant: TenantId,
     tenant_number: TenantNumber,
-    extension: ExtensionNumber,
     slot: DeviceSlot,
+    new: NewDevice,
+    at: OffsetDateTime,
+    show: Reveal,
+    password: SipPassword,
     realm: SipRealm,
 }
 
-impl Owner {
-    /// Locks a living user and finds a place among its devices.
-    async fn of(work: &mut Work<'_>, tenant: TenantId, user: UserId) -> Result<Self, Error> {
-        if !db::users::lock(work.connection(), tenant, user).await? {
-            return Err(Error::UserNotFound);
+impl Made {
+    /// With the number of its user.
+    pub(super) fn of(self, extension: ExtensionNumber) -> Credentials {
+        let shown = self.show == Reveal::Now;
+        Credentials {
+            device: Device {
+                id: self.id,
+                tenant: self.tenant,
+                tenant_number: self.tenant_number,
+                user: self.new.user,
+                extension,
+                slot: self.slot,
+                label: self.new.label,
+                settings: self.new.settings,
+                password_set_at: self.at,
+                password_revealed_at: shown.then_some(self.at),
+                overlap_until: None,
+                version: Version::FIRST,
+                created_at: self.at,
+                updated_at: self.at,
+            },
+            password: shown.then_some(self.password),
+            realm: self.realm,
         }
-        let account = db::devices::account(work.connection(), tenant, user)
-            .await?
-            .ok_or(Error::UserNotFound)?;
-        let slot = db::devices::lowest_free_slot(work.connection(), tenant, user)
-            .await?
-            .ok_or(Error::TooManyDevices)?;
-        Ok(Self {
-            tenant_number: account.tenant_number,
-            extension: account.extension,
-            slot,
-            realm: account.realm,
-        })
     }
+}
+
+async fn made(
+    work: &mut Work<'_>,
+    (tenant, slot): (TenantId, DeviceSlot),
+    new: NewDevice,
+    show: Reveal,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Made, Error> {
+    let at = work.now;
+    let id = DeviceId(uuid_v7(unix_ms(at), rng));
+    let (tenant_number, realm) = db::devices::naming(work.connection(), tenant).await?;
+    let (password, sealed) = fresh_password(work, id, rng).await?;
+    let by = work.actor.admin.clone();
+    let row = NewRow {
+        id,
+        tenant,
+        slot,
+        new: &new,
+        sip_password_encrypted: &sealed,
+        revealed_at: (show == Reveal::Now).then_some(at),
+    };
+    db::devices::insert(work.connection(), row, &by, at).await?;
+    let user = new.user;
+    work.afterwards(
+        move || tracing::info!(device = %id, %user, by = by.as_str(), "device created"),
+    );
+    Ok(Made {
+        id,
+        tenant,
+        tenant_number,
+        slot,
+        new,
+        at,
+        show,
+        password,
+        realm,
+    })
+}
+
+/// Locks a living user: its number, and the lowest place that is free among its devices.
+async fn place(
+    work: &mut Work<'_>,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<(ExtensionNumber, DeviceSlot), Error> {
+    if !db::users::lock(work.connection(), tenant, user).await? {
+        return Err(Error::UserNotFound);
+    }
+    let extension = db::devices::extension(work.connection(), tenant, user).await?;
+    let slot = db::devices::lowest_free_slot(work.connection(), tenant, user).await?;
+    Ok((
+        extension.ok_or(Error::UserNotFound)?,
+        slot.ok_or(Error::TooManyDevices)?,
+    ))
 }
 
 async fn check_transport(
@@ -208,10 +261,8 @@ pub async fn change(
         end_overlap(&mut device, &mut sealed);
     }
     if let Some(user) = patch.user.filter(|user| *user != device.user) {
-        let owner = Owner::of(work, device.tenant, user).await?;
+        (device.extension, device.slot) = place(work, device.tenant, user).await?;
         device.user = user;
-        device.extension = owner.extension;
-        device.slot = owner.slot;
         end_overlap(&mut device, &mut sealed);
         (_, sealed.current) = fresh_password(work, device.id, rng).await?;
         device.password_set_at = work.now;
@@ -254,7 +305,7 @@ pub async fn rotate(
     device.password_set_at = work.now;
     device.password_revealed_at = (show == Reveal::Now).then_some(work.now);
     store(work, &mut device, &sealed, "SIP password rotated").await?;
-    let realm = db::devices::realm(work.connection(), device.tenant).await?;
+    let (_, realm) = db::devices::naming(work.connection(), device.tenant).await?;
     Ok(Credentials {
         device,
         password: (show == Reveal::Now).then_some(password),
@@ -274,7 +325,7 @@ pub async fn reveal(work: &mut Work<'_>, locked: Locked) -> Result<Credentials, 
     let password = open(work, Place::SipPassword(device.id), &sealed.current).await?;
     device.password_revealed_at = Some(work.now);
     store(work, &mut device, &sealed, "SIP password shown").await?;
-    let realm = db::devices::realm(work.connection(), device.tenant).await?;
+    let (_, realm) = db::devices::naming(work.connection(), device.tenant).await?;
     Ok(Credentials {
         device,
         password: Some(password),

@@ -9,7 +9,6 @@ use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
 use crate::domain::calling::CallSettings;
-use crate::domain::device::{DeviceLabel, DeviceSettings, NewDevice};
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::tenant::ServiceStatus;
@@ -48,14 +47,10 @@ pub async fn create(
     db::users::insert(work.connection(), (tenant, id), &new, &calls, &by, now)
         .await
         .map_err(email_taken)?;
-    // The lock is taken late: creators wait for each other from here to the commit.
+    let device = devices::create_first(work, tenant, id, rng).await?;
+    // The lock is taken last: creators wait for each other from here to the commit.
     let extension = allocate(work, tenant, id, new.extension).await?;
-    let device = NewDevice {
-        user: id,
-        label: DeviceLabel::first(),
-        settings: DeviceSettings::default(),
-    };
-    let device = devices::create(work, tenant, device, devices::Reveal::Now, rng).await?;
+    let device = device.of(extension);
     work.afterwards(
         move || tracing::info!(user = %id, %extension, by = by.as_str(), "user created"),
     );

@@ -136,7 +136,7 @@ async fn the_database_refuses_rows_that_cross_tenants() -> anyhow::Result<()> {
     for (attempt, constraint) in [
         (
             format!(
-                "update device set user_id = '{}' where user_id = '{}'",
+                "update device set slot = 20, user_id = '{}' where user_id = '{}'",
                 bob.id, ann.id
             ),
             "device_user_fkey",
