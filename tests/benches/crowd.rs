@@ -19,6 +19,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use api_server::clock::{Clock as _, SystemClock};
 use api_server::domain::pbx::PbxId;
 use api_server::vault::Vault;
 use api_server::{db, render};
@@ -30,7 +31,6 @@ use tests::lab::PortalLab;
 use tests::populated;
 use tests::portal::{Client, SECRET_KEY};
 use tests::postgres::TestDatabase;
-use time::OffsetDateTime;
 
 /// Runs of each; the medians are reported.
 const RUNS: usize = 21;
@@ -60,7 +60,7 @@ async fn preparation(tenants: u32, users: u32) -> anyhow::Result<()> {
         .await?;
     let vault: Vault = SECRET_KEY.parse()?;
     let opener = vault.opener(&mut connection).await?;
-    let now = OffsetDateTime::now_utc();
+    let now = SystemClock.now();
     let mut times = [const { Vec::new() }; 4];
     let mut kept = 0;
     for _ in 0..RUNS {
@@ -143,7 +143,10 @@ impl Work {
         let mut user = String::new();
         for _ in 0..middle / 40 {
             let reply = client.get(&path).await?.expect(200)?;
-            path = reply.next().context("no page in the middle")?.to_owned();
+            reply
+                .next()
+                .context("no page in the middle")?
+                .clone_into(&mut path);
             let id = reply.json()?[0]["id"].clone();
             id.as_str().context("no user")?.clone_into(&mut user);
         }

@@ -215,6 +215,8 @@ async fn nothing_outlives_an_agent_that_is_killed() -> anyhow::Result<()> {
         stand_in.nothing_before_others();
         pbx.agent.kill();
         pbx.agent.resume().await?;
+        // What the killed one left goes before anything else is done.
+        pbx.idle().await?;
         assert_nothing_is_left(&pbx).await?;
         assert_exactly(&pbx.asterisk, [1000]).await?;
     }

@@ -173,6 +173,7 @@ async fn history(connection: &mut PgConnection) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn lists_and_searches_go_by_index() -> anyhow::Result<()> {
     let mut explained = Explained::start().await?;
     for (collection, sorts, filters) in [

@@ -78,13 +78,13 @@ async fn devices(connection: &mut PgConnection) -> anyhow::Result<()> {
     .fetch_all(&mut *connection)
     .await?;
     let vault: Vault = SECRET_KEY.parse()?;
-    let sealer = vault.sealer(&mut *connection).await?;
+    let key = vault.sealer(&mut *connection).await?;
     let mut rng = os_rng();
     let mut sealed = Vec::with_capacity(users.len());
     for (number, user) in users.iter().enumerate() {
         let password = format!("abcdefghABCDEFGH{number:08}");
         let place = Place::SipPassword(DeviceId(*user));
-        sealed.push(sealer.seal(place, password.as_bytes(), &mut rng)?);
+        sealed.push(key.seal(place, password.as_bytes(), &mut rng)?);
     }
     sqlx::query(
         r#"insert into device (

@@ -110,7 +110,6 @@ async fn a_foreign_object_is_not_found() -> anyhow::Result<()> {
     for bad in [
         "/tenants/A/users",
         "/tenants/c/users",
-        "/tenants/%2e%2e/users",
         "/tenants/a%20/users",
     ] {
         assert_eq!(
@@ -136,7 +135,7 @@ async fn the_database_refuses_rows_that_cross_tenants() -> anyhow::Result<()> {
     for (attempt, constraint) in [
         (
             format!(
-                "update device set slot = 20, user_id = '{}' where user_id = '{}'",
+                "update device set slot = slot + 10, user_id = '{}' where user_id = '{}'",
                 bob.id, ann.id
             ),
             "device_user_fkey",

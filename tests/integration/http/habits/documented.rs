@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Kind, Route, in_default_tenant, routes, sample};
 
@@ -195,6 +195,9 @@ fn names_are_of_one_kind() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Said of the longer path, whose tenant may be nobody.
+const NOBODY: &str = "`tenant_not_found`";
+
 /// An operation without what may differ between twins.
 fn essence(operation: &Value) -> Value {
     let mut members: Map<String, Value> = operation.as_object().cloned().unwrap_or_default();
@@ -203,6 +206,14 @@ fn essence(operation: &Value) -> Value {
     }
     if let Some(parameters) = members.get_mut("parameters").and_then(Value::as_array_mut) {
         parameters.retain(|parameter| parameter["name"] != "tenant");
+    }
+    if let Some(responses) = members.get_mut("responses").and_then(Value::as_object_mut) {
+        responses.retain(|_, response| response["description"] != NOBODY);
+        if let Some(missing) = responses.get_mut("404") {
+            let said = missing["description"].as_str().unwrap_or_default();
+            let said = said.trim_start_matches(NOBODY).trim_start_matches(", ");
+            missing["description"] = json!(said);
+        }
     }
     Value::Object(members)
 }
