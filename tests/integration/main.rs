@@ -56,4 +56,5 @@ mod surroundings;
 mod tenants_and_devices;
 mod torn;
 mod trace;
+mod upgrade;
 mod verify_on_demand;

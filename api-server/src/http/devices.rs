@@ -1,7 +1,6 @@
 //! `/devices`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,12 +10,12 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
 use super::etag::{IfMatch, Tag, Tagged};
-use super::extract::{Body, By, Id, InTenant, OptionalBody, PatchBody};
-use super::fields::{FieldError, Fields, boolean, number, text};
+use super::extract::{Body, By, Id, InTenant, PatchBody};
+use super::fields::{FieldError, Fields, boolean, text};
 use super::once::{Answer, Once};
 use super::openapi::{
     BodyProblems, ByHeader, IdProblems, MatchHeader, MatchProblems, NoneMatchHeader, NotModified,
-    OnceHeader, OnceProblems, PatchProblems, QueryProblems, RequiredMatchProblems,
+    OnceHeader, OnceProblems, PatchProblems, QueryProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
 use crate::clock::os_rng;
@@ -27,11 +26,8 @@ use crate::services::{Portal, devices, work};
 
 mod body;
 
-pub(super) use body::SipAccountBody;
-use body::{CodecBody, CredentialsBody, DeviceBody, DigestBody, NatPatchBody, TransportBody};
-
-/// Longest overlap of two passwords: 30 days, in seconds.
-const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
+use body::{CodecBody, DeviceBody, DigestBody, NatPatchBody, TransportBody};
+pub(super) use body::{CredentialsBody, SipAccountBody};
 
 /// What a device is created from. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -86,21 +82,6 @@ struct DevicePatchBody {
     digest_algorithm: Option<DigestBody>,
     /// Only null: the password before this one works no longer after the next apply.
     overlap_until: Option<String>,
-}
-
-/// How a password is rotated. Fields of other names are refused.
-#[derive(ToSchema)]
-#[expect(
-    dead_code,
-    reason = "the document shows it; `rotation` reads the fields"
-)]
-struct RotationBody {
-    /// How long the old password works as well, 0 to 2592000 (30 days); 0 when absent. It then works
-    /// until the next apply.
-    #[schema(maximum = 2_592_000)]
-    overlap_seconds: Option<u32>,
-    /// As of a new device.
-    reveal: Option<bool>,
 }
 
 /// Create a device
@@ -160,7 +141,8 @@ fn new_device(mut fields: Fields) -> Result<(NewDevice, Reveal), Vec<FieldError>
     fields.finish(new)
 }
 
-fn reveal(fields: &mut Fields) -> Option<Reveal> {
+/// Whether a fresh password is shown at once; `None` means that an error was noted.
+pub(super) fn reveal(fields: &mut Fields) -> Option<Reveal> {
     let now = fields.patch("reveal", boolean)?.unwrap_or(true);
     Some(if now { Reveal::Now } else { Reveal::Later })
 }
@@ -330,124 +312,4 @@ pub(super) async fn delete(
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Rotate the SIP password of a device
-///
-/// The old password is refused after the next apply, or, with `overlap_seconds`, after the first
-/// apply that comes later than that. `If-Match` is required: a password that was just given to
-/// somebody would be lost.
-#[utoipa::path(
-    post, path = "/devices/{id}/rotate", tag = "devices", operation_id = "rotate_device_password",
-    params(
-        ("id" = Uuid, Path, description = "The device"), ByHeader, MatchHeader, OnceHeader,
-    ),
-    request_body(content = Option<RotationBody>, content_type = "application/json"),
-    responses(
-        (status = 200, description = "The device with its new password", body = CredentialsBody,
-            headers(
-                ("ETag" = String, description = "Its state"),
-                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
-            )),
-        (status = 404, description = "`device_not_found`",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`idempotency_key_in_use`",
-            body = Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        OnceProblems,
-        RequiredMatchProblems,
-    )
-)]
-pub(super) async fn rotate(
-    State(portal): State<Arc<Portal>>,
-    tenant: InTenant,
-    Id(id): Id,
-    By(actor): By,
-    condition: IfMatch,
-    once: Once,
-    OptionalBody(fields): OptionalBody,
-) -> Result<Response, ApiError> {
-    let expected = condition.required()?;
-    let (overlap, show) = rotation(fields).map_err(ApiError::InvalidFields)?;
-    once.run(&portal, &actor, async |work| {
-        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
-        expected
-            .check(locked.device.version)
-            .map_err(crate::services::Error::from)?;
-        let rotated = devices::rotate(work, locked, overlap, show, &mut os_rng()).await?;
-        let tag = Tag::version(rotated.device.version);
-        Answer::done(&tag, &CredentialsBody::from(rotated))
-    })
-    .await
-}
-
-fn rotation(mut fields: Fields) -> Result<(Duration, Reveal), Vec<FieldError>> {
-    let overlap = fields.patch("overlap_seconds", number::<OverlapSeconds>);
-    let show = reveal(&mut fields);
-    let rotation = (|| {
-        let OverlapSeconds(seconds) = overlap?.unwrap_or_default();
-        Some((Duration::from_secs(seconds.into()), show?))
-    })();
-    fields.finish(rotation)
-}
-
-#[derive(Default)]
-struct OverlapSeconds(u32);
-
-impl TryFrom<u32> for OverlapSeconds {
-    type Error = Invalid;
-
-    fn try_from(seconds: u32) -> Result<Self, Invalid> {
-        if seconds <= OVERLAP_SECONDS_MAX {
-            Ok(Self(seconds))
-        } else {
-            Err(Invalid {
-                code: "out_of_range",
-                message: "must be 0 to 2592000 seconds (30 days)",
-            })
-        }
-    }
-}
-
-/// Show the SIP password of a device, once
-///
-/// Only one that was not shown when it was made.
-#[utoipa::path(
-    post, path = "/devices/{id}/reveal", tag = "devices", operation_id = "reveal_device_password",
-    params(
-        ("id" = Uuid, Path, description = "The device"), ByHeader, MatchHeader, OnceHeader,
-    ),
-    responses(
-        (status = 200, description = "The device with its password", body = CredentialsBody,
-            headers(
-                ("ETag" = String, description = "Its state"),
-                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
-            )),
-        (status = 404, description = "`device_not_found`",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`password_revealed`, `idempotency_key_in_use`",
-            body = Problem, content_type = "application/problem+json"),
-        IdProblems,
-        OnceProblems,
-        MatchProblems,
-    )
-)]
-pub(super) async fn reveal_password(
-    State(portal): State<Arc<Portal>>,
-    tenant: InTenant,
-    Id(id): Id,
-    By(actor): By,
-    IfMatch(expected): IfMatch,
-    once: Once,
-) -> Result<Response, ApiError> {
-    once.run(&portal, &actor, async |work| {
-        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
-        expected
-            .check(locked.device.version)
-            .map_err(crate::services::Error::from)?;
-        let shown = devices::reveal(work, locked).await?;
-        let tag = Tag::version(shown.device.version);
-        Answer::done(&tag, &CredentialsBody::from(shown))
-    })
-    .await
 }

@@ -25,6 +25,7 @@ mod preview;
 mod query;
 mod restore;
 mod revisions;
+mod sip_passwords;
 mod status;
 mod tenants;
 mod twins;
@@ -57,8 +58,8 @@ fn of_tenant() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(deleted_users::get, deleted_users::purge))
         .routes(routes!(devices::list, devices::create))
         .routes(routes!(devices::get, devices::change, devices::delete))
-        .routes(routes!(devices::rotate))
-        .routes(routes!(devices::reveal_password))
+        .routes(routes!(sip_passwords::rotate))
+        .routes(routes!(sip_passwords::reveal_password))
 }
 
 /// Every path but those of the documentation.
