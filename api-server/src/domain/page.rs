@@ -30,7 +30,7 @@ pub enum Kind {
     Id,
 }
 
-/// What a list can be ordered by; declared with [`sort_keys!`](crate::domain::page::sort_keys).
+/// What a list can be ordered by; declared with `sort_keys!`.
 /// No row may lack a key.
 pub trait SortKey: Copy + PartialEq + std::fmt::Debug + 'static {
     /// Every key.

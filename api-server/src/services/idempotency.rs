@@ -3,7 +3,7 @@
 //! The key is taken in the transaction that makes the change, and the answer is kept in it as well:
 //! whatever happens in the middle leaves both or neither. A second request waits for the first one's
 //! commit at the key's row. What failed is not kept: nothing was changed, so it may be tried again.
-//! [`claim`] is for what is not one transaction.
+//! [`claim()`] is for what is not one transaction.
 
 mod claim;
 
