@@ -41,7 +41,6 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::TooManyDevices => TOO_MANY_DEVICES.told(),
         Error::PasswordRevealed => PASSWORD_REVEALED.told(),
         Error::PbxNotFound => PBX_NOT_FOUND.told(),
-        Error::PbxNotNamed => describe_fields(std::iter::once("pbx")),
         Error::PbxNameTaken => PBX_NAME_TAKEN.told(),
         Error::AgentTaken { field } => agent_taken(field),
         Error::SetByEnvironment { fields } => set_by_environment(fields),

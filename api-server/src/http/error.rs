@@ -86,8 +86,6 @@ pub(super) enum ApiError {
     UnsupportedMediaType,
     /// The body of a PATCH is of another type.
     UnsupportedPatch,
-    /// What would be overwritten cannot be got back, and the request does not say what it has seen.
-    PreconditionRequired,
     /// The body is too large.
     BodyTooLarge,
     /// The body broke off.
@@ -106,14 +104,7 @@ pub(super) enum ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::PbxNotNamed => Self::InvalidFields(vec![FieldError {
-                field: "pbx".to_owned(),
-                code: "missing",
-                message: "is required with expected_digest, because there are several PBXes",
-            }]),
-            other => Self::Service(other),
-        }
+        Self::Service(error)
     }
 }
 
@@ -239,7 +230,6 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
             | Error::PbxNotFound
-            | Error::PbxNotNamed
             | Error::PbxNameTaken
             | Error::AgentTaken { .. }
             | Error::SetByEnvironment { .. }
@@ -257,7 +247,6 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         | ApiError::InvalidHeader(..)
         | ApiError::UnsupportedMediaType
         | ApiError::UnsupportedPatch
-        | ApiError::PreconditionRequired
         | ApiError::BodyTooLarge
         | ApiError::BodyIncomplete
         | ApiError::UnknownPath
@@ -297,7 +286,6 @@ pub(super) fn describe(error: &ApiError) -> Description {
         ApiError::UnsupportedPatch => {
             unsupported("Send the changes as Content-Type: application/merge-patch+json.")
         }
-        ApiError::PreconditionRequired => described::describe(&Error::PreconditionRequired),
         ApiError::BodyTooLarge => plain(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::ApiError;
 use crate::domain::idempotency::Fingerprint;
 use crate::domain::{Expected, Version};
+use crate::services::Error;
 
 /// A strong entity tag, with its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl IfMatch {
     /// back.
     pub(super) fn required(self) -> Result<Expected, ApiError> {
         match self.0 {
-            Expected::Anything => Err(ApiError::PreconditionRequired),
+            Expected::Anything => Err(Error::PreconditionRequired.into()),
             expected @ (Expected::Existing | Expected::OneOf(_)) => Ok(expected),
         }
     }

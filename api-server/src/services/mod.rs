@@ -189,9 +189,6 @@ pub enum Error {
     /// No PBX in service has that id or name.
     #[error("no such PBX")]
     PbxNotFound,
-    /// One digest is expected, but there are several PBXes.
-    #[error("no PBX was named")]
-    PbxNotNamed,
     /// A PBX in service has that name.
     #[error("the name is taken")]
     PbxNameTaken,

@@ -130,12 +130,7 @@ pub async fn change(
         return Err(Error::RangeInUse);
     }
     if tenant.pbx != before.pbx {
-        stays(work, tenant.pbx).await?;
-    }
-    if tenant.pbx != before.pbx
-        && let Some(kind) = missing_transport(work, &tenant).await?
-    {
-        return Err(Error::TransportNotOffered { kind });
+        moves(work, tenant.id, tenant.pbx).await?;
     }
     tenant.version = tenant.version.next();
     tenant.updated_at = work.now;
@@ -160,10 +155,11 @@ const fn has_range(patch: &TenantPatch) -> bool {
     patch.ext_min.is_some() || patch.ext_max.is_some()
 }
 
-/// A transport of the tenant's devices that the PBX it moves to does not offer.
-async fn missing_transport(work: &mut Work<'_>, tenant: &Tenant) -> Result<Option<String>, Error> {
-    let (id, pbx) = (tenant.id, tenant.pbx);
-    Ok(db::devices::transport_not_offered(work.connection(), id, pbx).await?)
+/// Whether a tenant may move to a PBX: it is there, and offers what the tenant's devices use.
+async fn moves(work: &mut Work<'_>, id: TenantId, to: PbxId) -> Result<(), Error> {
+    stays(work, to).await?;
+    let missing = db::devices::transport_not_offered(work.connection(), id, to).await?;
+    missing.map_or(Ok(()), |kind| Err(Error::TransportNotOffered { kind }))
 }
 
 /// Ends a tenant of [`locked`] that has no living users.

@@ -223,11 +223,10 @@ fn every_statement_on_a_tenants_rows_names_the_tenant() -> anyhow::Result<()> {
         let of_tenants = query
             .trim_start()
             .starts_with("select tenant_id, name from tenant");
+        // What is inserted is held to its tenant by the foreign keys.
+        let inserts = query.trim_start().starts_with("insert into") && query.contains("tenant_id,");
         ensure!(
-            for_a_whole_pbx
-                || of_tenants
-                || query.contains("tenant_id = $")
-                || query.contains("tenant_id, "),
+            for_a_whole_pbx || of_tenants || inserts || query.contains("tenant_id = $"),
             "no tenant: {query}"
         );
     }

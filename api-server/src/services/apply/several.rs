@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{accept, run_to_the_end};
 use crate::domain::apply::{Attempt, Wish};
 use crate::domain::pbx::PbxRef;
-use crate::domain::{Actor, PbxId, PbxName};
+use crate::domain::{Actor, Invalid, PbxId, PbxName};
 use crate::services::at_once::at_once;
 use crate::services::pbxes::{self, Pbx};
 use crate::services::preview::{self, Pending};
@@ -46,7 +46,7 @@ pub enum Until {
 /// another.
 ///
 /// # Errors
-/// [`Error::PbxNotFound`]; [`Error::PbxNotNamed`] when one digest is expected of several. Nothing
+/// [`Error::PbxNotFound`]; [`Error::InvalidField`] when one digest is expected of several. Nothing
 /// was begun then.
 pub async fn run_several(
     portal: &Arc<Portal>,
@@ -91,7 +91,14 @@ async fn choose(
         return Ok(all.into_iter().map(|pbx| (pbx, true)).collect());
     }
     if wish.expected_digest.is_some() {
-        return Err(Error::PbxNotNamed);
+        let reason = Invalid {
+            code: "missing",
+            message: "is required with expected_digest, because there are several PBXes",
+        };
+        return Err(Error::InvalidField {
+            field: "pbx",
+            reason,
+        });
     }
     let pending = at_once(all.iter().map(|pbx| preview::pending(portal, pbx.id))).await;
     let pending: Vec<Pending> = pending.into_iter().collect::<Result<_, _>>()?;
