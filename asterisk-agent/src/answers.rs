@@ -177,21 +177,31 @@ pub(crate) fn show(expected: usize, answer: &str) -> Result<Shown, AnswerError> 
 /// The extensions of a context, each with its steps in the order of their priorities.
 pub(crate) type Extensions = BTreeMap<String, Vec<String>>;
 
-/// `dialplan show CONTEXT`; `None` when there is no such context. An include, a switch or an
-/// ignored pattern counts as an extension of that text, because none of ours has one.
-pub(crate) fn dialplan(answer: &str) -> Result<Option<Extensions>, AnswerError> {
+/// The contexts that one connection asked for, in the order of the questions; `None` for one that
+/// does not exist.
+pub(crate) type Contexts = Vec<Option<Extensions>>;
+
+/// The answers of `dialplan show CONTEXT`, asked `expected` times in a row. An include, a switch or
+/// an ignored pattern counts as an extension of that text, because none of ours has one. Each
+/// answer ends with a count: without it, or with another one, something is missing.
+pub(crate) fn dialplan(expected: usize, answer: &str) -> Result<Contexts, AnswerError> {
     let answer = accepted(answer)?;
+    let mut contexts = Contexts::new();
     let mut extensions = Extensions::new();
     let mut current = String::new();
     let mut listed: usize = 0;
-    let mut counted = None;
     for line in answer.lines() {
         if line.starts_with("There is no existence of") {
-            return Ok(None);
+            contexts.push(None);
         } else if let Some(summary) = line.strip_prefix("-= ") {
-            counted = summary
-                .split_once('(')
-                .and_then(|(_, rest)| rest.split(' ').next());
+            let counted = summary.split_once('(');
+            let counted = counted.and_then(|(_, rest)| rest.split(' ').next());
+            if counted.and_then(|counted| counted.parse().ok()) != Some(listed) {
+                let text = format!("{listed} steps are listed, {counted:?} are counted");
+                return Err(AnswerError::Unreadable(text));
+            }
+            contexts.push(Some(std::mem::take(&mut extensions)));
+            listed = 0;
         } else if let Some(text) = line.strip_prefix("   ") {
             // A further step of the extension above, perhaps behind a label.
             listed += 1;
@@ -215,10 +225,13 @@ pub(crate) fn dialplan(answer: &str) -> Result<Option<Extensions>, AnswerError> 
                 .or_default();
         }
     }
-    if counted.and_then(|counted| counted.parse().ok()) == Some(listed) {
-        Ok(Some(extensions))
+    if contexts.len() == expected && listed == 0 {
+        Ok(contexts)
     } else {
-        let text = format!("{listed} steps are listed, {counted:?} are counted");
+        let text = format!(
+            "{expected} contexts were asked for, {} were shown",
+            contexts.len()
+        );
         Err(AnswerError::Unreadable(text))
     }
 }

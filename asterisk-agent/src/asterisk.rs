@@ -97,12 +97,14 @@ pub enum Command {
     ListTransports,
     /// Every option of some objects of one type, asked in one go.
     Show(PjsipType, Vec<Name>),
-    /// A dialplan context, or one extension of it.
-    ShowDialplan {
-        /// Which context.
+    /// Some dialplan contexts, asked in one go.
+    ShowContexts(Vec<Name>),
+    /// One extension of a dialplan context.
+    ShowExtension {
+        /// Which extension.
+        extension: Name,
+        /// Of which context.
         context: Name,
-        /// Which extension; all when absent.
-        extension: Option<Name>,
     },
     /// Every registered contact.
     ShowContacts,
@@ -134,6 +136,13 @@ impl Command {
             .collect()
     }
 
+    /// As few questions as possible for all `contexts`.
+    pub(crate) fn show_contexts(contexts: &[Name]) -> Vec<Self> {
+        batches(contexts, |context| context_line(context).len())
+            .map(|batch| Self::ShowContexts(batch.to_vec()))
+            .collect()
+    }
+
     /// Whether it changes what Asterisk holds, so that it goes by `asterisk -rx`.
     const fn is_reload(&self) -> bool {
         matches!(
@@ -142,7 +151,7 @@ impl Command {
         )
     }
 
-    /// The command lines: one, except for [`Command::Show`] and [`Command::List`].
+    /// The command lines: one, except for what is asked in one go.
     fn lines(&self) -> Vec<String> {
         let line = match self {
             Self::WaitFullyBooted => "core waitfullybooted".to_owned(),
@@ -160,16 +169,8 @@ impl Command {
             Self::Show(kind, names) => {
                 return names.iter().map(|name| show_line(*kind, name)).collect();
             }
-            Self::ShowDialplan {
-                context,
-                extension: None,
-            } => {
-                format!("dialplan show {}", context.0)
-            }
-            Self::ShowDialplan {
-                context,
-                extension: Some(extension),
-            } => {
+            Self::ShowContexts(contexts) => return contexts.iter().map(context_line).collect(),
+            Self::ShowExtension { extension, context } => {
                 format!("dialplan show {}@{}", extension.0, context.0)
             }
             Self::ShowContacts => "database show registrar".to_owned(),
@@ -183,6 +184,10 @@ impl Command {
 
 fn show_line(kind: PjsipType, name: &Name) -> String {
     format!("pjsip show {} {}", kind.word(), name.0)
+}
+
+fn context_line(context: &Name) -> String {
+    format!("dialplan show {}", context.0)
 }
 
 fn list_line(kind: PjsipType, class: &Class) -> String {

@@ -62,12 +62,13 @@ pub(crate) fn ask(asterisk: &dyn Asterisk, limit: Duration) -> Loaded {
             text.join(", ")
         ));
     }
-    let command = Command::ShowDialplan {
+    let command = Name::new(GENERATION_EXTENSION).map(|extension| Command::ShowExtension {
+        extension,
         context: marker,
-        extension: Name::new(GENERATION_EXTENSION),
-    };
-    let step = run(&command)
-        .and_then(|answer| answers::dialplan(&answer).ok()?)
+    });
+    let step = command
+        .and_then(|command| run(&command))
+        .and_then(|answer| answers::dialplan(1, &answer).ok()?.pop()?)
         .and_then(|extensions| extensions.get(GENERATION_EXTENSION)?.first().cloned());
     let id = step.as_deref().and_then(argument).map(str::to_owned);
     if let Some(id) = id {

@@ -39,7 +39,7 @@ fn reads_refusals() {
         Err(AnswerError::NotPermitted(_))
     ));
     assert!(matches!(
-        dialplan(unknown),
+        dialplan(1, unknown),
         Err(AnswerError::NoSuchCommand(_))
     ));
 }
@@ -171,7 +171,7 @@ const CONTEXT: &str = "\
 
 #[test]
 fn reads_a_context() {
-    let extensions = dialplan(CONTEXT).unwrap().unwrap();
+    let extensions = dialplan(1, CONTEXT).unwrap().remove(0).unwrap();
     assert_eq!(extensions["1"][0], "hint: PJSIP/1000");
     assert_eq!(extensions["1"][1], "NoOp(a)");
     assert_eq!(extensions["1"][3], "Set(ARRAY(a,b)=${X[1]} [z])");
@@ -182,12 +182,30 @@ fn reads_a_context() {
         "an include, a pattern and a switch count: {extensions:?}"
     );
     let cut = CONTEXT.replace("5 priorities", "6 priorities");
-    assert!(dialplan(&cut).is_err() && dialplan("").is_err());
+    assert!(dialplan(1, &cut).is_err() && dialplan(1, "").is_err());
     let none = "There is no existence of 'nope' context\nCommand 'dialplan show nope' failed.\n";
-    assert_eq!(dialplan(none), Ok(None));
+    assert_eq!(dialplan(1, none), Ok(vec![None]));
     let empty = "[ Context 'empty' created by 'pbx_config' ]\n\n\
                  -= 0 extensions (0 priorities) in 1 context. =-\n";
-    assert_eq!(dialplan(empty), Ok(Some(Extensions::new())));
+    assert_eq!(dialplan(1, empty), Ok(vec![Some(Extensions::new())]));
+}
+
+#[test]
+fn reads_several_contexts_of_one_answer() {
+    let none = "There is no existence of 'nope' context\nCommand 'dialplan show nope' failed.\n";
+    let answer = [CONTEXT, none, CONTEXT].concat();
+    let contexts = dialplan(3, &answer).unwrap();
+    assert!(contexts[1].is_none());
+    assert_eq!(contexts[0], contexts[2]);
+    assert_eq!(contexts[0].as_ref().unwrap().len(), 5);
+    // Each must be whole, and none may be missing.
+    for wrong in [
+        answer.replacen("5 priorities", "4 priorities", 1),
+        [CONTEXT, none].concat(),
+        answer[..answer.len() - 60].to_owned(),
+    ] {
+        assert!(dialplan(3, &wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

@@ -18,24 +18,26 @@ pub(super) fn found(
     let earlier = expected.before.iter().map(|earlier| &*earlier.model);
     let models = std::iter::once(expected.model).chain(earlier);
     let contexts: BTreeSet<&String> = models.flat_map(|model| model.contexts.keys()).collect();
+    let contexts: Vec<Name> = contexts
+        .into_iter()
+        .filter_map(|context| Name::new(context))
+        .collect();
     let none = BTreeMap::new();
-    for context in contexts {
-        let Some(name) = Name::new(context) else {
+    for command in Command::show_contexts(&contexts) {
+        let Command::ShowContexts(asked) = &command else {
             continue;
         };
-        let command = Command::ShowDialplan {
-            context: name,
-            extension: None,
-        };
-        let held = questions
-            .ask(&command, answers::dialplan)?
-            .unwrap_or_default();
-        let ours = expected.model.contexts.get(context).unwrap_or(&none);
-        let known = expected.before.iter().filter_map(|earlier| {
-            let extensions = earlier.model.contexts.get(context)?;
-            Some((earlier.revision, extensions))
-        });
-        compare_context(context, ours, &held, &known.collect::<Vec<_>>(), &mut found);
+        let read = |text: &str| answers::dialplan(asked.len(), text);
+        for (context, held) in asked.iter().zip(questions.ask(&command, read)?) {
+            let context = context.as_str();
+            let held = held.unwrap_or_default();
+            let ours = expected.model.contexts.get(context).unwrap_or(&none);
+            let known = expected.before.iter().filter_map(|earlier| {
+                let extensions = earlier.model.contexts.get(context)?;
+                Some((earlier.revision, extensions))
+            });
+            compare_context(context, ours, &held, &known.collect::<Vec<_>>(), &mut found);
+        }
     }
     Ok(found)
 }

@@ -127,7 +127,11 @@ pub(crate) fn answer_as(model: &Model, command: &Command) -> String {
             classes.iter().map(listed).collect()
         }
         Command::Show(kind, names) => names.iter().map(|name| shown(model, *kind, name)).collect(),
-        Command::ShowDialplan { context, .. } => shown_context(model, context.as_str()),
+        Command::ShowContexts(contexts) => {
+            let shown = |context: &Name| shown_context(model, context.as_str());
+            contexts.iter().map(shown).collect()
+        }
+        Command::ShowExtension { context, .. } => shown_context(model, context.as_str()),
         Command::ShowContacts => "0 results found.\n".to_owned(),
         Command::WaitFullyBooted => "Asterisk has fully booted.\n".to_owned(),
         Command::PjsipReload => "Module 'res_pjsip.so' reloaded successfully.\n".to_owned(),
