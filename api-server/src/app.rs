@@ -14,6 +14,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::db::Database;
 use crate::db::pbxes::PbxSettings;
+use crate::domain::access::AuthMode;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
 use crate::services::apply::{AllEnded, Runs};
 use crate::services::counters::Counters;
@@ -37,10 +38,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
     tracing::info!(address = %listener.local_addr()?, "listening (HTTP)");
-    tracing::warn!(
-        "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address administers \
-         the PBX"
-    );
+    if config.auth == AuthMode::TrustedNetwork {
+        tracing::warn!(
+            "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address \
+             administers the PBX"
+        );
+    }
     let (portal, ended) = wire(&config)?;
     let database = portal.database.clone();
     let mut keeper = tokio::spawn(database.clone().keep());
@@ -110,6 +113,7 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
         clock: Arc::new(SystemClock),
         pbxes: Pbxes::new(default, config.tls.clone()),
         settings: Settings {
+            auth: config.auth,
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,

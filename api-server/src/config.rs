@@ -13,6 +13,7 @@ use shared::tls::{Identity, TlsFiles};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::domain::SipRealm;
+use crate::domain::access::AuthMode;
 use crate::domain::pbx::AgentAddress;
 use crate::vault::Vault;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub database: PgConnectOptions,
     /// `LISTEN_ADDR`. Default `127.0.0.1:8080`.
     pub listen_addr: SocketAddr,
+    /// `AUTH_MODE`: `login` (the default) or `trusted_network`.
+    pub auth: AuthMode,
     /// `SECRET_KEY` or `SECRET_KEY_FILE`: 64 hexadecimal digits.
     pub vault: Vault,
     /// `PBX_AGENT_ADDR`: `host:port`.
@@ -63,16 +66,13 @@ pub struct Config {
 
 impl Config {
     /// Reads every variable before it reports any error.
-    ///
-    /// `AUTH_MODE=trusted_network` must be set, because there is no sign-in: whoever reaches
-    /// `LISTEN_ADDR` administers the PBX, and that must be somebody's decision.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         let mut env = Env::new(lookup);
         let database = database(&mut env);
         let vault = vault(&mut env);
         let default_addr = SocketAddr::from(([127, 0, 0, 1], 8080));
         let listen_addr = env.or("LISTEN_ADDR", default_addr);
-        let auth_mode = env.required::<TrustedNetwork>("AUTH_MODE", TrustedNetwork::MEANING);
+        let Mode(auth) = env.or("AUTH_MODE", Mode(AuthMode::Login));
         let agent_address = env.required("PBX_AGENT_ADDR", "host:port of the agent");
         let agent_identity = or_text(
             &mut env,
@@ -92,10 +92,10 @@ impl Config {
         let Days(cert_warning) = env.or("CERT_WARNING_DAYS", Days::of(WARNING_DAYS));
         let Count(bundles_kept) = env.or("BUNDLES_KEPT", Count(BUNDLES_KEPT));
         let config = || {
-            let TrustedNetwork = auth_mode?;
             Some(Self {
                 database: database?,
                 listen_addr,
+                auth,
                 vault: vault?,
                 agent_address: agent_address?,
                 agent_identity: agent_identity?,
@@ -197,22 +197,16 @@ where
     }
 }
 
-/// The only way to run without sign-in, until sign-in exists.
-struct TrustedNetwork;
+struct Mode(AuthMode);
 
-impl TrustedNetwork {
-    const MEANING: &str = "set it to `trusted_network` if you mean that whoever reaches \
-        LISTEN_ADDR may administer the PBX: there is no sign-in";
-}
-
-impl FromStr for TrustedNetwork {
+impl FromStr for Mode {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "trusted_network" {
-            Ok(Self)
-        } else {
-            Err("the only mode is `trusted_network`")
+        match text {
+            "login" => Ok(Self(AuthMode::Login)),
+            "trusted_network" => Ok(Self(AuthMode::TrustedNetwork)),
+            _ => Err("must be `login` or `trusted_network`"),
         }
     }
 }
@@ -299,7 +293,6 @@ mod tests {
                 "SECRET_KEY",
                 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
             ),
-            ("AUTH_MODE", "trusted_network"),
             ("PBX_AGENT_ADDR", "pbx.example:50051"),
             ("TLS_CA_FILE", "/ca"),
             ("TLS_CERT_FILE", "/cert"),
@@ -329,7 +322,7 @@ mod tests {
         let wrong = [
             ("DATABASE_URL", "postgres://portal:hunter2@db:port/x"),
             ("SECRET_KEY", "swordfish"),
-            ("AUTH_MODE", ""),
+            ("AUTH_MODE", "none"),
             ("PBX_AGENT_ADDR", "nowhere"),
             ("SIP_REALM", "A B"),
             ("ON_RELOAD_FAILURE", "perhaps"),

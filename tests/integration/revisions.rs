@@ -40,7 +40,10 @@ async fn the_history_tells_who_when_what_and_what_is_in_force() -> anyhow::Resul
     assert_eq!(each(&all, "proven"), [false, true, true]);
     assert_eq!(each(&all, "in_force"), [false, true, false]);
     assert_eq!(each(&all, "restorable"), [false, true, true]);
-    assert_eq!(each(&all, "requested_by"), ["anonymous", "berta", "anna"]);
+    assert_eq!(
+        each(&all, "requested_by"),
+        ["trusted-network", "berta", "anna"]
+    );
     assert_eq!(
         each(&all, "outcome"),
         ["agent_unreachable", "applied", "applied"]

@@ -124,7 +124,7 @@ async fn each_file_is_in_sync_after_an_apply_and_pending_after_a_change() -> any
         assert_eq!(file["on_disk"]["sha256"], file["wanted"]["sha256"]);
         assert_eq!(file["loaded"]["generation"], file["wanted"]["generation"]);
         assert_eq!(file["loaded"]["revision"], 1, "{file}");
-        assert_eq!(file["last_applied"]["requested_by"], "anonymous");
+        assert_eq!(file["last_applied"]["requested_by"], "trusted-network");
     }
     assert_eq!(
         (&state["active"]["revision"], &state["running"]),

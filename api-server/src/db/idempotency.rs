@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::DbError;
 use crate::domain::idempotency::{AttemptRoot, Fingerprint, IdempotencyKey, KeyedRequest};
-use crate::domain::{AdminUser, PbxId};
+use crate::domain::{ActorKey, PbxId};
 
 /// How long a request is taken to be carried out without a sign of life of its portal, in seconds.
 const LEASE_SECONDS: f64 = 20.0;
@@ -39,7 +39,7 @@ pub struct SealedAnswer {
 /// since `expired`. Waits for whoever is taking it at this moment.
 pub async fn take(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     request: &KeyedRequest,
     now: OffsetDateTime,
     expired: OffsetDateTime,
@@ -66,7 +66,7 @@ pub async fn take(
 /// What a key was used for; `None`: for nothing.
 pub async fn find(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
 ) -> Result<Option<Used>, DbError> {
     let row = sqlx::query!(
@@ -101,7 +101,7 @@ pub async fn find(
 /// Keeps the answer to a request whose key was taken.
 pub async fn keep(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
     answer: &SealedAnswer,
 ) -> Result<(), DbError> {
@@ -141,7 +141,7 @@ pub async fn sweep(connection: &mut PgConnection, expired: OffsetDateTime) -> Re
 /// one has taken it over. `root` is what the request was claimed with.
 pub async fn renew(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
     root: AttemptRoot,
 ) -> Result<bool, DbError> {
@@ -164,7 +164,7 @@ pub async fn renew(
 /// `None` when its portal lives, or it is answered.
 pub async fn abandoned(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
 ) -> Result<Option<AttemptRoot>, DbError> {
     let root = sqlx::query_scalar!(
@@ -182,7 +182,7 @@ pub async fn abandoned(
 /// Takes an abandoned request over under another root; `false` when somebody else was quicker.
 pub async fn take_over(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
     abandoned: AttemptRoot,
     root: AttemptRoot,
@@ -206,7 +206,7 @@ pub async fn take_over(
 /// Lets a request that changed nothing be sent again.
 pub async fn release(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
     root: AttemptRoot,
 ) -> Result<(), DbError> {
@@ -225,7 +225,7 @@ pub async fn release(
 /// Says that nobody carries a request out any more, though it is not answered.
 pub async fn leave(
     connection: &mut PgConnection,
-    actor: &AdminUser,
+    actor: &ActorKey,
     key: &IdempotencyKey,
     root: AttemptRoot,
 ) -> Result<(), DbError> {

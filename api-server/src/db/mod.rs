@@ -7,6 +7,7 @@
 
 pub mod applies;
 pub mod apply_lock;
+pub mod audit;
 mod changes;
 pub mod data_keys;
 pub mod deleted_users;

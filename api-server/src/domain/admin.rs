@@ -1,24 +1,35 @@
 //! Who asks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use shared::telemetry::TraceContext;
 
-use super::{Invalid, breaks_a_line};
+use super::account::{ApiTokenId, SessionId};
+use super::{AccountId, Invalid, Permission, Reach, Role, breaks_a_line};
 
-/// The name in the audit trail of whoever gave none.
-const ANONYMOUS: &str = "anonymous";
+/// The name in the audit trail of whoever asks in a trusted network without giving one.
+const TRUSTED_NETWORK: &str = "trusted-network";
 
-/// Who an administrator says to be (FR-013). In trusted-network mode nobody proves it.
+/// The name in the audit trail of somebody who is not signed in.
+const UNKNOWN: &str = "unknown";
+
+/// Who asks (FR-013): the login of an account, or in trusted-network mode whoever the header names,
+/// without proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminUser(String);
 
 impl AdminUser {
-    /// Whoever gave no name.
-    pub fn anonymous() -> Self {
-        Self(ANONYMOUS.to_owned())
+    /// Whoever reaches the portal in a trusted network.
+    pub fn trusted_network() -> Self {
+        Self(TRUSTED_NETWORK.to_owned())
+    }
+
+    /// Somebody who is not signed in.
+    pub fn unknown() -> Self {
+        Self(UNKNOWN.to_owned())
     }
 
     /// The text.
@@ -40,6 +51,17 @@ impl FromStr for AdminUser {
         } else {
             Ok(Self(text.to_owned()))
         }
+    }
+}
+
+/// What tells actors apart: their idempotency keys, for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorKey(String);
+
+impl ActorKey {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -104,15 +126,94 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// By what somebody is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A session, by access token or cookie.
+    Session(SessionId),
+    /// An API token with the permissions that it may use.
+    ApiToken(ApiTokenId, BTreeSet<Permission>),
+}
+
+/// Somebody who has shown who it is. Looked up with each request.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// Whose account it is.
+    pub account: AccountId,
+    /// Its login.
+    pub login: AdminUser,
+    /// What it may do.
+    pub role: Role,
+    /// How far.
+    pub reach: Reach,
+    /// By what it is known.
+    pub credential: Credential,
+}
+
+/// Who somebody is to the portal.
+#[derive(Clone, Debug)]
+pub enum Principal {
+    /// Whoever reaches the address, in trusted-network mode: it may do everything.
+    TrustedNetwork,
+    /// Nobody that is known: whoever signs in.
+    Unknown,
+    /// An account.
+    Account(SignedIn),
+}
+
 /// Who asked for something, from where, under which request.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// The administrator.
+    /// The name: of the administrator, or what stands for it.
     pub admin: AdminUser,
+    /// Who that is.
+    pub principal: Principal,
     /// The request.
     pub request_id: RequestId,
-    /// The peer of the TCP connection.
+    /// The peer of the TCP connection, or the client that a proxy names.
     pub source: IpAddr,
+}
+
+impl Actor {
+    /// Whether it holds a permission, within its reach.
+    pub fn may(&self, permission: Permission) -> bool {
+        match &self.principal {
+            Principal::TrustedNetwork => true,
+            Principal::Unknown => false,
+            Principal::Account(known) => {
+                let within = match &known.credential {
+                    Credential::Session(_) => true,
+                    Credential::ApiToken(_, scopes) => scopes.contains(&permission),
+                };
+                within && permission.is_held_by(known.role)
+            }
+        }
+    }
+
+    /// How far it sees.
+    pub const fn reach(&self) -> Reach {
+        match &self.principal {
+            Principal::TrustedNetwork => Reach::Everything,
+            Principal::Unknown => Reach::Nothing,
+            Principal::Account(known) => known.reach,
+        }
+    }
+
+    /// The account, if it is one.
+    pub const fn account(&self) -> Option<&SignedIn> {
+        match &self.principal {
+            Principal::TrustedNetwork | Principal::Unknown => None,
+            Principal::Account(known) => Some(known),
+        }
+    }
+
+    /// What tells it from everybody else, also when its login is somebody else's later.
+    pub fn key(&self) -> ActorKey {
+        ActorKey(match &self.principal {
+            Principal::TrustedNetwork | Principal::Unknown => self.admin.as_str().to_owned(),
+            Principal::Account(known) => format!("account:{}", known.account),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use shared::bundle::ApplyId;
 use uuid::{Builder, Uuid};
 
-use super::{AdminUser, Invalid, PbxId};
+use super::{ActorKey, Invalid, PbxId};
 
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 255;
@@ -90,7 +90,7 @@ pub struct AnswerId([u8; 32]);
 
 impl AnswerId {
     /// The answer to `key` of `actor`.
-    pub fn of(actor: &AdminUser, key: &IdempotencyKey) -> Self {
+    pub fn of(actor: &ActorKey, key: &IdempotencyKey) -> Self {
         Self::of_row(actor.as_str(), key.as_str())
     }
 

@@ -5,8 +5,11 @@ use std::fmt;
 
 use uuid::{Builder, Uuid};
 
+pub mod access;
+pub mod account;
 pub mod admin;
 pub mod apply;
+pub mod audit;
 pub mod calling;
 pub mod change;
 pub mod device;
@@ -24,7 +27,9 @@ pub mod tenant;
 pub mod user;
 pub mod version;
 
-pub use admin::{Actor, AdminUser, RequestId};
+pub use access::{Permission, Reach, Role};
+pub use account::AccountId;
+pub use admin::{Actor, ActorKey, AdminUser, Principal, RequestId};
 pub use device::{DeviceId, DeviceSlot};
 pub use metadata::Metadata;
 pub use pbx::{PbxId, PbxName, SipRealm};

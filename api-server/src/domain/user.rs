@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::calling::{CallSettings, CallSettingsPatch, PinHash};
 use super::tenant::ServiceStatus;
-use super::{Invalid, Metadata, TenantId, Version, breaks_a_line, redacted, typed_id};
+use super::{Invalid, Metadata, Role, TenantId, Version, breaks_a_line, redacted, typed_id};
 
 typed_id! {
     /// Which user.
@@ -32,8 +32,8 @@ pub struct User {
     pub extension: ExtensionNumber,
     /// Whether the user's phones are in service.
     pub status: ServiceStatus,
-    /// What the user may do in the portal.
-    pub role: Role,
+    /// What the user may do in the portal, if there is an account to it.
+    pub role: UserRole,
     /// How calls go.
     pub calls: CallSettings,
     /// What the administrator keeps with the user; the portal does not read it.
@@ -77,7 +77,7 @@ pub struct NewUser<P = PinHash> {
     /// The number that is wanted; the lowest free one when `None`.
     pub extension: Option<ExtensionNumber>,
     /// As of [`User`].
-    pub role: Role,
+    pub role: UserRole,
     /// As of [`User`].
     pub calls: CallSettingsPatch<P>,
     /// Kept as given.
@@ -96,47 +96,40 @@ pub struct UserPatch<P = PinHash> {
     /// As of [`User`].
     pub status: Option<ServiceStatus>,
     /// As of [`User`].
-    pub role: Option<Role>,
+    pub role: Option<UserRole>,
     /// As of [`User`].
     pub calls: CallSettingsPatch<P>,
     /// To be merged into what is there.
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// What a user may do in the portal.
+/// A role that a user of a tenant may have: any but that of a platform administrator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// See to the own phone.
-    #[default]
-    User,
-    /// Read all of the tenant, apply, diagnose.
-    Operator,
-    /// Everything within the tenant.
-    TenantAdmin,
-}
+pub struct UserRole(Role);
 
-impl Role {
-    const ALL: [Self; 3] = [Self::User, Self::Operator, Self::TenantAdmin];
+impl UserRole {
+    /// The role.
+    pub const fn get(self) -> Role {
+        self.0
+    }
 
     /// The word that the database and the API use.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Operator => "operator",
-            Self::TenantAdmin => "tenant_admin",
-        }
+        self.0.name()
     }
 }
 
-impl FromStr for Role {
+impl FromStr for UserRole {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let known = Self::ALL.into_iter().find(|role| role.name() == text);
-        known.ok_or(Invalid::new(
-            "unknown_value",
-            "must be \"user\", \"operator\" or \"tenant_admin\"",
-        ))
+        match text.parse() {
+            Ok(role @ (Role::User | Role::Operator | Role::TenantAdmin)) => Ok(Self(role)),
+            Ok(Role::PlatformAdmin) | Err(_) => Err(Invalid::new(
+                "unknown_value",
+                "must be \"user\", \"operator\" or \"tenant_admin\"",
+            )),
+        }
     }
 }
 

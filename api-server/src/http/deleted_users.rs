@@ -36,7 +36,7 @@ pub(super) struct DeletedUserBody {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     deleted_at: OffsetDateTime,
-    #[schema(example = "anonymous")]
+    #[schema(example = "trusted-network")]
     deleted_by: String,
 }
 

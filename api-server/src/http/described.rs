@@ -1,5 +1,7 @@
 //! What errors of the services are called in HTTP.
 
+mod denied;
+
 use axum::http::StatusCode;
 use shared::bundle::ApplyId;
 
@@ -10,6 +12,7 @@ use crate::services::Error;
 /// What an error of a service is called in HTTP.
 pub(super) fn describe(error: &Error) -> Description {
     match error {
+        Error::Denied(denied) => denied::describe(denied),
         Error::DatabaseUnavailable(_) => DATABASE_UNAVAILABLE.told(),
         Error::Database(_)
         | Error::Sealing(_)

@@ -1,6 +1,6 @@
 //! Errors as RFC 9457 problem details: one match from each error to its status, code and words.
 
-use axum::http::header::{ETAG, RETRY_AFTER};
+use axum::http::header::{ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use super::outcome;
 use crate::causes::causes;
 use crate::domain::apply::Attempt;
 use crate::services::Error;
+use crate::services::denied::Denied;
 
 /// The media type of problem details.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -176,6 +177,9 @@ fn headers(error: &ApiError, code: &str) -> HeaderMap {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
     }
     match error {
+        ApiError::Service(Error::Denied(Denied::Unauthenticated)) => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         ApiError::UnsupportedPatch => {
             headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
         }
@@ -201,7 +205,8 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             Error::ApplyOutcomeUnknown { attempt, .. } | Error::ApplyNotRecorded { attempt, .. },
         ) => (None, Some(Box::new(ApplyBody::from(*attempt)))),
         ApiError::Service(
-            Error::DatabaseUnavailable(_)
+            Error::Denied(_)
+            | Error::DatabaseUnavailable(_)
             | Error::Overloaded(_)
             | Error::AgentUnreachable(_)
             | Error::AgentRefused(_)

@@ -1,11 +1,10 @@
 //! What handlers take out of a request; each refusal is a problem document.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,48 +15,22 @@ use super::envelope::REQUEST_SECONDS;
 use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
 use crate::domain::tenant::DEFAULT_TENANT;
-use crate::domain::{Actor, AdminUser, RequestId, TenantId};
+use crate::domain::{Actor, TenantId};
 use crate::services::tenants::{self, TenantRef};
 use crate::services::{Error, Portal};
-
-/// Who asks, in trusted-network mode: whoever the header names.
-const ADMIN_HEADER: &str = "x-admin-user";
 
 /// The media type of JSON.
 const JSON: &str = "application/json";
 
-/// Who asks, from where, under which request.
+/// Who asks, from where, under which request: as the guard found.
 pub(super) struct By(pub(super) Actor);
 
 impl<S: Sync> FromRequestParts<S> for By {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        // The envelope gave the request its id.
-        let request_id = parts.extensions.get::<RequestId>().cloned();
-        Ok(Self(Actor {
-            admin: admin(&parts.headers)?,
-            request_id: request_id.ok_or(ApiError::Panicked)?,
-            source: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip()),
-        }))
-    }
-}
-
-fn admin(headers: &HeaderMap) -> Result<AdminUser, ApiError> {
-    let mut values = headers.get_all(ADMIN_HEADER).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(AdminUser::anonymous()),
-        (Some(value), None) => std::str::from_utf8(value.as_bytes())
-            .map_err(|_| ApiError::InvalidHeader("X-Admin-User", "must be UTF-8"))?
-            .parse()
-            .map_err(|_| {
-                ApiError::InvalidHeader("X-Admin-User", "must be 1 to 100 printable characters")
-            }),
-        (Some(_), Some(_)) => Err(ApiError::InvalidHeader(
-            "X-Admin-User",
-            "must be given only once",
-        )),
+        let actor = parts.extensions.get::<Actor>().cloned();
+        actor.map(Self).ok_or(ApiError::Panicked)
     }
 }
 
@@ -109,16 +82,19 @@ impl FromRequestParts<Arc<Portal>> for InTenant {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, ApiError> {
-        let Some(text) = path_parameter(parts, portal, "tenant").await else {
-            return Ok(Self {
-                id: DEFAULT_TENANT,
-                base: String::new(),
-            });
+        let By(actor) = By::from_request_parts(parts, portal).await?;
+        let (id, base) = match path_parameter(parts, portal, "tenant").await {
+            None => (DEFAULT_TENANT, String::new()),
+            Some(text) => (
+                tenants::resolve(portal, &tenant_ref(&text)?).await?,
+                format!("/tenants/{text}"),
+            ),
         };
-        Ok(Self {
-            id: tenants::resolve(portal, &tenant_ref(&text)?).await?,
-            base: format!("/tenants/{text}"),
-        })
+        // Another tenant is nobody's business, not even whether there is one.
+        if !actor.reach().has(id) {
+            return Err(Error::TenantNotFound.into());
+        }
+        Ok(Self { id, base })
     }
 }
 

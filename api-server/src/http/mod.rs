@@ -13,6 +13,7 @@ mod events;
 mod extract;
 mod fields;
 mod follow;
+mod guard;
 mod health;
 mod once;
 mod openapi;
@@ -44,6 +45,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::guard::{Guard, Rules};
 use crate::services::Portal;
 
 /// Largest body: 64 KiB.
@@ -108,7 +110,12 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// The whole of the portal's HTTP.
 pub fn router(portal: Arc<Portal>) -> Router {
+    let guard = Guard {
+        rules: Arc::new(Rules::of(&operations().into_openapi())),
+        portal: Arc::clone(&portal),
+    };
     let (operations, _) = operations().with_state(portal).split_for_parts();
+    let operations = operations.layer(middleware::from_fn_with_state(guard, guard::guard));
     let (documentation, _) = documentation()
         .with_state(Arc::new(document()))
         .split_for_parts();

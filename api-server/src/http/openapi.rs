@@ -238,7 +238,7 @@ macro_rules! headers {
 
 headers! {
     /// Who asks.
-    ByHeader = "X-Admin-User" "Who asks; `anonymous` when absent";
+    ByHeader = "X-Admin-User" "Who asks; `trusted-network` when absent; read in trusted-network mode only";
     /// Under which a POST may be repeated.
     OnceHeader = "Idempotency-Key"
         "1 to 255 visible ASCII characters: the same request under the same key within 24 hours is \

@@ -15,7 +15,7 @@ use crate::clock::os_rng;
 use crate::db::idempotency::SealedAnswer;
 use crate::db::{self, DbError};
 use crate::domain::idempotency::{AnswerId, KeyedRequest, StoredAnswer};
-use crate::domain::{Actor, AdminUser};
+use crate::domain::{Actor, ActorKey};
 use crate::vault::{Opener, Place, Sealer};
 
 pub use claim::{Claim, Claimed, claim};
@@ -69,7 +69,7 @@ async fn before(
     work: &mut Work<'_>,
     request: &KeyedRequest,
 ) -> Result<Option<StoredAnswer>, Error> {
-    let (actor, now, expired) = (&work.actor.admin, work.now, work.now - KEPT);
+    let (actor, now, expired) = (&work.actor.key(), work.now, work.now - KEPT);
     let taken = db::idempotency::take(work.connection(), actor, request, now, expired).await;
     if taken.map_err(waited_too_long)? {
         db::idempotency::sweep(work.connection(), expired).await?;
@@ -84,7 +84,7 @@ async fn answer_to(
     work: &mut Work<'_>,
     request: &KeyedRequest,
 ) -> Result<Option<StoredAnswer>, Error> {
-    let actor = &work.actor.admin;
+    let actor = &work.actor.key();
     let used = db::idempotency::find(work.connection(), actor, &request.key).await?;
     // It was there a moment ago and is locked since.
     let used = used.ok_or(Error::KeyInUse)?;
@@ -102,7 +102,7 @@ async fn keep(
     request: &KeyedRequest,
     answer: &StoredAnswer,
 ) -> Result<(), Error> {
-    let actor = &work.actor.admin;
+    let actor = &work.actor.key();
     let key = work.portal.vault.sealer(work.connection()).await?;
     let sealed = seal(&key, actor, request, answer)?;
     Ok(db::idempotency::keep(work.connection(), actor, &request.key, &sealed).await?)
@@ -110,7 +110,7 @@ async fn keep(
 
 fn seal(
     sealer: &Sealer,
-    actor: &AdminUser,
+    actor: &ActorKey,
     request: &KeyedRequest,
     answer: &StoredAnswer,
 ) -> Result<SealedAnswer, Error> {
@@ -125,7 +125,7 @@ fn seal(
 
 fn open(
     opener: &Opener,
-    actor: &AdminUser,
+    actor: &ActorKey,
     request: &KeyedRequest,
     sealed: SealedAnswer,
 ) -> Result<StoredAnswer, Error> {

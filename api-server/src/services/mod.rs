@@ -3,9 +3,11 @@
 pub mod applies;
 pub mod apply;
 mod at_once;
+pub mod authentication;
 mod compare;
 pub mod counters;
 pub mod deleted_users;
+pub mod denied;
 pub mod devices;
 pub mod events;
 pub mod follow;
@@ -34,10 +36,12 @@ use std::time::Duration;
 use shared::bundle::ApplyId;
 use shared::record::OnReloadFailure;
 
+use self::denied::Denied;
 use crate::agent::{AgentError, LinkFault};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::domain::Invalid;
+use crate::domain::access::AuthMode;
 use crate::domain::apply::Attempt;
 use crate::domain::device::Transport;
 use crate::domain::version::Moved;
@@ -68,6 +72,8 @@ pub struct Portal {
 /// What the environment says about the work of the services.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// How it is known who asks.
+    pub auth: AuthMode,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
     /// How long an apply waits for another one.
@@ -86,6 +92,9 @@ pub struct Settings {
 /// status.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Whoever asks may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The portal has too much to do: the same will work later.
     #[error("{0}")]
     Overloaded(&'static str),

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::{Error, Portal};
 use crate::db;
 use crate::domain::Actor;
+use crate::domain::audit::Entry;
 
 /// Changes that are made together.
 pub struct Work<'a> {
@@ -22,6 +23,7 @@ pub struct Work<'a> {
     /// When: one instant for everything in it.
     pub now: OffsetDateTime,
     transaction: Transaction<'static, Postgres>,
+    entries: Vec<Entry>,
     afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
 }
 
@@ -33,6 +35,7 @@ impl<'a> Work<'a> {
             actor,
             now: portal.clock.now(),
             transaction: portal.database.begin().await?,
+            entries: Vec::new(),
             afterwards: Vec::new(),
         })
     }
@@ -42,6 +45,11 @@ impl<'a> Work<'a> {
         &mut self.transaction
     }
 
+    /// Notes a change for the audit trail, which gets it with the commit.
+    pub fn record(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
     /// What is done once the changes count: a line in the log, a signal. Never on a roll-back.
     pub fn afterwards(&mut self, act: impl FnOnce() + Send + 'a) {
         self.afterwards.push(Box::new(act));
@@ -49,7 +57,11 @@ impl<'a> Work<'a> {
 
     /// Makes the changes count.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let afterwards = mem::take(&mut self.afterwards);
+        let (entries, afterwards) = (
+            mem::take(&mut self.entries),
+            mem::take(&mut self.afterwards),
+        );
+        db::audit::append(&mut self.transaction, self.actor, self.now, &entries).await?;
         db::commit(self.transaction).await?;
         for act in afterwards {
             act();

@@ -71,7 +71,7 @@ async fn whoever_asks_stands_in_the_audit_trail() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let longest = "ž".repeat(100);
     for (given, kept) in [
-        (None, "anonymous"),
+        (None, "trusted-network"),
         (Some("olga"), "olga"),
         (Some("  Olga Nováková  "), "Olga Nováková"),
         (Some("'; drop table apply; --"), "'; drop table apply; --"),

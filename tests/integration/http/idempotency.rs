@@ -302,7 +302,7 @@ async fn whoever_waits_too_long_for_the_first_hears_so() -> anyhow::Result<()> {
     let mut holder = pool.begin().await?;
     sqlx::query(
         "insert into idempotency_key (actor, key, fingerprint, created_at)
-         values ('anonymous', 'k', decode(repeat('00', 32), 'hex'), now())",
+         values ('trusted-network', 'k', decode(repeat('00', 32), 'hex'), now())",
     )
     .execute(&mut *holder)
     .await?;

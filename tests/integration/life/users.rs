@@ -289,7 +289,7 @@ async fn a_suspended_user_keeps_the_number_a_deleted_one_is_purged() -> anyhow::
         [ann.id.as_str()]
     );
     let deleted = client.get(&left).await?.expect(200)?;
-    assert_eq!(deleted.json()?["deleted_by"], "anonymous");
+    assert_eq!(deleted.json()?["deleted_by"], "trusted-network");
     assert_eq!(
         client.delete(&left).await?.problem(428)?,
         "precondition_required"

@@ -18,7 +18,7 @@ use crate::clock::{os_rng, unix_ms};
 use crate::db::{self, Database};
 use crate::domain::apply::{Attempt, AttemptOutcome};
 use crate::domain::idempotency::{AttemptRoot, KeyedRequest, StoredAnswer};
-use crate::domain::{Actor, AdminUser, uuid_v7};
+use crate::domain::{Actor, ActorKey, uuid_v7};
 
 /// How often a lease is renewed, in seconds: several times within it.
 const RENEW_SECONDS: u64 = 5;
@@ -35,7 +35,7 @@ pub enum Claimed {
 
 /// The right to carry a request out. Whoever drops it without a word leaves it to its attempts.
 pub struct Claim {
-    admin: AdminUser,
+    admin: ActorKey,
     request: KeyedRequest,
     root: AttemptRoot,
     lease: Lease,
@@ -51,7 +51,7 @@ pub async fn claim(
     request: &KeyedRequest,
 ) -> Result<Claimed, Error> {
     let mut work = Work::begin(portal, actor).await?;
-    let (admin, now, expired) = (&actor.admin, work.now, work.now - KEPT);
+    let (admin, now, expired) = (&actor.key(), work.now, work.now - KEPT);
     let fresh = AttemptRoot(uuid_v7(unix_ms(now), &mut os_rng()));
     let connection = work.connection();
     let taken = db::idempotency::take(connection, admin, request, now, expired).await;
@@ -80,7 +80,7 @@ pub async fn claim(
     work.commit().await?;
     let lease = Lease::keep(portal.database.clone(), actor, request, root);
     Ok(Claimed::Mine(Claim {
-        admin: actor.admin.clone(),
+        admin: actor.key(),
         request: request.clone(),
         root,
         lease,
@@ -161,7 +161,7 @@ struct Lease(JoinHandle<()>);
 
 impl Lease {
     fn keep(database: Database, actor: &Actor, request: &KeyedRequest, root: AttemptRoot) -> Self {
-        let (admin, key) = (actor.admin.clone(), request.key.clone());
+        let (admin, key) = (actor.key(), request.key.clone());
         Self(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(RENEW_SECONDS)).await;

@@ -1,0 +1,161 @@
+//! Who asks, and whether it may: before any handler, by the table of `domain::access`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use utoipa::openapi::OpenApi;
+
+use super::error::ApiError;
+use crate::domain::access::{self, AuthMode, Needs};
+use crate::domain::admin::Credential;
+use crate::domain::{Actor, AdminUser, Principal, RequestId};
+use crate::services::authentication::{self, Presented};
+use crate::services::denied::Denied;
+use crate::services::{Error, Portal};
+
+/// In trusted-network mode: who says to ask.
+const ADMIN_HEADER: &str = "x-admin-user";
+
+/// What an operation needs, if the table knows it.
+#[derive(Clone, Copy)]
+struct Rule(Option<Needs>);
+
+/// The rule of each operation, by method and path.
+pub(super) struct Rules(HashMap<(Method, String), Rule>);
+
+impl Rules {
+    /// Those of the operations of a document. One that the table does not know is refused to
+    /// everybody.
+    pub(super) fn of(document: &OpenApi) -> Self {
+        let mut rules = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            for (method, operation) in [
+                (Method::GET, &item.get),
+                (Method::POST, &item.post),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ] {
+                if let Some(operation) = operation {
+                    let id = operation.operation_id.as_deref();
+                    rules.insert((method, path.clone()), Rule(id.and_then(access::needs)));
+                }
+            }
+        }
+        Self(rules)
+    }
+
+    /// The operation that a request is for, and what it needs; `None` when it is none.
+    fn of_request(&self, request: &Parts) -> Option<Rule> {
+        let path = request.extensions.get::<MatchedPath>()?.as_str();
+        let method = match &request.method {
+            &Method::HEAD => Method::GET,
+            method => method.clone(),
+        };
+        self.0.get(&(method, path.to_owned())).copied()
+    }
+}
+
+/// What the guard works with.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pub(super) portal: Arc<Portal>,
+    pub(super) rules: Arc<Rules>,
+}
+
+/// Lets a request through to its handler, with the [`Actor`] that it comes from, or refuses it.
+pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match admit(&guard, request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let Some(Rule(needs)) = guard.rules.of_request(&parts) else {
+        // The router has a better word for a method that the path does not take.
+        return Ok(Request::from_parts(parts, body));
+    };
+    let needs = needs.ok_or(ApiError::Panicked)?;
+    let actor = actor(guard, needs, &parts).await?;
+    permitted(needs, &actor).map_err(Error::from)?;
+    parts.extensions.insert(actor);
+    Ok(Request::from_parts(parts, body))
+}
+
+async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, ApiError> {
+    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
+    // The envelope gave the request its id.
+    let request_id = request.extensions.get::<RequestId>().cloned();
+    let request_id = request_id.ok_or(ApiError::Panicked)?;
+    let source = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let (admin, principal) = match (guard.portal.settings.auth, needs) {
+        (AuthMode::TrustedNetwork, _) => {
+            (trusted_name(&request.headers)?, Principal::TrustedNetwork)
+        }
+        (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
+        (AuthMode::Login, _) => {
+            let presented = presented(&request.headers);
+            let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
+            let known = authentication::authenticate(&guard.portal, &presented).await?;
+            (known.login.clone(), Principal::Account(known))
+        }
+    };
+    Ok(Actor {
+        admin,
+        principal,
+        request_id,
+        source,
+    })
+}
+
+/// What a request shows of who sent it; what cannot be read is nothing.
+fn presented(headers: &HeaderMap) -> Option<Presented> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_start();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+        .then(|| Presented::Bearer(token.into()))
+}
+
+fn permitted(needs: Needs, actor: &Actor) -> Result<(), Denied> {
+    let by_session = actor
+        .account()
+        .is_none_or(|known| matches!(known.credential, Credential::Session(_)));
+    match needs {
+        Needs::Nothing => Ok(()),
+        Needs::Session | Needs::SessionOr(_) if by_session => Ok(()),
+        Needs::Session => Err(Denied::SessionNeeded),
+        Needs::SessionOr(permission) | Needs::Permission(permission) => {
+            let permitted = actor.may(permission);
+            permitted.then_some(()).ok_or(Denied::Forbidden(permission))
+        }
+    }
+}
+
+fn trusted_name(headers: &HeaderMap) -> Result<AdminUser, ApiError> {
+    let mut values = headers.get_all(ADMIN_HEADER).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(AdminUser::trusted_network()),
+        (Some(value), None) => std::str::from_utf8(value.as_bytes())
+            .map_err(|_| ApiError::InvalidHeader("X-Admin-User", "must be UTF-8"))?
+            .parse()
+            .map_err(|_| {
+                ApiError::InvalidHeader("X-Admin-User", "must be 1 to 100 printable characters")
+            }),
+        (Some(_), Some(_)) => Err(ApiError::InvalidHeader(
+            "X-Admin-User",
+            "must be given only once",
+        )),
+    }
+}

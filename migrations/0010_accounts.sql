@@ -1,0 +1,175 @@
+-- Who signs in to the portal, and by what.
+
+-- Somebody who may sign in. It may belong to a user of a tenant, whose role and status then count; an
+-- administrator need not be a user and has no number then.
+create table account (
+    account_id uuid constraint account_pkey primary key,
+    -- What is typed at sign-in: lower case, unique in the whole portal, because the tenant is not
+    -- known before.
+    login text not null constraint account_login_key unique
+        constraint account_login_check
+        check (login ~ '^[a-z0-9][a-z0-9._@+-]{1,253}$'),
+    name text not null constraint account_name_check check (char_length(name) between 1 and 100),
+    -- Null: of the whole portal.
+    tenant_id uuid constraint account_tenant_id_fkey references tenant,
+    -- Whose it is. Null: nobody's who has a phone.
+    user_id uuid constraint account_user_key unique,
+    -- Null: that of the user.
+    role text constraint account_role_check
+        check (role in ('platform_admin', 'tenant_admin', 'operator')),
+    status text not null default 'active'
+        constraint account_status_check check (status in ('active', 'suspended')),
+    -- Argon2id in the PHC string format. Null: none was set yet, only a reset token leads in.
+    password_hash text,
+    password_set_at timestamptz,
+    -- The second factor, sealed. It counts once it was confirmed.
+    totp_secret_encrypted bytea,
+    totp_confirmed_at timestamptz,
+    -- The last time step whose code was taken: each is taken once.
+    totp_last_step bigint not null default 0,
+    version bigint not null default 1 constraint account_version_check check (version > 0),
+    created_at timestamptz not null,
+    created_by text not null,
+    updated_at timestamptz not null,
+    last_sign_in_at timestamptz,
+    constraint account_user_fkey foreign key (tenant_id, user_id)
+        references "user" (tenant_id, user_id),
+    -- A user's role is the user's; of the others only platform administrators have no tenant.
+    constraint account_role_of_check check (
+        (user_id is null) = (role is not null)
+        and (user_id is null or tenant_id is not null)
+        and (role is null or (role = 'platform_admin') = (tenant_id is null))
+    ),
+    constraint account_password_check check ((password_hash is null) = (password_set_at is null)),
+    constraint account_totp_check
+        check (totp_confirmed_at is null or totp_secret_encrypted is not null)
+);
+
+create index account_tenant_idx on account (tenant_id, login);
+create index account_created_idx on account (created_at, account_id);
+create index account_search_idx on account
+    using gin ((login || ' ' || lower(name)) gin_trgm_ops) with (fastupdate = off);
+
+-- Each leads in once, in place of a code of the second factor. SHA-256 suffices, because they are
+-- random.
+create table recovery_code (
+    account_id uuid not null constraint recovery_code_account_id_fkey
+        references account on delete cascade,
+    code_hash bytea not null constraint recovery_code_hash_check
+        check (octet_length(code_hash) = 32),
+    used_at timestamptz,
+    constraint recovery_code_pkey primary key (account_id, code_hash)
+);
+
+-- Lets somebody set a password once, without knowing the one before.
+create table password_reset (
+    token_hash bytea constraint password_reset_pkey primary key
+        constraint password_reset_hash_check check (octet_length(token_hash) = 32),
+    account_id uuid not null constraint password_reset_account_id_fkey
+        references account on delete cascade,
+    created_at timestamptz not null,
+    created_by text not null,
+    expires_at timestamptz not null,
+    used_at timestamptz
+);
+
+create index password_reset_account_idx on password_reset (account_id);
+
+-- Somebody who has signed in. It is looked up with every request, so that its end counts at once.
+create table session (
+    session_id uuid constraint session_pkey primary key,
+    account_id uuid not null constraint session_account_id_fkey
+        references account on delete cascade,
+    -- `bearer`: access and refresh tokens. `cookie`: a browser.
+    kind text not null constraint session_kind_check check (kind in ('bearer', 'cookie')),
+    -- Of a browser: SHA-256 of what its cookie holds.
+    cookie_hash bytea constraint session_cookie_key unique
+        constraint session_cookie_hash_check check (octet_length(cookie_hash) = 32),
+    -- Whether a second factor was shown.
+    second_factor boolean not null,
+    source_address text not null,
+    user_agent text not null constraint session_user_agent_check
+        check (char_length(user_agent) <= 200),
+    created_at timestamptz not null,
+    last_used_at timestamptz not null,
+    -- However much it is used.
+    expires_at timestamptz not null,
+    ended_at timestamptz,
+    end_reason text constraint session_end_reason_check check (end_reason in (
+        'signed_out', 'revoked', 'refresh_reused', 'password_changed', 'account_changed'
+    )),
+    version bigint not null default 1 constraint session_version_check check (version > 0),
+    constraint session_cookie_check check ((kind = 'cookie') = (cookie_hash is not null)),
+    constraint session_ended_check check ((ended_at is null) = (end_reason is null))
+);
+
+create index session_account_idx on session (account_id, created_at, session_id);
+create index session_expires_idx on session (expires_at);
+
+-- Each is exchanged for the next one once. One that comes a second time was stolen, or its
+-- successor was: the session ends.
+create table refresh_token (
+    token_hash bytea constraint refresh_token_pkey primary key
+        constraint refresh_token_hash_check check (octet_length(token_hash) = 32),
+    session_id uuid not null constraint refresh_token_session_id_fkey
+        references session on delete cascade,
+    created_at timestamptz not null,
+    expires_at timestamptz not null,
+    used_at timestamptz
+);
+
+create index refresh_token_session_idx on refresh_token (session_id);
+
+-- For programs. What it may do is what its account may, as far as the scopes go.
+create table api_token (
+    api_token_id uuid constraint api_token_pkey primary key,
+    account_id uuid not null constraint api_token_account_id_fkey
+        references account on delete cascade,
+    name text not null constraint api_token_name_check check (char_length(name) between 1 and 60),
+    token_hash bytea not null constraint api_token_hash_key unique
+        constraint api_token_hash_check check (octet_length(token_hash) = 32),
+    -- Names of permissions.
+    scopes text[] not null constraint api_token_scopes_check check (array_length(scopes, 1) > 0),
+    created_at timestamptz not null,
+    expires_at timestamptz not null,
+    last_used_at timestamptz,
+    last_used_address text,
+    revoked_at timestamptz,
+    version bigint not null default 1 constraint api_token_version_check check (version > 0)
+);
+
+create unique index api_token_account_name_key on api_token (account_id, name)
+    where revoked_at is null;
+create index api_token_account_idx on api_token (account_id, created_at, api_token_id);
+
+-- How often somebody failed to sign in, by a hash of the login, whether there is such an account or
+-- not. Addresses from which the account was signed in to before count for themselves, so that
+-- strangers cannot lock out who belongs there.
+create table sign_in_failure (
+    login_hash bytea not null constraint sign_in_failure_hash_check
+        check (octet_length(login_hash) = 32),
+    -- Empty: every address that is not known.
+    source_address text not null,
+    failures integer not null constraint sign_in_failure_count_check check (failures >= 0),
+    last_at timestamptz not null,
+    locked_until timestamptz,
+    constraint sign_in_failure_pkey primary key (login_hash, source_address)
+);
+
+create index sign_in_failure_last_idx on sign_in_failure (last_at);
+
+-- Where an account was signed in to from.
+create table known_address (
+    account_id uuid not null constraint known_address_account_id_fkey
+        references account on delete cascade,
+    source_address text not null,
+    last_at timestamptz not null,
+    constraint known_address_pkey primary key (account_id, source_address)
+);
+
+-- What access tokens are signed with, sealed. More than one is valid while they change.
+create table signing_key (
+    signing_key_id uuid constraint signing_key_pkey primary key,
+    key_encrypted bytea not null,
+    created_at timestamptz not null
+);
