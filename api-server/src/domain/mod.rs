@@ -18,6 +18,7 @@ pub mod event;
 pub mod idempotency;
 pub mod metadata;
 pub mod page;
+pub mod password;
 pub mod patch;
 pub mod pbx;
 pub mod revision;
