@@ -304,7 +304,7 @@ async fn migrated(options: PgConnectOptions) -> Result<PgConnection, PrepareErro
 }
 
 /// Ends a transaction.
-pub async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), DbError> {
+pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), DbError> {
     Ok(transaction.commit().await?)
 }
 
