@@ -22,6 +22,7 @@ pub mod password;
 pub mod patch;
 pub mod pbx;
 pub mod revision;
+pub mod session;
 pub mod snapshot;
 pub mod status;
 pub mod tenant;
