@@ -28,7 +28,7 @@ pub mod user;
 pub mod version;
 
 pub use access::{Permission, Reach, Role};
-pub use account::AccountId;
+pub use account::{AccountId, Login};
 pub use admin::{Actor, ActorKey, AdminUser, Principal, RequestId};
 pub use device::{DeviceId, DeviceSlot};
 pub use metadata::Metadata;
