@@ -1,4 +1,4 @@
-//! Table `account`, and the view `account_standing` of it.
+//! Table `account`, and the view `acting_account` of it.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -29,7 +29,7 @@ struct AccountRow {
     user_id: Option<Uuid>,
     role: String,
     status: String,
-    counts: bool,
+    is_active: bool,
     password_set_at: Option<OffsetDateTime>,
     second_factor_at: Option<OffsetDateTime>,
     last_sign_in_at: Option<OffsetDateTime>,
@@ -56,7 +56,7 @@ impl TryFrom<AccountRow> for Account {
                 .status
                 .parse()
                 .map_err(|reason| broken("status", reason))?,
-            counts: row.counts,
+            is_active: row.is_active,
             password_set_at: row.password_set_at,
             second_factor_at: row.second_factor_at,
             last_sign_in_at: row.last_sign_in_at,
@@ -125,10 +125,10 @@ pub async fn find(
     sqlx::query_as!(
         AccountRow,
         r#"select account_id as "account_id!", login as "login!", name as "name!", tenant_id,
-            user_id, role as "role!", status as "status!", counts as "counts!", password_set_at,
+            user_id, role as "role!", status as "status!", is_active as "is_active!", password_set_at,
             second_factor_at, last_sign_in_at, version as "version!", created_at as "created_at!",
             updated_at as "updated_at!"
-           from account_standing where account_id = $1"#,
+           from acting_account where account_id = $1"#,
         id.0,
     )
     .fetch_optional(connection)
@@ -341,10 +341,10 @@ pub async fn list(
         AccountSort::CreatedAt => "a.created_at",
     };
     Listing::new(
-        "a.account_id, a.login, a.name, a.tenant_id, a.user_id, a.role, a.status, a.counts, \
+        "a.account_id, a.login, a.name, a.tenant_id, a.user_id, a.role, a.status, a.is_active, \
          a.password_set_at, a.second_factor_at, a.last_sign_in_at, a.version, a.created_at, \
          a.updated_at",
-        "account_standing a",
+        "acting_account a",
         page,
         key,
         "a.account_id",

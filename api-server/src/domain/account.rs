@@ -179,7 +179,7 @@ pub struct Account {
     /// Whether it may be used.
     pub status: ServiceStatus,
     /// Whether it counts now: it is active, and so are its user and its tenant, if it has them.
-    pub counts: bool,
+    pub is_active: bool,
     /// When its password was set; `None`: it has none.
     pub password_set_at: Option<OffsetDateTime>,
     /// Since when a second factor is needed; `None`: it is not.
@@ -270,10 +270,26 @@ mod tests {
             assert_eq!(text.parse::<Login>().unwrap().as_str(), login);
         }
         for bad in [
-            "", "a", " ann", "ann ", ".ann", "@ann", "-ann", "an n", "änn", "ann\n", "a\0", "a/b",
-            "a'b", &"a".repeat(255),
+            "",
+            "a",
+            " ann",
+            "ann ",
+            ".ann",
+            "@ann",
+            "-ann",
+            "an n",
+            "änn",
+            "ann\n",
+            "a\0",
+            "a/b",
+            "a'b",
+            &"a".repeat(255),
         ] {
-            assert_eq!(bad.parse::<Login>().unwrap_err().code, "malformed", "{bad:?}");
+            assert_eq!(
+                bad.parse::<Login>().unwrap_err().code,
+                "malformed",
+                "{bad:?}"
+            );
         }
     }
 

@@ -18,12 +18,16 @@ pub mod event;
 pub mod idempotency;
 pub mod metadata;
 pub mod page;
+pub mod password;
 pub mod patch;
 pub mod pbx;
+pub mod recovery;
 pub mod revision;
 pub mod snapshot;
 pub mod status;
 pub mod tenant;
+pub mod token;
+pub mod totp;
 pub mod user;
 pub mod version;
 

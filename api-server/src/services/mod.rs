@@ -15,6 +15,7 @@ pub mod health;
 pub mod idempotency;
 pub mod live;
 pub mod monitor;
+pub mod passwords;
 pub mod pbxes;
 pub mod pins;
 pub mod preview;
@@ -166,7 +167,7 @@ pub enum Error {
     /// The password was shown already.
     #[error("the password was shown already")]
     PasswordRevealed,
-    /// The PIN could not be hashed.
+    /// A password or PIN could not be hashed.
     #[error("hashing failed")]
     Hashing,
     /// No living user has that id.
