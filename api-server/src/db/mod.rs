@@ -5,6 +5,7 @@
 //! is served before that. Each new connection compares the server's start time with the one whose
 //! schema was checked, so that a restart or a restored backup cannot go unnoticed.
 
+pub mod accounts;
 pub mod applies;
 pub mod apply_lock;
 pub mod audit;
