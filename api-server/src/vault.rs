@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::domain::DeviceId;
 use crate::domain::idempotency::AnswerId;
+use crate::domain::session::SigningKeyId;
 
 const KEY_BYTES: usize = 32;
 const MASTER_KEY_ID_BYTES: usize = 4;
@@ -48,6 +49,8 @@ pub enum Place {
     Bundle(ApplyId),
     /// `idempotency_key.answer_encrypted` of this key.
     Answer(AnswerId),
+    /// `signing_key.key_encrypted` of this key.
+    SigningKey(SigningKeyId),
 }
 
 impl Place {
@@ -57,6 +60,7 @@ impl Place {
             Self::PreviousSipPassword(device) => format!("device.previous_sip_password:{device}"),
             Self::Bundle(apply) => format!("apply.bundle:{apply}"),
             Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
+            Self::SigningKey(key) => format!("signing_key.key:{key}"),
         }
     }
 
@@ -66,7 +70,7 @@ impl Place {
             // The first device of a user took over the user's id.
             Self::SipPassword(device) => Some(format!("extension.sip_password:{device}")),
             Self::Bundle(_) => Some(self.associated_data()),
-            Self::PreviousSipPassword(_) | Self::Answer(_) => None,
+            Self::PreviousSipPassword(_) | Self::Answer(_) | Self::SigningKey(_) => None,
         }
     }
 }

@@ -22,6 +22,9 @@ pub mod pbxes;
 pub mod queued;
 pub mod revisions;
 pub mod sealed;
+pub mod sessions;
+pub mod sign_in;
+pub mod signing_keys;
 pub mod snapshot;
 pub mod status;
 pub mod tenants;
@@ -40,6 +43,7 @@ use tokio::sync::{Notify, watch};
 use self::data_keys::KeyError;
 use self::pbxes::PbxSettings;
 use crate::causes::causes;
+use crate::clock::{Clock as _, SystemClock, os_rng};
 use crate::vault::Vault;
 
 pub use error::DbError;
@@ -189,6 +193,8 @@ impl Database {
     async fn prepare(&self) -> Result<(), PrepareError> {
         let mut connection = migrated(self.options.clone()).await?;
         data_keys::ensure(&mut connection, &self.vault).await?;
+        let now = SystemClock.now();
+        signing_keys::ensure(&mut connection, &self.vault, now, &mut os_rng()).await?;
         pbxes::configure(&mut connection, &self.pbx).await?;
         let epoch = epoch(&mut connection).await?;
         *self

@@ -10,6 +10,7 @@ use super::data_keys::master_key_id;
 use crate::clock::os_rng;
 use crate::domain::DeviceId;
 use crate::domain::idempotency::AnswerId;
+use crate::domain::session::SigningKeyId;
 use crate::vault::{DataKeyId, MasterKeyId, Opener, Place, Vault};
 use shared::bundle::ApplyId;
 
@@ -28,7 +29,7 @@ pub struct Sealed {
 }
 
 /// All of them.
-pub const SEALED: [Sealed; 4] = [
+pub const SEALED: [Sealed; 5] = [
     Sealed {
         table: "device",
         column: "sip_password_encrypted",
@@ -59,6 +60,13 @@ pub const SEALED: [Sealed; 4] = [
         key: "apply_id::text",
         place: |key| Some(Place::Bundle(ApplyId(key.parse().ok()?))),
         batch: 5,
+    },
+    Sealed {
+        table: "signing_key",
+        column: "key_encrypted",
+        key: "signing_key_id::text",
+        place: |key| Some(Place::SigningKey(SigningKeyId(key.parse().ok()?))),
+        batch: 200,
     },
 ];
 

@@ -23,6 +23,7 @@ pub mod patch;
 pub mod pbx;
 pub mod recovery;
 pub mod revision;
+pub mod session;
 pub mod snapshot;
 pub mod status;
 pub mod tenant;
