@@ -6,6 +6,7 @@
 //! schema was checked, so that a restart or a restored backup cannot go unnoticed.
 
 pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply_lock;
 pub mod audit;
@@ -18,8 +19,10 @@ pub mod events;
 pub mod extensions;
 pub mod idempotency;
 pub mod page;
+pub mod password_resets;
 pub mod pbxes;
 pub mod queued;
+pub mod recovery_codes;
 pub mod revisions;
 pub mod sealed;
 pub mod sessions;

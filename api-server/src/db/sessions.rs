@@ -4,13 +4,13 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::DbError;
 use super::page::Listing;
+use super::{DbError, accounts};
 use crate::domain::account::SessionId;
 use crate::domain::admin::{Credential, SignedIn};
 use crate::domain::page::{Page, Slice, sort_keys};
-use crate::domain::session::{EndReason, SecretHash, Session, SessionKind, UserAgent};
-use crate::domain::{AccountId, Invalid, Reach, Role, TenantId, UserId, Version};
+use crate::domain::session::{EndReason, Session, SessionKind, UserAgent};
+use crate::domain::{AccountId, Invalid, Role, TenantId, Version};
 
 mod refresh;
 
@@ -57,11 +57,11 @@ fn to_kind(id: SessionId, name: &str) -> Result<SessionKind, DbError> {
         .map_err(|reason: Invalid| DbError::inconsistent("session", "kind", &id, &reason))
 }
 
-/// What an account comes to at this moment.
+/// What an account comes to at this moment, as `acting_account` says.
 pub(super) struct ActingRow {
     pub(super) account_id: Uuid,
     pub(super) login: String,
-    pub(super) role: Option<String>,
+    pub(super) role: String,
     pub(super) tenant_id: Option<Uuid>,
     pub(super) user_id: Option<Uuid>,
 }
@@ -70,25 +70,15 @@ impl ActingRow {
     /// Somebody who is known by `credential`.
     pub(super) fn signed_in(self, credential: Credential) -> Result<SignedIn, DbError> {
         let account = AccountId(self.account_id);
-        let broken = |column, reason: &dyn std::fmt::Display| {
-            DbError::inconsistent("account", column, &account, &reason)
-        };
-        let role = self.role.as_deref().unwrap_or_default();
-        let role: Role = role.parse().map_err(|reason| broken("role", &reason))?;
-        let (tenant, user) = (self.tenant_id.map(TenantId), self.user_id.map(UserId));
-        let reach = match (role, tenant, user) {
-            (Role::PlatformAdmin, _, _) => Reach::Everything,
-            (Role::TenantAdmin | Role::Operator, Some(tenant), _) => Reach::Tenant(tenant),
-            (Role::User, Some(tenant), Some(user)) => Reach::Own(tenant, user),
-            (Role::TenantAdmin | Role::Operator | Role::User, _, _) => {
-                return Err(broken("tenant_id", &"is missing"));
-            }
-        };
+        let role: Role = self.role.parse().map_err(|reason: Invalid| {
+            DbError::inconsistent("account", "role", &account, &reason)
+        })?;
+        let seat = accounts::to_seat(account, role, self.tenant_id, self.user_id)?;
         Ok(SignedIn {
             account,
-            login: crate::domain::AdminUser::of_account(&self.login),
+            login: accounts::to_login(account, &self.login)?.to_admin(),
             role,
-            reach,
+            reach: seat.reach(role),
             credential,
         })
     }
@@ -112,7 +102,7 @@ struct KnownRow {
     last_used_at: OffsetDateTime,
     account_id: Uuid,
     login: String,
-    role: Option<String>,
+    role: String,
     tenant_id: Option<Uuid>,
     user_id: Option<Uuid>,
 }
@@ -146,8 +136,8 @@ pub async fn known_by_id(
 ) -> Result<Option<Known>, DbError> {
     let row = sqlx::query_as!(
         KnownRow,
-        r#"select s.session_id, s.kind, s.last_used_at, s.account_id, a.login as "login!", a.role,
-            a.tenant_id, a.user_id
+        r#"select s.session_id, s.kind, s.last_used_at, s.account_id, a.login as "login!",
+            a.role as "role!", a.tenant_id, a.user_id
            from session s join acting_account a on a.account_id = s.account_id
            where s.session_id = $1 and s.kind = 'bearer' and s.ended_at is null
               and s.idle_until > $2 and s.expires_at > $2 and a.is_active"#,
@@ -161,17 +151,17 @@ pub async fn known_by_id(
 /// Who has the session of a cookie, likewise.
 pub async fn known_by_cookie(
     connection: &mut PgConnection,
-    cookie: &SecretHash,
+    cookie: &[u8; 32],
     now: OffsetDateTime,
 ) -> Result<Option<Known>, DbError> {
     let row = sqlx::query_as!(
         KnownRow,
-        r#"select s.session_id, s.kind, s.last_used_at, s.account_id, a.login as "login!", a.role,
-            a.tenant_id, a.user_id
+        r#"select s.session_id, s.kind, s.last_used_at, s.account_id, a.login as "login!",
+            a.role as "role!", a.tenant_id, a.user_id
            from session s join acting_account a on a.account_id = s.account_id
            where s.cookie_hash = $1 and s.ended_at is null
               and s.idle_until > $2 and s.expires_at > $2 and a.is_active"#,
-        &cookie.0,
+        cookie.as_slice(),
         now,
     );
     let row = row.fetch_optional(connection).await?;
@@ -182,9 +172,9 @@ pub async fn known_by_cookie(
 pub async fn insert(
     connection: &mut PgConnection,
     session: &Session,
-    cookie: Option<&SecretHash>,
+    cookie: Option<&[u8; 32]>,
 ) -> Result<(), DbError> {
-    let cookie = cookie.map(|hash| hash.0.as_slice());
+    let cookie = cookie.map(<[u8; 32]>::as_slice);
     sqlx::query!(
         "insert into session (
             session_id, account_id, kind, cookie_hash, second_factor, source_address, user_agent,
@@ -304,7 +294,7 @@ pub async fn end(
 /// Ends the session of a cookie, likewise.
 pub async fn end_of_cookie(
     connection: &mut PgConnection,
-    cookie: &SecretHash,
+    cookie: &[u8; 32],
     reason: EndReason,
     now: OffsetDateTime,
 ) -> Result<Option<Ended>, DbError> {
@@ -313,7 +303,7 @@ pub async fn end_of_cookie(
          from account a
          where s.cookie_hash = $1 and s.ended_at is null and a.account_id = s.account_id
          returning s.session_id, s.account_id, a.tenant_id",
-        &cookie.0,
+        cookie.as_slice(),
         now,
         reason.name(),
     );

@@ -44,7 +44,7 @@ impl Candidate {
 struct CandidateRow {
     account_id: Uuid,
     login: String,
-    role: Option<String>,
+    role: String,
     tenant_id: Option<Uuid>,
     user_id: Option<Uuid>,
     is_active: bool,
@@ -78,7 +78,7 @@ pub async fn candidate(
 ) -> Result<Option<Candidate>, DbError> {
     let row = sqlx::query_as!(
         CandidateRow,
-        r#"select account_id as "account_id!", login as "login!", role, tenant_id, user_id,
+        r#"select account_id as "account_id!", login as "login!", role as "role!", tenant_id, user_id,
             is_active as "is_active!", has_second_factor as "has_second_factor!", password_hash
            from acting_account where login = $1"#,
         login.as_str(),

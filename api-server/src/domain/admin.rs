@@ -45,11 +45,6 @@ impl AdminUser {
         Self(UNKNOWN.to_owned())
     }
 
-    /// The login of an account, which may be longer than a name.
-    pub fn of_account(login: &str) -> Self {
-        Self(login.to_owned())
-    }
-
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
 use super::account::SessionId;
+use super::token::{Token, TokenKind};
 use super::{AccountId, Invalid, Version, breaks_a_line, redacted, typed_id};
 
 mod lock_out;
@@ -257,58 +258,24 @@ impl fmt::Display for Network {
     }
 }
 
-/// SHA-256 of a secret that was made by a random number generator, which is all that is stored of it.
-/// Such a secret has 256 bits, so nothing slower is needed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretHash(pub [u8; 32]);
-
-impl SecretHash {
-    /// Of a secret.
-    pub fn of(secret: &SecretString) -> Self {
-        Self(Sha256::digest(secret.expose_secret().as_bytes()).into())
-    }
-}
-
-impl fmt::Debug for SecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        redacted(f, "SecretHash")
-    }
-}
-
-/// A fresh secret of 256 bits after a prefix: 43 characters of base64url.
-pub fn fresh_secret(prefix: &str, rng: &mut impl CryptoRng) -> SecretString {
-    let mut bytes = [0; 32];
-    rng.fill_bytes(&mut bytes);
-    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)).into()
-}
-
-/// Whether a text can be such a secret.
-fn is_secret(prefix: &str, text: &str) -> bool {
-    let encoded = text.strip_prefix(prefix);
-    let decoded = encoded.and_then(|encoded| URL_SAFE_NO_PAD.decode(encoded).ok());
-    decoded.is_some_and(|bytes| bytes.len() == 32)
-}
-
 /// What is exchanged, once, for an access token and the next of its kind.
-#[derive(Clone)]
-pub struct RefreshToken(SecretString);
+#[derive(Clone, Debug)]
+pub struct RefreshToken(Token);
 
 impl RefreshToken {
-    const PREFIX: &str = "pbxr_";
-
     /// A fresh one.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self(fresh_secret(Self::PREFIX, rng))
+        Self(Token::generate(TokenKind::Refresh, rng))
     }
 
     /// The clear text, to be shown once.
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.0.expose()
     }
 
     /// What is stored of it.
-    pub fn hash(&self) -> SecretHash {
-        SecretHash::of(&self.0)
+    pub fn hash(&self) -> [u8; 32] {
+        self.0.hash()
     }
 }
 
@@ -316,41 +283,37 @@ impl FromStr for RefreshToken {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if is_secret(Self::PREFIX, text) {
-            Ok(Self(text.to_owned().into()))
-        } else {
-            Err(Invalid::new(
-                "malformed",
-                "must be a refresh token: pbxr_ and 43 characters",
-            ))
-        }
-    }
-}
-
-impl fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        redacted(f, "RefreshToken")
+        let token = Token::read(TokenKind::Refresh, text);
+        token.map(Self).ok_or(Invalid::new(
+            "malformed",
+            "must be a refresh token: pbxr_ and 43 characters",
+        ))
     }
 }
 
 /// What the cookie of a browser's session holds.
-#[derive(Clone)]
-pub struct CookieSecret(SecretString);
+#[derive(Clone, Debug)]
+pub struct CookieSecret(Token);
 
 impl CookieSecret {
     /// A fresh one.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self(fresh_secret("", rng))
+        Self(Token::generate(TokenKind::Cookie, rng))
+    }
+
+    /// Reads what a cookie holds; `None` when it can be none of these.
+    pub fn read(text: &str) -> Option<Self> {
+        Token::read(TokenKind::Cookie, text).map(Self)
     }
 
     /// The clear text, for the cookie.
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.0.expose()
     }
 
     /// What is stored of it.
-    pub fn hash(&self) -> SecretHash {
-        SecretHash::of(&self.0)
+    pub fn hash(&self) -> [u8; 32] {
+        self.0.hash()
     }
 
     /// What a page of the portal must send with each change, so that other sites, which cannot read
@@ -360,24 +323,6 @@ impl CookieSecret {
         hasher.update(b"csrf");
         hasher.update(self.expose().as_bytes());
         CsrfToken(URL_SAFE_NO_PAD.encode(hasher.finalize()).into())
-    }
-}
-
-impl FromStr for CookieSecret {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        if is_secret("", text) {
-            Ok(Self(text.to_owned().into()))
-        } else {
-            Err(Invalid::new("malformed", "must be 43 characters"))
-        }
-    }
-}
-
-impl fmt::Debug for CookieSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        redacted(f, "CookieSecret")
     }
 }
 

@@ -23,6 +23,10 @@ pub enum TokenKind {
     Api,
     /// Sets a password, once.
     Reset,
+    /// Is exchanged, once, for an access token and the next of its kind.
+    Refresh,
+    /// Is what the cookie of a browser holds, of which nobody sees more than that.
+    Cookie,
 }
 
 impl TokenKind {
@@ -31,6 +35,8 @@ impl TokenKind {
         match self {
             Self::Api => "pbxt_",
             Self::Reset => "pbxp_",
+            Self::Refresh => "pbxr_",
+            Self::Cookie => "",
         }
     }
 }

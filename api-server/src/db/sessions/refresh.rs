@@ -5,7 +5,6 @@ use time::OffsetDateTime;
 
 use crate::db::DbError;
 use crate::domain::account::SessionId;
-use crate::domain::session::SecretHash;
 
 /// How many rows of a table one sweep removes at most.
 const SWEEP_MAX: i64 = 20;
@@ -13,7 +12,7 @@ const SWEEP_MAX: i64 = 20;
 /// Inserts a refresh token of a session.
 pub async fn insert_refresh_token(
     connection: &mut PgConnection,
-    token: &SecretHash,
+    token: &[u8; 32],
     session: SessionId,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
@@ -21,7 +20,7 @@ pub async fn insert_refresh_token(
     sqlx::query!(
         "insert into refresh_token (token_hash, session_id, created_at, expires_at)
          values ($1, $2, $3, $4)",
-        &token.0,
+        token.as_slice(),
         session.0,
         now,
         expires_at,
@@ -45,14 +44,14 @@ pub enum Taken {
 /// Uses a refresh token. Of two at once one gets it.
 pub async fn take_refresh_token(
     connection: &mut PgConnection,
-    token: &SecretHash,
+    token: &[u8; 32],
     now: OffsetDateTime,
 ) -> Result<Taken, DbError> {
     let taken = sqlx::query_scalar!(
         "update refresh_token set used_at = $2
          where token_hash = $1 and used_at is null and expires_at > $2
          returning session_id",
-        &token.0,
+        token.as_slice(),
         now,
     )
     .fetch_optional(&mut *connection)
@@ -62,7 +61,7 @@ pub async fn take_refresh_token(
     }
     let used = sqlx::query_scalar!(
         "select session_id from refresh_token where token_hash = $1 and used_at is not null",
-        &token.0,
+        token.as_slice(),
     )
     .fetch_optional(connection)
     .await?;

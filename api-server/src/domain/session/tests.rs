@@ -18,7 +18,7 @@ fn secrets_are_long_different_and_never_shown() {
     assert!(token.is(token.expose().as_bytes()));
     assert!(!token.is(b"") && !token.is(&token.expose().as_bytes()[..42]));
     assert!(!token.is(cookie.expose().as_bytes()));
-    let shown = format!("{one:?} {cookie:?} {token:?} {:?}", one.hash());
+    let shown = format!("{one:?} {cookie:?} {token:?}");
     for secret in [one.expose(), cookie.expose(), token.expose()] {
         assert!(!shown.contains(secret), "{shown}");
     }
@@ -36,7 +36,7 @@ fn what_is_no_secret_is_refused() {
         &format!("pbxr_{good}"),
         &good.replace(|c: char| c.is_ascii_alphanumeric(), "+"),
     ] {
-        assert!(bad.parse::<CookieSecret>().is_err(), "{bad}");
+        assert!(CookieSecret::read(bad).is_none(), "{bad}");
     }
     assert!(good.parse::<RefreshToken>().is_err());
 }
