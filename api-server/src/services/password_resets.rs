@@ -179,3 +179,18 @@ const fn wrong_password(field: &'static str) -> Error {
         reason: Invalid { code, message },
     }
 }
+
+/// Sets the password of an account that has none yet and was just created.
+///
+/// # Errors
+/// [`Error::InvalidField`], [`Error::Overloaded`].
+pub async fn set_first(
+    work: &mut Work<'_>,
+    account: &Account,
+    password: Password,
+) -> Result<(), Error> {
+    let hash = passwords::choose("password", password, about(account)).await?;
+    set(work, account.id, &hash).await?;
+    work.record(entry("password.reset", account));
+    Ok(())
+}
