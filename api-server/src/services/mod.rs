@@ -1,5 +1,7 @@
 //! What the portal can do, free of HTTP: a file for each entity.
 
+pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply;
 mod at_once;
@@ -15,6 +17,8 @@ pub mod health;
 pub mod idempotency;
 pub mod live;
 pub mod monitor;
+pub mod password_resets;
+pub mod passwords;
 pub mod pbxes;
 pub mod pins;
 pub mod preview;
@@ -22,6 +26,7 @@ pub mod reconcile;
 pub mod restore;
 pub mod revisions;
 pub mod rotation;
+pub mod second_factor;
 pub mod status;
 pub mod tenants;
 pub mod users;
@@ -100,6 +105,9 @@ pub enum Error {
     /// Whoever asks may not.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Something is not done to an account or its tokens.
+    #[error(transparent)]
+    Account(#[from] accounts::Refused),
     /// The portal has too much to do: the same will work later.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -171,7 +179,7 @@ pub enum Error {
     /// The password was shown already.
     #[error("the password was shown already")]
     PasswordRevealed,
-    /// The PIN could not be hashed.
+    /// A password or PIN could not be hashed.
     #[error("hashing failed")]
     Hashing,
     /// No living user has that id.
