@@ -6,6 +6,7 @@
 //! schema was checked, so that a restart or a restored backup cannot go unnoticed.
 
 pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply_lock;
 pub mod audit;
