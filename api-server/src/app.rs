@@ -17,6 +17,7 @@ use crate::db::pbxes::PbxSettings;
 use crate::domain::access::AuthMode;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
 use crate::services::apply::{AllEnded, Runs};
+use crate::services::authentication::Gate;
 use crate::services::counters::Counters;
 use crate::services::live::Live;
 use crate::services::pbxes::{self, DefaultPbx, Pbxes};
@@ -125,6 +126,7 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
         live: Live::default(),
         counters: Counters::default(),
         rendering: Semaphore::new(1),
+        gate: Gate::default(),
     };
     Ok((Arc::new(portal), ended))
 }
