@@ -58,6 +58,7 @@ fn to_kind(id: SessionId, name: &str) -> Result<SessionKind, DbError> {
 }
 
 /// What an account comes to at this moment, as `acting_account` says.
+#[derive(Clone)]
 pub(super) struct ActingRow {
     pub(super) account_id: Uuid,
     pub(super) login: String,

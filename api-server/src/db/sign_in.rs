@@ -36,8 +36,8 @@ pub struct Candidate {
 
 impl Candidate {
     /// Somebody who has signed in to it.
-    pub fn signed_in(self, session: SessionId) -> Result<SignedIn, DbError> {
-        self.acting.signed_in(Credential::Session(session))
+    pub fn signed_in(&self, session: SessionId) -> Result<SignedIn, DbError> {
+        self.acting.clone().signed_in(Credential::Session(session))
     }
 }
 

@@ -11,8 +11,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
-use super::client_address;
 use super::error::ApiError;
+use super::{client_address, cookie};
 use crate::domain::access::{self, AuthMode, Needs};
 use crate::domain::admin::Credential;
 use crate::domain::{Actor, AdminUser, Principal, RequestId};
@@ -84,13 +84,24 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
         return Ok(Request::from_parts(parts, body));
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
-    let actor = actor(guard, needs, &parts).await?;
+    cookie::same_site(&parts).map_err(Error::from)?;
+    let presented = presented(&parts.headers);
+    let actor = actor(guard, needs, &parts, presented.as_ref()).await?;
+    if let (Some(Presented::Cookie(secret)), Some(_)) = (&presented, actor.account()) {
+        cookie::knows_token(&parts, secret).map_err(Error::from)?;
+        parts.extensions.insert(secret.csrf_token());
+    }
     permitted(needs, &actor).map_err(Error::from)?;
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))
 }
 
-async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, ApiError> {
+async fn actor(
+    guard: &Guard,
+    needs: Needs,
+    request: &Parts,
+    presented: Option<&Presented>,
+) -> Result<Actor, ApiError> {
     // The envelope gave the request its id.
     let request_id = request.extensions.get::<RequestId>().cloned();
     let request_id = request_id.ok_or(ApiError::Panicked)?;
@@ -102,9 +113,8 @@ async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, Ap
         }
         (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
         (AuthMode::Login, _) => {
-            let presented = presented(&request.headers);
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
-            let known = authentication::authenticate(&guard.portal, &presented).await?;
+            let known = authentication::authenticate(&guard.portal, presented, source).await?;
             (known.login.clone(), Principal::Account(known))
         }
     };
@@ -116,8 +126,12 @@ async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, Ap
     })
 }
 
-/// What a request shows of who sent it; what cannot be read is nothing.
+/// What a request shows of who sent it; what cannot be read is nothing. Beside `Authorization` a
+/// cookie says nothing.
 fn presented(headers: &HeaderMap) -> Option<Presented> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return cookie::read(headers).map(Presented::Cookie);
+    }
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
         return None;

@@ -1,5 +1,6 @@
 //! What the portal can do, free of HTTP: a file for each entity.
 
+pub mod access_tokens;
 pub mod accounts;
 pub mod api_tokens;
 pub mod applies;
@@ -27,6 +28,8 @@ pub mod restore;
 pub mod revisions;
 pub mod rotation;
 pub mod second_factor;
+pub mod sessions;
+pub mod sign_in;
 pub mod status;
 pub mod tenants;
 pub mod users;
@@ -75,6 +78,8 @@ pub struct Portal {
     pub counters: counters::Counters,
     /// Who may render for a question: one at a time.
     pub rendering: tokio::sync::Semaphore,
+    /// What sign-in and authentication keep in memory.
+    pub gate: authentication::Gate,
 }
 
 /// What the environment says about the work of the services.
@@ -182,6 +187,12 @@ pub enum Error {
     /// A password or PIN could not be hashed.
     #[error("hashing failed")]
     Hashing,
+    /// An access token could not be signed.
+    #[error("an access token could not be signed")]
+    Signing,
+    /// No living session of whoever asks has that id.
+    #[error("no such session")]
+    SessionNotFound,
     /// No living user has that id.
     #[error("no such user")]
     UserNotFound,

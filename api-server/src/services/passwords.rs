@@ -45,6 +45,15 @@ pub async fn hash(password: NewPassword) -> Result<PasswordHash, Error> {
     Ok(PasswordHash::new(hash))
 }
 
+/// Hashes a password that was right, with the effort of today.
+///
+/// # Errors
+/// [`Error::Overloaded`].
+pub async fn rehash(password: Password) -> Result<PasswordHash, Error> {
+    let hash = in_turn(move || hashed(password.expose())).await??;
+    Ok(PasswordHash::new(hash))
+}
+
 /// Judges a password that somebody wants to have, and hashes it. `about` is what is known of its
 /// owner.
 ///

@@ -44,24 +44,24 @@ pub enum Taken {
 /// Uses a refresh token. Of two at once one gets it.
 pub async fn take_refresh_token(
     connection: &mut PgConnection,
-    token: &[u8; 32],
+    hash: &[u8; 32],
     now: OffsetDateTime,
 ) -> Result<Taken, DbError> {
-    let taken = sqlx::query_scalar!(
+    let session = sqlx::query_scalar!(
         "update refresh_token set used_at = $2
          where token_hash = $1 and used_at is null and expires_at > $2
          returning session_id",
-        token.as_slice(),
+        hash.as_slice(),
         now,
     )
     .fetch_optional(&mut *connection)
     .await?;
-    if let Some(session) = taken {
+    if let Some(session) = session {
         return Ok(Taken::Now(SessionId(session)));
     }
     let used = sqlx::query_scalar!(
         "select session_id from refresh_token where token_hash = $1 and used_at is not null",
-        token.as_slice(),
+        hash.as_slice(),
     )
     .fetch_optional(connection)
     .await?;
