@@ -46,7 +46,12 @@ async fn data_is_never_a_page() -> anyhow::Result<()> {
         (Method::GET, "/health/live", 200),
         (Method::GET, "/users", 200),
         (Method::GET, "/openapi.json", 200),
-        (Method::GET, "/users/nobody", 404),
+        (Method::GET, "/users/nobody", 400),
+        (
+            Method::GET,
+            "/users/01900000-0000-7000-8000-000000000009",
+            404,
+        ),
         (Method::GET, "/nowhere", 404),
         (Method::GET, "/docsx", 404),
         (Method::PUT, "/users", 405),

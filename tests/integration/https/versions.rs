@@ -8,10 +8,10 @@ use super::*;
 /// Versions as records say them.
 const TLS_1_0: u16 = 0x0301;
 const TLS_1_1: u16 = 0x0302;
-const TLS_1_2: u16 = 0x0303;
+pub(super) const TLS_1_2: u16 = 0x0303;
 
 /// `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`.
-const GCM: u16 = 0xc02b;
+pub(super) const GCM: u16 = 0xc02b;
 
 /// `TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA`, `TLS_RSA_WITH_AES_128_CBC_SHA`,
 /// `TLS_RSA_WITH_3DES_EDE_CBC_SHA`, `TLS_RSA_WITH_RC4_128_SHA`.
@@ -23,7 +23,7 @@ const HANDSHAKE_FAILURE: u8 = 40;
 const PROTOCOL_VERSION: u8 = 70;
 
 /// The first message of a client that knows no version above `version`.
-fn hello(version: u16, ciphers: &[u16]) -> Vec<u8> {
+pub(super) fn hello(version: u16, ciphers: &[u16]) -> Vec<u8> {
     // No list here comes near the end of its counter.
     let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
     let sized = |bytes: &[u8]| [&length(bytes)[..], bytes].concat();
