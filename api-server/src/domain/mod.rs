@@ -26,8 +26,9 @@ pub mod status;
 pub mod tenant;
 pub mod user;
 pub mod version;
+pub mod viewer;
 
-pub use access::{Permission, Reach, Role};
+pub use access::{Permission, Reach, Role, Within};
 pub use account::AccountId;
 pub use admin::{Actor, ActorKey, AdminUser, Principal, RequestId};
 pub use device::{DeviceId, DeviceSlot};

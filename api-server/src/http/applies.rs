@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::error::{ApiError, Problem};
 use super::etag::TaggedByContent;
-use super::extract::{By, Id, OptionalBody};
+use super::extract::{AsSeen, By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::once::Once;
 use super::openapi::{
@@ -26,6 +26,7 @@ use super::query::pbx;
 use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
 use crate::domain::page::SortKey;
 use crate::domain::pbx::DEFAULT_PBX;
+use crate::domain::viewer::Seen as _;
 use crate::domain::{Actor, Invalid, PbxId};
 use crate::services::apply::{OfPbx, Until};
 use crate::services::{Error, Portal, applies, apply, restore};
@@ -126,6 +127,7 @@ enum PolicyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    AsSeen(viewer): AsSeen,
     preferred: Preferred,
     once: Once,
     OptionalBody(fields): OptionalBody,
@@ -133,14 +135,16 @@ pub(super) async fn run(
     let mut fields = fields;
     let pbx = fields.or_default("pbx", pbx);
     let (wish, pbx) = wish(fields, pbx).map_err(ApiError::InvalidFields)?;
+    apply::permit(&actor, &wish).map_err(Error::from)?;
     let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
     let task = move |root| async move {
         let wish = Wish { root, ..wish };
-        let all = apply::run_several(&own, &by, wish, pbx.as_ref(), until).await?;
+        let all = apply::run_several(&own, (&by, viewer), wish, pbx, until).await?;
         several(all, until)
     };
     let remake = |attempts: Vec<Attempt>| {
-        let all = attempts.into_iter().map(OfPbx::from).collect();
+        let attempts = attempts.into_iter().map(OfPbx::from);
+        let all = attempts.map(|of| of.seen_by(viewer)).collect();
         several(begun(all, until)?, until)
     };
     once.run_slowly(portal, actor, task, remake).await
@@ -298,11 +302,12 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     query: ListQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<Applies>()?;
     let filter = apply_filter(&portal, &wanted).await?;
-    let attempts = applies::list(&portal, &filter, &wanted.page).await?;
+    let attempts = applies::list(&portal, viewer, filter, &wanted.page).await?;
     Ok(wanted.answer(attempts.map(ApplyBody::in_list)))
 }
 
@@ -347,6 +352,7 @@ pub(super) async fn apply_filter<K: SortKey>(
         outcome: wanted.text("outcome").and_then(AttemptOutcome::from_name),
         requested_by: wanted.text("requested_by").map(str::to_owned),
         search: wanted.search.clone(),
+        of_tenant: None,
     })
 }
 
@@ -367,9 +373,10 @@ pub(super) async fn apply_filter<K: SortKey>(
 )]
 pub(super) async fn get(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     Id(id): Id,
 ) -> Result<TaggedByContent<ApplyBody>, ApiError> {
-    let attempt = applies::get(&portal, ApplyId(id)).await?;
+    let attempt = applies::get(&portal, viewer, ApplyId(id)).await?;
     Ok(TaggedByContent(attempt.into()))
 }
 

@@ -41,13 +41,13 @@ impl From<Pending> for PendingBody {
         let in_force = pending.in_force.map(InForceBody::from);
         match pending.wanted {
             Wanted::Bundle {
-                user_count,
+                user_counts,
                 differs,
                 changes,
                 ..
             } => Self {
                 differs: Some(differs),
-                user_count: Some(user_count),
+                user_count: Some(user_counts.total()),
                 changes: changes.map(SummaryBody::from),
                 in_force,
             },

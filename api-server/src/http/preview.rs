@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use super::changes::{CountsBody, ObjectChangeBody, RestoredFromBody, UserChangeBody};
 use super::error::{ApiError, Problem};
-use super::extract::By;
+use super::extract::{AsSeen, By};
 use super::openapi::QueryProblems;
 use super::query::{Query, pbx};
 use super::warnings::WarningBody;
 use crate::domain::revision::InForce;
 use crate::domain::tenant::TenantBrief;
-use crate::services::Portal;
 use crate::services::pbxes::{self, Pbx};
 use crate::services::preview::{self, Difference, FileDifference, Finding, Preview};
+use crate::services::{Portal, viewer};
 
 /// Longest list of an answer: objects, users, phones, findings. Counts are of all.
 const LIST_MAX: usize = 500;
@@ -223,14 +223,15 @@ impl PreviewBody {
                 detail,
             },
         };
+        let wanted = preview.wanted.as_ref();
         let finding_count = preview.findings.len();
         Self {
             pbx_id: pbx.id.0,
             pbx: pbx.name().to_string(),
             would_apply,
             changes_nothing,
-            digest: preview.wanted.map(|wanted| wanted.digest.to_string()),
-            user_count: preview.wanted.map(|wanted| wanted.user_count),
+            digest: wanted.map(|wanted| wanted.digest.to_string()),
+            user_count: wanted.map(|wanted| wanted.user_counts.total()),
             compared_with: preview.in_force.map(ComparedWithBody::from),
             changes,
             changes_unknown,
@@ -366,12 +367,15 @@ impl From<RegisteredPhone> for PhoneBody {
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    AsSeen(viewer): AsSeen,
     Query(mut fields): Query,
 ) -> Result<Json<PreviewBody>, ApiError> {
     let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = viewer::meant(&portal, viewer, pbx).await?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     // Several questions at once make a large future.
-    let preview = Box::pin(preview::preview(&portal, &pbx, &actor.request_id)).await?;
+    let preview = preview::preview(&portal, viewer, &pbx, &actor.request_id);
+    let preview = Box::pin(preview).await?;
     Ok(Json(PreviewBody::read(&pbx, preview)))
 }

@@ -9,6 +9,7 @@ use axum::extract::State;
 
 use self::body::PbxStatusBody;
 use super::error::{ApiError, Problem};
+use super::extract::AsSeen;
 use super::openapi::QueryProblems;
 use super::query::{Query, pbx};
 use crate::services::{Portal, status};
@@ -32,10 +33,11 @@ use crate::services::{Portal, status};
 )]
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     Query(mut fields): Query,
 ) -> Result<Json<Vec<PbxStatusBody>>, ApiError> {
     let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
-    let states = Box::pin(status::read(&portal, pbx.as_ref())).await?;
+    let states = Box::pin(status::read(&portal, viewer, pbx)).await?;
     Ok(Json(states.into_iter().map(PbxStatusBody::from).collect()))
 }

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
-use super::extract::{By, OptionalBody};
+use super::extract::{AsSeen, By, OptionalBody};
 use super::once::Once;
 use super::openapi::{BodyProblems, ByHeader, OnceHeader, OnceProblems};
 use super::query::pbx;
 use crate::services::pbxes::{self, Pbx};
-use crate::services::{Error, Portal, verify};
+use crate::services::{Error, Portal, verify, viewer};
 
 /// What to compare. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -99,15 +99,17 @@ impl VerifyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    AsSeen(viewer): AsSeen,
     once: Once,
     OptionalBody(mut fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = viewer::meant(&portal, viewer, pbx).await?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     let (own, by) = (Arc::clone(&portal), actor.clone());
     let task = move |_| async move {
-        let report = verify::run_to_the_end(own, Arc::clone(&pbx), by).await?;
+        let report = verify::run_to_the_end(own, viewer, Arc::clone(&pbx), by).await?;
         Ok(Json(VerifyBody::read(&pbx, report)).into_response())
     };
     // It begins no attempts.

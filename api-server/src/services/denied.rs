@@ -1,6 +1,6 @@
 //! Why somebody may not do what was asked.
 
-use crate::domain::Permission;
+use crate::domain::{Actor, Permission};
 
 /// Whoever asks is not known, or may not.
 #[derive(Debug, thiserror::Error)]
@@ -14,4 +14,13 @@ pub enum Denied {
     /// An API token does not suffice for it.
     #[error("a session is needed")]
     SessionNeeded,
+}
+
+/// Requires a permission that not everybody who may carry out the operation has.
+///
+/// # Errors
+/// [`Denied::Forbidden`].
+pub fn must(actor: &Actor, permission: Permission) -> Result<(), Denied> {
+    let permitted = actor.may(permission);
+    permitted.then_some(()).ok_or(Denied::Forbidden(permission))
 }

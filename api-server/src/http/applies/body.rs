@@ -280,7 +280,7 @@ impl From<Attempt> for ApplyBody {
             changes: attempt.changes.map(SummaryBody::from),
             restored_from: attempt.restored_from.map(RestoredFromBody::from),
             restorable,
-            user_count: attempt.user_count,
+            user_count: attempt.user_counts.total(),
             users: Some(users.collect()),
         };
         if let Some(record) = attempt.record {
