@@ -5,6 +5,8 @@
 //! administrators cannot be told apart by tenant: they are [`WITHHELD`]. [`Seen`] says of each value
 //! what is left of it, and services answer no other.
 
+use std::collections::BTreeMap;
+
 use shared::names;
 use shared::record::{ApplyRecord, Mismatch, ObjectKind, Step};
 use shared::status::{RegisteredPhone, VerifyReport};
@@ -169,22 +171,59 @@ impl Seen for ApplyRecord {
 }
 
 impl Seen for Attempt {
-    fn confined(mut self, to: Confined) -> Self {
-        to.asked(
-            self.requested_tenant,
-            [
-                &mut self.requested_by,
-                &mut self.request_id,
-                &mut self.source_address,
-            ],
-        );
-        self.failure = self.failure.confined(to);
-        self.record = self.record.confined(to);
-        self.user_counts.keep(to.number);
-        self.users.retain(|user| to.has_user(user));
-        self.changes = self.changes.and_then(|changes| changes.of_tenant(to));
-        withhold_all(&mut self.notes);
-        self
+    fn confined(self, to: Confined) -> Self {
+        // Each field by name, so that nobody adds one without a decision.
+        let Self {
+            id,
+            pbx_id,
+            pbx_name,
+            revision,
+            digest,
+            on_reload_failure,
+            outcome,
+            mut requested_by,
+            mut request_id,
+            mut source_address,
+            requested_tenant,
+            started_at,
+            ended_at,
+            failure,
+            record,
+            mut user_counts,
+            mut users,
+            changes,
+            restored_from,
+            mut notes,
+            bundle_kept,
+        } = self;
+        let asked = [&mut requested_by, &mut request_id, &mut source_address];
+        to.asked(requested_tenant, asked);
+        user_counts.keep(to.number);
+        users.retain(|user| to.has_user(user));
+        withhold_all(&mut notes);
+        Self {
+            id,
+            pbx_id,
+            pbx_name,
+            revision,
+            digest,
+            on_reload_failure,
+            outcome,
+            requested_by,
+            request_id,
+            source_address,
+            requested_tenant,
+            started_at,
+            ended_at,
+            failure: failure.confined(to),
+            record: record.confined(to),
+            user_counts,
+            users,
+            changes: changes.and_then(|changes| changes.of_tenant(to)),
+            restored_from,
+            notes,
+            bundle_kept,
+        }
     }
 }
 
@@ -246,23 +285,42 @@ impl Seen for FileState {
 }
 
 impl Seen for PbxState {
-    fn confined(mut self, to: Confined) -> Self {
-        self.agent = self
-            .agent
-            .map(|view| view.confined(to))
-            .map_err(|_| WITHHELD.to_owned());
-        self.wanted = self.wanted.map_err(|_| WITHHELD.to_owned());
-        let files = self.files.into_iter();
-        self.files = files
-            .map(|(file, verdict)| (file.confined(to), verdict))
-            .collect();
-        self.last_attempt = self.last_attempt.confined(to);
-        self.last_proven = self.last_proven.confined(to);
-        self.open = each(self.open, to);
-        self.counters.clear();
-        withhold_all(&mut self.reasons);
-        self.warnings = withhold_warnings(self.warnings, to);
-        self
+    fn confined(self, to: Confined) -> Self {
+        // Each field by name, so that nobody adds one without a decision.
+        let Self {
+            id,
+            name,
+            agent,
+            wanted,
+            files,
+            last_attempt,
+            last_proven,
+            open,
+            queued,
+            certificates,
+            counters: _,
+            mut reasons,
+            warnings,
+        } = self;
+        withhold_all(&mut reasons);
+        let files = files.into_iter();
+        let files = files.map(|(file, verdict)| (file.confined(to), verdict));
+        let agent = agent.map(|view| view.confined(to));
+        Self {
+            id,
+            name,
+            agent: agent.map_err(|_| WITHHELD.to_owned()),
+            wanted: wanted.map_err(|_| WITHHELD.to_owned()),
+            files: files.collect(),
+            last_attempt: last_attempt.confined(to),
+            last_proven: last_proven.confined(to),
+            open: each(open, to),
+            queued,
+            certificates,
+            counters: BTreeMap::new(),
+            reasons,
+            warnings: withhold_warnings(warnings, to),
+        }
     }
 }
 

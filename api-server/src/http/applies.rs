@@ -46,14 +46,14 @@ pub(super) struct ApplyRequestBody {
     pbx: Option<String>,
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
-    /// portal's setting when absent.
+    /// portal's setting when absent. `keep_new_files` needs `applies.force`.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
     /// and the answer is 412. When there are several PBXes, `pbx` must be named with it.
     expected_digest: Option<String>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
-    /// safe mode it changes nothing.
+    /// safe mode it changes nothing. Needs `applies.force`.
     force: Option<bool>,
 }
 
@@ -88,7 +88,7 @@ enum PolicyBody {
 /// Of several PBXes, every one that has changes is applied, at the same time and each for itself:
 /// the failure of one holds up no other. `applies` tells of each, also in a problem. The attempt
 /// itself, and the status, are of the first that failed, by name; otherwise of the default PBX, or
-/// the first that was applied.
+/// the first that was applied. Whoever is confined to a tenant applies the PBX of that one.
 ///
 /// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line:
 /// `GET /applies/{id}` and `GET /applies/{id}/events` tell what becomes of it.
@@ -288,7 +288,8 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
 /// List the attempts to apply
 ///
 /// The audit trail, the newest first. Every attempt is there, also one that failed before it
-/// reached the PBX.
+/// reached the PBX. Whoever is confined to a tenant finds those of its PBX, and by `requested_by` or
+/// `q` only what was asked for by somebody of that tenant.
 #[utoipa::path(
     get, path = "/applies", tag = "applies", operation_id = "list_applies",
     params(ListParams<Applies>),

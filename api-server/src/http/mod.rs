@@ -1,6 +1,7 @@
 //! REST: [`router`] is the table of URLs. Handlers take a request apart, call one service, and
 //! answer; bodies (`…Body`) live here and nowhere else.
 
+mod access;
 mod applies;
 mod changes;
 mod deleted_users;
@@ -105,7 +106,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = operations().into_openapi();
     document.merge(documentation().into_openapi());
     twins::describe(&mut document);
+    access::describe(&mut document);
     document
+}
+
+/// Who holds which permission and what each operation needs, in Markdown.
+pub fn permissions() -> String {
+    access::permissions(&document())
 }
 
 /// The whole of the portal's HTTP.

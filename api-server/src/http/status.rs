@@ -18,7 +18,8 @@ use crate::services::{Portal, status};
 ///
 /// For each PBX and each of its files: what the database would have, what was applied last, what
 /// lies on the disk of the PBX host, what Asterisk has read, and what that comes to. An agent that
-/// cannot be reached is no error: what the database knows is told.
+/// cannot be reached is no error: what the database knows is told. Whoever is confined to a tenant
+/// sees the PBX of that one.
 #[utoipa::path(
     get, path = "/apply/status", tag = "status", operation_id = "status",
     params(

@@ -292,6 +292,9 @@ pub(super) async fn get(
 ///
 /// Changes what the body names and nothing else (JSON Merge Patch, RFC 7396). `"status":
 /// "suspended"` keeps the number and ends the service with the next apply.
+///
+/// `voicemail`, `dnd` and `call_forward` may be changed by the user itself. Every other field needs
+/// `users.write`, and `role` `accounts.write` as well.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users", operation_id = "update_user",
     params(("id" = Uuid, Path, description = "The user"), ByHeader, MatchHeader),

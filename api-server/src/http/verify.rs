@@ -26,7 +26,8 @@ use crate::services::{Error, Portal, verify, viewer};
     reason = "the document shows it; the handler reads the field"
 )]
 struct VerifyRequestBody {
-    /// The id or the name of a PBX; the default one when absent.
+    /// The id or the name of a PBX; when absent, the default one, or that of the tenant that whoever
+    /// asks is confined to.
     pbx: Option<String>,
 }
 
@@ -45,9 +46,10 @@ pub(super) struct VerifyBody {
     digest: String,
     /// How many objects and extensions were compared in every part.
     compared: u64,
-    /// Each that differs.
+    /// Each that differs; of its own, for whoever is confined to a tenant.
     mismatches: Vec<MismatchBody>,
-    /// Why it could not be compared to the end; null when it was.
+    /// Why it could not be compared to the end; null when it was. Withheld from whoever is confined
+    /// to a tenant.
     failure: Option<String>,
     /// How long it took, to a tenth.
     duration_ms: f64,

@@ -147,21 +147,34 @@ impl Seen for Checked {
 }
 
 impl Seen for Preview {
-    fn confined(mut self, to: Confined) -> Self {
-        self.in_force = self.in_force.confined(to);
-        self.wanted = self.wanted.confined(to);
-        self.difference = self.difference.map(|difference| {
+    fn confined(self, to: Confined) -> Self {
+        // Each field by name, so that nobody adds one without a decision.
+        let Self {
+            in_force,
+            wanted,
+            difference,
+            findings,
+            checked,
+            agent_told,
+            mut notes,
+            warnings,
+        } = self;
+        withhold_all(&mut notes);
+        let findings = findings.into_iter().map(|finding| finding.confined(to));
+        let difference = difference.map(|difference| {
             let difference = difference.map(|difference| difference.confined(to));
             difference.map_err(|_| WITHHELD.to_owned())
         });
-        let findings = self.findings.into_iter();
-        self.findings = findings.map(|finding| finding.confined(to)).collect();
-        self.checked = self
-            .checked
-            .map(|checked| checked.confined(to))
-            .map_err(|_| WITHHELD.to_owned());
-        withhold_all(&mut self.notes);
-        self.warnings = withhold_warnings(self.warnings, to);
-        self
+        let checked = checked.map(|checked| checked.confined(to));
+        Self {
+            in_force: in_force.confined(to),
+            wanted: wanted.confined(to),
+            difference,
+            findings: findings.collect(),
+            checked: checked.map_err(|_| WITHHELD.to_owned()),
+            agent_told,
+            notes,
+            warnings: withhold_warnings(warnings, to),
+        }
     }
 }
