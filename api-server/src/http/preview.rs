@@ -380,8 +380,6 @@ pub(super) async fn show(
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
     let pbx = viewer::meant(&portal, viewer, pbx).await?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
-    // Several questions at once make a large future.
-    let preview = preview::preview(&portal, viewer, &pbx, &actor.request_id);
-    let preview = Box::pin(preview).await?;
+    let preview = preview::preview(&portal, viewer, &pbx, &actor.request_id).await?;
     Ok(Json(PreviewBody::read(&pbx, preview)))
 }

@@ -139,7 +139,8 @@ pub async fn preview(
     pbx: &Pbx,
     request_id: &RequestId,
 ) -> Result<Preview, Error> {
-    let preview = whole(portal, pbx, request_id).await?;
+    // Several questions at once make a large future.
+    let preview = Box::pin(whole(portal, pbx, request_id)).await?;
     Ok(preview.seen_by(viewer))
 }
 
