@@ -3,7 +3,9 @@
 
 mod access;
 mod applies;
+mod browsers;
 mod changes;
+mod client_address;
 mod deleted_users;
 mod described;
 mod devices;
