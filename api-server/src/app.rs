@@ -18,6 +18,7 @@ use crate::domain::access::AuthMode;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
 use crate::https::Https;
 use crate::services::apply::{AllEnded, Runs};
+use crate::services::authentication::Gate;
 use crate::services::counters::Counters;
 use crate::services::live::Live;
 use crate::services::pbxes::{self, DefaultPbx, Pbxes};
@@ -145,6 +146,7 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
         live: Live::default(),
         counters: Counters::default(),
         rendering: Semaphore::new(1),
+        gate: Gate::default(),
     };
     Ok((Arc::new(portal), ended))
 }

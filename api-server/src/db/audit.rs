@@ -19,6 +19,7 @@ pub async fn append(
 ) -> Result<(), DbError> {
     let (kind, account, credential) = match &actor.principal {
         Principal::TrustedNetwork => ("trusted_network", None, None),
+        Principal::CommandLine => ("portal", None, None),
         Principal::Unknown => ("unknown", None, None),
         Principal::Account(known) => {
             let credential = match &known.credential {

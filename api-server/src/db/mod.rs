@@ -5,6 +5,8 @@
 //! is served before that. Each new connection compares the server's start time with the one whose
 //! schema was checked, so that a restart or a restored backup cannot go unnoticed.
 
+pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply_lock;
 pub mod audit;
@@ -17,10 +19,15 @@ pub mod events;
 pub mod extensions;
 pub mod idempotency;
 pub mod page;
+pub mod password_resets;
 pub mod pbxes;
 pub mod queued;
+pub mod recovery_codes;
 pub mod revisions;
 pub mod sealed;
+pub mod sessions;
+pub mod sign_in;
+pub mod signing_keys;
 pub mod snapshot;
 pub mod status;
 pub mod tenants;
@@ -39,6 +46,7 @@ use tokio::sync::{Notify, watch};
 use self::data_keys::KeyError;
 use self::pbxes::PbxSettings;
 use crate::causes::causes;
+use crate::clock::{Clock as _, SystemClock, os_rng};
 use crate::vault::Vault;
 
 pub use error::DbError;
@@ -188,6 +196,8 @@ impl Database {
     async fn prepare(&self) -> Result<(), PrepareError> {
         let mut connection = migrated(self.options.clone()).await?;
         data_keys::ensure(&mut connection, &self.vault).await?;
+        let now = SystemClock.now();
+        signing_keys::ensure(&mut connection, &self.vault, now, &mut os_rng()).await?;
         pbxes::configure(&mut connection, &self.pbx).await?;
         let epoch = epoch(&mut connection).await?;
         *self
@@ -304,7 +314,7 @@ async fn migrated(options: PgConnectOptions) -> Result<PgConnection, PrepareErro
 }
 
 /// Ends a transaction.
-pub async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), DbError> {
+pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), DbError> {
     Ok(transaction.commit().await?)
 }
 

@@ -68,6 +68,14 @@ impl<'a, K: SortKey> Listing<'a, K> {
         self
     }
 
+    /// Only rows whose `column` is later than `time`.
+    #[must_use]
+    pub fn later(mut self, column: &'static str, time: OffsetDateTime) -> Self {
+        self.query.push(" and ").push(column).push(" > ");
+        self.query.push_bind(time);
+        self
+    }
+
     /// Only rows whose `column` begins with `text`; all when there is no text.
     #[must_use]
     pub fn begins(mut self, column: &'static str, text: Option<&str>) -> Self {

@@ -235,9 +235,14 @@ pub enum Needs {
 /// What each operation of the API needs, by its id. What stands below `/tenants/{tenant}` has the
 /// id of its twin with `tenant_` in it and needs the same.
 pub const OPERATIONS: &[(&str, Needs)] = {
-    use Needs::{Nothing, NothingOr, Permission as Of};
+    use Needs::{Nothing, NothingOr, Permission as Of, Session};
     use Permission as P;
     &[
+        ("sign_in", Nothing),
+        ("refresh_session", Nothing),
+        ("list_sessions", Session),
+        ("get_session", Session),
+        ("end_session", Session),
         ("list_users", Of(P::UsersRead)),
         ("create_user", Of(P::UsersWrite)),
         ("get_user", Of(P::UsersRead)),

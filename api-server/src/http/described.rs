@@ -1,5 +1,6 @@
 //! What errors of the services are called in HTTP.
 
+mod accounts;
 mod denied;
 
 use axum::http::StatusCode;
@@ -13,12 +14,14 @@ use crate::services::Error;
 pub(super) fn describe(error: &Error) -> Description {
     match error {
         Error::Denied(denied) => denied::describe(denied),
+        Error::Account(refused) => accounts::describe(*refused),
         Error::DatabaseUnavailable(_) => DATABASE_UNAVAILABLE.told(),
         Error::Database(_)
         | Error::Sealing(_)
         | Error::Unsealing(_)
         | Error::Task(_)
-        | Error::Hashing => internal(),
+        | Error::Hashing
+        | Error::Signing => internal(),
         Error::InvalidField { field, .. } => describe_fields(std::iter::once(*field)),
         Error::PreconditionFailed(_) => PRECONDITION_FAILED.told(),
         Error::PreconditionRequired => PRECONDITION_REQUIRED.told(),
@@ -36,6 +39,7 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::RangeInUse => RANGE_IN_USE.told(),
         Error::DefaultTenantFixed => DEFAULT_TENANT_FIXED.told(),
         Error::TransportNotOffered { kind } => transport_not_offered(kind),
+        Error::SessionNotFound => SESSION_NOT_FOUND.told(),
         Error::UserNotFound => USER_NOT_FOUND.told(),
         Error::EmailTaken => EMAIL_TAKEN.told(),
         Error::ExtensionTaken => EXTENSION_TAKEN.told(),
@@ -158,6 +162,13 @@ const DEFAULT_TENANT_FIXED: Words = Words(
     "default_tenant_fixed",
     "Default tenant",
     "The default tenant keeps its slug, its numbers and its PBX, and cannot be deleted.",
+);
+
+const SESSION_NOT_FOUND: Words = Words(
+    StatusCode::NOT_FOUND,
+    "session_not_found",
+    "Session not found",
+    "You have no session with this id, or it has ended.",
 );
 
 const USER_NOT_FOUND: Words = Words(

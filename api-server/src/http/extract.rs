@@ -14,9 +14,11 @@ use uuid::Uuid;
 use super::envelope::REQUEST_SECONDS;
 use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
+use crate::domain::account::SessionId;
 use crate::domain::tenant::DEFAULT_TENANT;
 use crate::domain::viewer::Viewer;
 use crate::domain::{Actor, TenantId, Within};
+use crate::services::sessions::SessionRef;
 use crate::services::tenants::{self, TenantRef};
 use crate::services::{Error, Portal, viewer};
 
@@ -57,6 +59,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let text = path_parameter(parts, state, "id").await;
         let id = text.as_deref().and_then(hyphenated);
         id.map(Self).ok_or(ApiError::MalformedId)
+    }
+}
+
+/// The `{session}` of a path: an id, or `current`.
+pub(super) struct ThisSession(pub(super) SessionRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for ThisSession {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = path_parameter(parts, state, "session").await;
+        let text = text.ok_or(ApiError::MalformedId)?;
+        if text == "current" {
+            return Ok(Self(SessionRef::Current));
+        }
+        let id = hyphenated(&text).ok_or(ApiError::MalformedId)?;
+        Ok(Self(SessionRef::Id(SessionId(id))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who asks, and whether it may: before any handler, by the table of `domain::access`.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
 use super::client_address;
+use super::cookie;
 use super::error::ApiError;
 use crate::domain::access::{self, AuthMode, Needs};
 use crate::domain::admin::Credential;
@@ -84,13 +86,24 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
         return Ok(Request::from_parts(parts, body));
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
-    let actor = actor(guard, needs, &parts).await?;
+    cookie::same_site(&parts).map_err(Error::from)?;
+    let presented = presented(&parts.headers);
+    let actor = actor(guard, needs, &parts, presented.as_ref()).await?;
+    if let (Some(Presented::Cookie(secret)), Some(_)) = (&presented, actor.account()) {
+        cookie::knows_token(&parts, secret).map_err(Error::from)?;
+        parts.extensions.insert(secret.csrf_token());
+    }
     permitted(needs, &actor).map_err(Error::from)?;
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))
 }
 
-async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, ApiError> {
+async fn actor(
+    guard: &Guard,
+    needs: Needs,
+    request: &Parts,
+    presented: Option<&Presented>,
+) -> Result<Actor, ApiError> {
     // The envelope gave the request its id.
     let request_id = request.extensions.get::<RequestId>().cloned();
     let request_id = request_id.ok_or(ApiError::Panicked)?;
@@ -101,11 +114,10 @@ async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, Ap
             (trusted_name(&request.headers)?, Principal::TrustedNetwork)
         }
         (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
-        (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, &request.headers).await,
+        (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, presented, source).await,
         (AuthMode::Login, _) => {
-            let presented = presented(&request.headers);
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
-            let known = authentication::authenticate(&guard.portal, &presented).await?;
+            let known = authentication::authenticate(&guard.portal, presented, source).await?;
             (known.login.clone(), Principal::Account(known))
         }
     };
@@ -119,9 +131,13 @@ async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, Ap
 
 /// Who asks for what nobody needs to sign in for, if that can be known: a supervisor is answered
 /// also when the database is down.
-async fn by_chance(guard: &Guard, headers: &HeaderMap) -> (AdminUser, Principal) {
-    let known = match presented(headers) {
-        Some(presented) => authentication::authenticate(&guard.portal, &presented)
+async fn by_chance(
+    guard: &Guard,
+    presented: Option<&Presented>,
+    source: IpAddr,
+) -> (AdminUser, Principal) {
+    let known = match presented {
+        Some(presented) => authentication::authenticate(&guard.portal, presented, source)
             .await
             .ok(),
         None => None,
@@ -131,8 +147,12 @@ async fn by_chance(guard: &Guard, headers: &HeaderMap) -> (AdminUser, Principal)
     })
 }
 
-/// What a request shows of who sent it; what cannot be read is nothing.
+/// What a request shows of who sent it; what cannot be read is nothing. Beside `Authorization` a
+/// cookie says nothing.
 fn presented(headers: &HeaderMap) -> Option<Presented> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return cookie::read(headers).map(Presented::Cookie);
+    }
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
         return None;

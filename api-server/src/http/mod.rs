@@ -6,6 +6,7 @@ mod applies;
 mod browsers;
 mod changes;
 mod client_address;
+mod cookie;
 mod deleted_users;
 mod described;
 mod devices;
@@ -29,6 +30,7 @@ mod preview;
 mod query;
 mod restore;
 mod revisions;
+mod sessions;
 mod sip_passwords;
 mod status;
 mod tenants;
@@ -70,6 +72,9 @@ fn of_tenant() -> OpenApiRouter<Arc<Portal>> {
 /// Every path but those of the documentation.
 fn operations() -> OpenApiRouter<Arc<Portal>> {
     let quick = OpenApiRouter::new()
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::refresh))
+        .routes(routes!(sessions::get, sessions::delete))
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::change, tenants::delete))
         .merge(of_tenant())

@@ -23,6 +23,7 @@ use super::error::{PROBLEM_JSON, Problem};
     ),
     components(schemas(Problem, super::follow::StateBody)),
     tags(
+        (name = "sessions", description = "Signing in and out"),
         (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
         (name = "devices", description = "Phones and apps of users"),
@@ -65,6 +66,9 @@ pub(super) fn also(known: &mut Responses, more: Responses) {
     for (status, response) in more {
         match (known.get_mut(&status), response) {
             (Some(RefOr::T(known)), RefOr::T(added)) => {
+                if known.description.contains(&added.description) {
+                    continue;
+                }
                 known.description = format!("{}, {}", added.description, known.description);
             }
             (Some(_), _) => {}
@@ -261,6 +265,9 @@ headers! {
     /// Which state is meant.
     MatchHeader = "If-Match"
         "The ETag of the state that is meant, or several, or `*`: in another one, nothing is changed";
+    /// What shows that a page of the portal itself asks.
+    CsrfHeader = "X-CSRF-Token"
+        "With a cookie only: the token of its session, as sign-in and `GET /sessions/current` tell it";
     /// Which state the client has.
     NoneMatchHeader = "If-None-Match" "The ETag that the client has: 304 when it is that still";
 }

@@ -197,7 +197,7 @@ async fn fresh_password(
     id: DeviceId,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<(SipPassword, Vec<u8>), Error> {
-    let seal = work.portal.vault.sealer(work.connection()).await?;
+    let seal = work.vault.sealer(work.connection()).await?;
     let password = SipPassword::generate(rng);
     let sealed = seal.seal(Place::SipPassword(id), password.expose().as_bytes(), rng)?;
     Ok((password, sealed))
@@ -298,7 +298,7 @@ pub async fn rotate(
         end_overlap(&mut device, &mut sealed);
     } else {
         let clear = open(work, Place::SipPassword(id), &sealed.current).await?;
-        let seal = work.portal.vault.sealer(work.connection()).await?;
+        let seal = work.vault.sealer(work.connection()).await?;
         let place = Place::PreviousSipPassword(id);
         sealed.previous = Some(seal.seal(place, clear.expose().as_bytes(), rng)?);
         device.overlap_until = Some(work.now + overlap);
@@ -337,7 +337,7 @@ pub async fn reveal(work: &mut Work<'_>, locked: Locked) -> Result<Credentials, 
 }
 
 async fn open(work: &mut Work<'_>, place: Place, sealed: &[u8]) -> Result<SipPassword, Error> {
-    let opener = work.portal.vault.opener(work.connection()).await?;
+    let opener = work.vault.opener(work.connection()).await?;
     let clear = opener.open(place, sealed)?;
     // What is authentic was written by a portal, and those write passwords.
     let text = String::from_utf8(clear).map_err(|_| OpenError::Malformed)?;

@@ -1,5 +1,8 @@
 //! What the portal can do, free of HTTP: a file for each entity.
 
+pub mod access_tokens;
+pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply;
 mod at_once;
@@ -15,6 +18,8 @@ pub mod health;
 pub mod idempotency;
 pub mod live;
 pub mod monitor;
+pub mod password_resets;
+pub mod passwords;
 pub mod pbxes;
 pub mod pins;
 pub mod preview;
@@ -22,6 +27,9 @@ pub mod reconcile;
 pub mod restore;
 pub mod revisions;
 pub mod rotation;
+pub mod second_factor;
+pub mod sessions;
+pub mod sign_in;
 pub mod status;
 pub mod tenants;
 pub mod users;
@@ -71,6 +79,8 @@ pub struct Portal {
     pub counters: counters::Counters,
     /// Who may render for a question: one at a time.
     pub rendering: tokio::sync::Semaphore,
+    /// What sign-in and authentication keep in memory.
+    pub gate: authentication::Gate,
 }
 
 /// What the environment says about the work of the services.
@@ -101,6 +111,9 @@ pub enum Error {
     /// Whoever asks may not.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Something is not done to an account or its tokens.
+    #[error(transparent)]
+    Account(#[from] accounts::Refused),
     /// The portal has too much to do: the same will work later.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -172,9 +185,15 @@ pub enum Error {
     /// The password was shown already.
     #[error("the password was shown already")]
     PasswordRevealed,
-    /// The PIN could not be hashed.
+    /// A password or PIN could not be hashed.
     #[error("hashing failed")]
     Hashing,
+    /// An access token could not be signed.
+    #[error("an access token could not be signed")]
+    Signing,
+    /// No living session of whoever asks has that id.
+    #[error("no such session")]
+    SessionNotFound,
     /// No living user has that id.
     #[error("no such user")]
     UserNotFound,

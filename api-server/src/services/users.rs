@@ -2,6 +2,7 @@
 
 use rand::CryptoRng;
 
+use super::accounts;
 use super::denied;
 use super::devices::{self, Credentials};
 use super::tenants::refused_field;
@@ -159,6 +160,7 @@ pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Re
     for permission in patch.needs() {
         denied::must(work.actor, permission)?;
     }
+    let standing = (user.role.get(), user.status);
     set(&mut user.name, patch.name);
     set(&mut user.email, patch.email);
     set(&mut user.status, patch.status);
@@ -177,6 +179,7 @@ pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Re
         renumber(work, &user, number).await?;
         user.extension = number;
     }
+    accounts::follow_user(work, standing, &user).await?;
     let (id, by) = (user.id, work.actor.admin.clone());
     let status = user.status.name();
     work.afterwards(move || tracing::info!(user = %id, status, by = by.as_str(), "user changed"));
@@ -196,10 +199,11 @@ async fn renumber(work: &mut Work<'_>, user: &User, number: ExtensionNumber) -> 
         .map_err(number_taken)
 }
 
-/// Ends a user of [`locked`]; the number is free at once, the devices are gone. The phones stay
+/// Ends a user of [`locked`]; the number is free at once, devices and account are gone. The phones stay
 /// registered until the next apply.
 pub async fn delete(work: &mut Work<'_>, user: &User) -> Result<(), Error> {
     let (id, now, by) = (user.id, work.now, work.actor.admin.clone());
+    accounts::end_of_user(work, user.tenant, id).await?;
     let extension = db::users::delete(work.connection(), user.tenant, id, &by, now)
         .await?
         .ok_or(Error::UserNotFound)?;

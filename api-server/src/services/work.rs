@@ -6,23 +6,24 @@
 
 use std::mem;
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use super::{Error, Portal};
-use crate::db;
+use crate::db::{self, DbError};
 use crate::domain::Actor;
 use crate::domain::audit::Entry;
+use crate::vault::Vault;
 
 /// Changes that are made together.
 pub struct Work<'a> {
-    /// What every service works with.
-    pub portal: &'a Portal,
+    /// Encryption at rest.
+    pub vault: &'a Vault,
     /// Who asks.
     pub actor: &'a Actor,
     /// When: one instant for everything in it.
     pub now: OffsetDateTime,
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction<'a, Postgres>,
     entries: Vec<Entry>,
     afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
 }
@@ -30,14 +31,37 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Begins one. Dropped before [`Work::commit`], it leaves nothing.
     pub async fn begin(portal: &'a Portal, actor: &'a Actor) -> Result<Self, Error> {
-        Ok(Self {
-            portal,
+        let (vault, now) = (&portal.vault, portal.clock.now());
+        let transaction = portal.database.begin().await?;
+        Ok(Self::of(transaction, vault, actor, now))
+    }
+
+    /// Begins one for a command on the portal's host, which has a connection of its own and serves
+    /// nobody.
+    pub async fn on(
+        connection: &'a mut PgConnection,
+        vault: &'a Vault,
+        actor: &'a Actor,
+        now: OffsetDateTime,
+    ) -> Result<Self, Error> {
+        let transaction = connection.begin().await.map_err(DbError::from)?;
+        Ok(Self::of(transaction, vault, actor, now))
+    }
+
+    fn of(
+        transaction: Transaction<'a, Postgres>,
+        vault: &'a Vault,
+        actor: &'a Actor,
+        now: OffsetDateTime,
+    ) -> Self {
+        Self {
+            vault,
             actor,
-            now: portal.clock.now(),
-            transaction: portal.database.begin().await?,
+            now,
+            transaction,
             entries: Vec::new(),
             afterwards: Vec::new(),
-        })
+        }
     }
 
     /// The connection that the transaction runs on.
