@@ -1,10 +1,10 @@
 //! Who asks, and whether it may: before any handler, by the table of `domain::access`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
+use super::client_address;
 use super::cookie;
 use super::error::ApiError;
 use crate::domain::access::{self, AuthMode, Needs};
@@ -103,16 +104,17 @@ async fn actor(
     request: &Parts,
     presented: Option<&Presented>,
 ) -> Result<Actor, ApiError> {
-    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
     // The envelope gave the request its id.
     let request_id = request.extensions.get::<RequestId>().cloned();
     let request_id = request_id.ok_or(ApiError::Panicked)?;
-    let source = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let (admin, principal) = match (guard.portal.settings.auth, needs) {
+    let settings = &guard.portal.settings;
+    let source = client_address::of_request(request, settings.behind_proxy);
+    let (admin, principal) = match (settings.auth, needs) {
         (AuthMode::TrustedNetwork, _) => {
             (trusted_name(&request.headers)?, Principal::TrustedNetwork)
         }
         (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
+        (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, presented, source).await,
         (AuthMode::Login, _) => {
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
             let known = authentication::authenticate(&guard.portal, presented, source).await?;
@@ -124,6 +126,24 @@ async fn actor(
         principal,
         request_id,
         source,
+    })
+}
+
+/// Who asks for what nobody needs to sign in for, if that can be known: a supervisor is answered
+/// also when the database is down.
+async fn by_chance(
+    guard: &Guard,
+    presented: Option<&Presented>,
+    source: IpAddr,
+) -> (AdminUser, Principal) {
+    let known = match presented {
+        Some(presented) => authentication::authenticate(&guard.portal, presented, source)
+            .await
+            .ok(),
+        None => None,
+    };
+    known.map_or((AdminUser::unknown(), Principal::Unknown), |known| {
+        (known.login.clone(), Principal::Account(known))
     })
 }
 
@@ -148,7 +168,7 @@ fn permitted(needs: Needs, actor: &Actor) -> Result<(), Denied> {
         .account()
         .is_none_or(|known| matches!(known.credential, Credential::Session(_)));
     match needs {
-        Needs::Nothing => Ok(()),
+        Needs::Nothing | Needs::NothingOr(_) => Ok(()),
         Needs::Session | Needs::SessionOr(_) if by_session => Ok(()),
         Needs::Session => Err(Denied::SessionNeeded),
         Needs::SessionOr(permission) | Needs::Permission(permission) => {

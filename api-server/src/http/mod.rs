@@ -1,8 +1,11 @@
 //! REST: [`router`] is the table of URLs. Handlers take a request apart, call one service, and
 //! answer; bodies (`…Body`) live here and nowhere else.
 
+mod access;
 mod applies;
+mod browsers;
 mod changes;
+mod client_address;
 mod cookie;
 mod deleted_users;
 mod described;
@@ -110,7 +113,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = operations().into_openapi();
     document.merge(documentation().into_openapi());
     twins::describe(&mut document);
+    access::describe(&mut document);
     document
+}
+
+/// Who holds which permission and what each operation needs, in Markdown.
+pub fn permissions() -> String {
+    access::permissions(&document())
 }
 
 /// The whole of the portal's HTTP.

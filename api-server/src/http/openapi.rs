@@ -61,6 +61,21 @@ pub(super) fn problems(described: &[(&str, &str)]) -> Responses {
     described.iter().map(problem).collect()
 }
 
+/// Adds what else an operation may end as: to what is said of the same status, if anything is.
+pub(super) fn also(known: &mut Responses, more: Responses) {
+    for (status, response) in more {
+        match (known.get_mut(&status), response) {
+            (Some(RefOr::T(known)), RefOr::T(added)) => {
+                known.description = format!("{}, {}", added.description, known.description);
+            }
+            (Some(_), _) => {}
+            (None, response) => {
+                known.insert(status, response);
+            }
+        }
+    }
+}
+
 const TIMEOUT: (&str, &str) = ("408", "`request_timeout`");
 const INTERNAL: (&str, &str) = ("500", "`internal_error`");
 const DATABASE: (&str, &str) = (

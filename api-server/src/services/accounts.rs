@@ -128,7 +128,7 @@ fn within_reach(actor: &Actor, seat: Seat) -> Result<(), Error> {
     match seat.tenant() {
         None if actor.reach() == Reach::Everything => Ok(()),
         None => Err(Denied::RoleAboveOwn.into()),
-        Some(tenant) if actor.reach().has(tenant) => Ok(()),
+        Some(tenant) if actor.reach().within(tenant).is_some() => Ok(()),
         Some(_) => Err(Error::TenantNotFound),
     }
 }
