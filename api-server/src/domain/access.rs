@@ -235,7 +235,7 @@ pub enum Needs {
 /// What each operation of the API needs, by its id. What stands below `/tenants/{tenant}` has the
 /// id of its twin with `tenant_` in it and needs the same.
 pub const OPERATIONS: &[(&str, Needs)] = {
-    use Needs::{Nothing, NothingOr, Permission as Of, Session};
+    use Needs::{Nothing, NothingOr, Permission as Of, Session, SessionOr};
     use Permission as P;
     &[
         ("sign_in", Nothing),
@@ -243,6 +243,23 @@ pub const OPERATIONS: &[(&str, Needs)] = {
         ("list_sessions", Session),
         ("get_session", Session),
         ("end_session", Session),
+        ("list_accounts", Of(P::AccountsRead)),
+        ("create_account", Of(P::AccountsWrite)),
+        ("get_account", SessionOr(P::AccountsRead)),
+        ("update_account", SessionOr(P::AccountsWrite)),
+        ("delete_account", Of(P::AccountsWrite)),
+        ("unlock_account", Of(P::AccountsWrite)),
+        ("change_password", Session),
+        ("issue_password_reset", Of(P::AccountsWrite)),
+        ("use_password_reset", Nothing),
+        ("begin_totp", Session),
+        ("confirm_totp", Session),
+        ("remove_totp", SessionOr(P::AccountsWrite)),
+        ("replace_recovery_codes", Session),
+        ("list_api_tokens", Session),
+        ("create_api_token", Session),
+        ("get_api_token", Session),
+        ("revoke_api_token", Session),
         ("list_users", Of(P::UsersRead)),
         ("create_user", Of(P::UsersWrite)),
         ("get_user", Of(P::UsersRead)),
