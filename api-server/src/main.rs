@@ -1,5 +1,7 @@
 //! The portal's command line.
 
+mod account_command;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -14,6 +16,8 @@ use secrecy::ExposeSecret as _;
 use shared::config::process_env;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+
+use self::account_command::AccountCommand;
 
 /// Control portal for Asterisk.
 #[derive(Parser)]
@@ -35,6 +39,9 @@ enum Command {
         #[command(subcommand)]
         action: Option<SecretKey>,
     },
+    /// Create accounts, reset their passwords, end their lock-outs; on the database of `DATABASE_URL`
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Make the private CA and certificates for the link to the agents
     #[command(subcommand)]
     Certs(Certs),
@@ -114,6 +121,7 @@ fn main() -> anyhow::Result<()> {
         Command::SecretKey {
             action: Some(SecretKey::Retire),
         } => retire(),
+        Command::Account(command) => account_command::carry_out(command),
         Command::Certs(certs) => make_certificates(certs),
     }
 }

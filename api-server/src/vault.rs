@@ -23,9 +23,9 @@ use sha2::{Digest as _, Sha256};
 use shared::bundle::ApplyId;
 use uuid::Uuid;
 
-use crate::domain::DeviceId;
 use crate::domain::idempotency::AnswerId;
 use crate::domain::session::SigningKeyId;
+use crate::domain::{AccountId, DeviceId};
 
 const KEY_BYTES: usize = 32;
 const MASTER_KEY_ID_BYTES: usize = 4;
@@ -51,6 +51,8 @@ pub enum Place {
     Answer(AnswerId),
     /// `signing_key.key_encrypted` of this key.
     SigningKey(SigningKeyId),
+    /// `account.totp_secret_encrypted` of this account.
+    TotpSecret(AccountId),
 }
 
 impl Place {
@@ -60,6 +62,7 @@ impl Place {
             Self::PreviousSipPassword(device) => format!("device.previous_sip_password:{device}"),
             Self::Bundle(apply) => format!("apply.bundle:{apply}"),
             Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
+            Self::TotpSecret(account) => format!("account.totp_secret:{account}"),
             Self::SigningKey(key) => format!("signing_key.key:{key}"),
         }
     }
@@ -70,7 +73,10 @@ impl Place {
             // The first device of a user took over the user's id.
             Self::SipPassword(device) => Some(format!("extension.sip_password:{device}")),
             Self::Bundle(_) => Some(self.associated_data()),
-            Self::PreviousSipPassword(_) | Self::Answer(_) | Self::SigningKey(_) => None,
+            Self::PreviousSipPassword(_)
+            | Self::Answer(_)
+            | Self::TotpSecret(_)
+            | Self::SigningKey(_) => None,
         }
     }
 }

@@ -222,22 +222,6 @@ pub async fn set_password(
     Ok(())
 }
 
-/// Keeps when an account was signed in to. What is shown of it changes, so its version does.
-pub async fn signed_in(
-    connection: &mut PgConnection,
-    id: AccountId,
-    at: OffsetDateTime,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "update account set last_sign_in_at = $2, version = version + 1 where account_id = $1",
-        id.0,
-        at,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Raises the version of the account of a user whose role or status was changed; which account that
 /// is.
 pub async fn user_changed(

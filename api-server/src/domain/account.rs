@@ -6,10 +6,7 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 
 use super::tenant::ServiceStatus;
-use super::{
-    AdminUser, DisplayName, Invalid, Reach, Role, TenantId, UserId, Version, breaks_a_line,
-    typed_id,
-};
+use super::{AdminUser, DisplayName, Invalid, Reach, Role, TenantId, UserId, Version, typed_id};
 
 typed_id! {
     /// Which account.
@@ -218,41 +215,6 @@ pub struct AccountPatch {
     pub role: Option<Role>,
     /// Likewise.
     pub tenant: Option<TenantId>,
-}
-
-/// What people call an API token: one line, 1 to 60 characters, trimmed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenName(String);
-
-impl TokenName {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for TokenName {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Invalid::new("empty", "must not be empty"));
-        }
-        if text.chars().count() > 60 {
-            return Err(Invalid::new(
-                "too_long",
-                "must be at most 60 characters long",
-            ));
-        }
-        if text.chars().any(breaks_a_line) {
-            return Err(Invalid::new(
-                "control_character",
-                "must not hold control characters or line breaks",
-            ));
-        }
-        Ok(Self(text.to_owned()))
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use uuid::{Builder, Uuid};
 pub mod access;
 pub mod account;
 pub mod admin;
+pub mod api_token;
 pub mod apply;
 pub mod audit;
 pub mod calling;

@@ -1,5 +1,6 @@
 //! What errors of the services are called in HTTP.
 
+mod accounts;
 mod denied;
 
 use axum::http::StatusCode;
@@ -13,6 +14,7 @@ use crate::services::Error;
 pub(super) fn describe(error: &Error) -> Description {
     match error {
         Error::Denied(denied) => denied::describe(denied),
+        Error::Account(refused) => accounts::describe(*refused),
         Error::DatabaseUnavailable(_) => DATABASE_UNAVAILABLE.told(),
         Error::Database(_)
         | Error::Sealing(_)

@@ -211,6 +211,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         ) => (None, Some(Box::new(ApplyBody::from(*attempt)))),
         ApiError::Service(
             Error::Denied(_)
+            | Error::Account(_)
             | Error::DatabaseUnavailable(_)
             | Error::Overloaded(_)
             | Error::AgentUnreachable(_)

@@ -13,6 +13,12 @@ pub enum Denied {
     /// The account does not hold the permission, or its API token does not go so far.
     #[error("not permitted: {0}")]
     Forbidden(Permission),
+    /// Nobody gives a role above its own.
+    #[error("a role above one's own")]
+    RoleAboveOwn,
+    /// The token sets no password: it was used, or its time is over, or there never was such a one.
+    #[error("no such password reset")]
+    ResetRefused,
     /// An API token does not suffice for it.
     #[error("a session is needed")]
     SessionNeeded,
@@ -59,17 +65,7 @@ impl Denied {
     pub const fn wait(&self) -> Option<Duration> {
         match self {
             Self::SignInLocked { wait } | Self::TooManyAttempts { wait } => Some(*wait),
-            Self::Unauthenticated
-            | Self::Forbidden(_)
-            | Self::SessionNeeded
-            | Self::WrongCredentials
-            | Self::SecondFactorRequired
-            | Self::WrongCode
-            | Self::AccountSuspended
-            | Self::RefreshRefused
-            | Self::RefreshReused
-            | Self::CrossSite
-            | Self::CsrfTokenNeeded => None,
+            _ => None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What the portal can do, free of HTTP: a file for each entity.
 
 pub mod access_tokens;
+pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply;
 mod at_once;
@@ -16,6 +18,7 @@ pub mod health;
 pub mod idempotency;
 pub mod live;
 pub mod monitor;
+pub mod password_resets;
 pub mod passwords;
 pub mod pbxes;
 pub mod pins;
@@ -102,6 +105,9 @@ pub enum Error {
     /// Whoever asks may not.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Something is not done to an account or its tokens.
+    #[error(transparent)]
+    Account(#[from] accounts::Refused),
     /// The portal has too much to do: the same will work later.
     #[error("{0}")]
     Overloaded(&'static str),

@@ -2,6 +2,7 @@
 
 use rand::CryptoRng;
 
+use super::accounts;
 use super::devices::{self, Credentials};
 use super::tenants::refused_field;
 use super::work::Work;
@@ -147,6 +148,7 @@ pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: UserId) -> Result
 /// # Errors
 /// [`Error::EmailTaken`], [`Error::ExtensionTaken`], [`Error::InvalidField`].
 pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Result<User, Error> {
+    let standing = (user.role.get(), user.status);
     set(&mut user.name, patch.name);
     set(&mut user.email, patch.email);
     set(&mut user.status, patch.status);
@@ -165,6 +167,7 @@ pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Re
         renumber(work, &user, number).await?;
         user.extension = number;
     }
+    accounts::follow_user(work, standing, &user).await?;
     let (id, by) = (user.id, work.actor.admin.clone());
     let status = user.status.name();
     work.afterwards(move || tracing::info!(user = %id, status, by = by.as_str(), "user changed"));
@@ -184,10 +187,11 @@ async fn renumber(work: &mut Work<'_>, user: &User, number: ExtensionNumber) -> 
         .map_err(number_taken)
 }
 
-/// Ends a user of [`locked`]; the number is free at once, the devices are gone. The phones stay
+/// Ends a user of [`locked`]; the number is free at once, devices and account are gone. The phones stay
 /// registered until the next apply.
 pub async fn delete(work: &mut Work<'_>, user: &User) -> Result<(), Error> {
     let (id, now, by) = (user.id, work.now, work.actor.admin.clone());
+    accounts::end_of_user(work, user.tenant, id).await?;
     let extension = db::users::delete(work.connection(), user.tenant, id, &by, now)
         .await?
         .ok_or(Error::UserNotFound)?;

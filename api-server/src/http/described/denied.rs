@@ -11,6 +11,8 @@ pub(super) fn describe(denied: &Denied) -> Description {
     match denied {
         Denied::Unauthenticated => UNAUTHENTICATED.told(),
         Denied::Forbidden(permission) => forbidden(*permission),
+        Denied::RoleAboveOwn => ROLE_ABOVE_OWN.told(),
+        Denied::ResetRefused => RESET_REFUSED.told(),
         Denied::SessionNeeded => SESSION_NEEDED.told(),
         Denied::WrongCredentials => WRONG_CREDENTIALS.told(),
         Denied::SecondFactorRequired => SECOND_FACTOR_REQUIRED.told(),
@@ -31,6 +33,21 @@ const UNAUTHENTICATED: Words = Words(
     "Not signed in",
     "Send an access token or an API token as Authorization: Bearer, or the cookie of a session; \
      POST /sessions signs in. What was sent has ended or was revoked, or there was nothing.",
+);
+
+const ROLE_ABOVE_OWN: Words = Words(
+    StatusCode::FORBIDDEN,
+    "role_above_own",
+    "Role above one's own",
+    "Nothing was changed: nobody gives a role that is above its own.",
+);
+
+const RESET_REFUSED: Words = Words(
+    StatusCode::FORBIDDEN,
+    "reset_refused",
+    "Token refused",
+    "Nothing was changed: the token was used before, its time is over, or another one took its \
+     place. An administrator issues a new one: POST /accounts/{account}/reset.",
 );
 
 const SESSION_NEEDED: Words = Words(
