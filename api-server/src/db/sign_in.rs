@@ -222,13 +222,15 @@ pub async fn forget(
     Ok(())
 }
 
-/// Forgets all failures with a login, and tells whether there were any.
-pub async fn forget_all(connection: &mut PgConnection, login: &LoginHash) -> Result<bool, DbError> {
-    let forgotten = sqlx::query!(
+/// Forgets all failures with a login.
+pub async fn forget_all(connection: &mut PgConnection, login: &LoginHash) -> Result<(), DbError> {
+    sqlx::query!(
         "delete from sign_in_failure where login_hash = $1",
-        &login.0
-    );
-    Ok(forgotten.execute(connection).await?.rows_affected() > 0)
+        login.0.as_slice()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Removes some of the failures that were last seen before `forgotten`, never waiting for anybody.

@@ -25,7 +25,7 @@ use crate::domain::session::{
     UserAgent, locked_for,
 };
 use crate::domain::totp::Code;
-use crate::domain::{Actor, Login, Principal};
+use crate::domain::{Actor, Principal};
 
 mod attempts;
 mod proof;
@@ -276,11 +276,4 @@ fn locked(work: &mut Work<'_>, seen: &Seen, until: OffsetDateTime) -> Denied {
     Denied::SignInLocked {
         wait: (until - work.now).unsigned_abs(),
     }
-}
-
-/// Forgets the failures with a login, and tells whether there were any: whoever was locked out of it
-/// may try again.
-pub async fn unlock(work: &mut Work<'_>, login: &Login) -> Result<bool, Error> {
-    let hash = LoginHash::of(login.as_str());
-    Ok(db::sign_in::forget_all(work.connection(), &hash).await?)
 }
