@@ -42,16 +42,19 @@ pub(super) fn describe(document: &mut OpenApi) {
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
     components.add_security_scheme(COOKIE, cookie);
     for item in document.paths.paths.values_mut() {
-        for operation in twins::operations(item) {
+        let reads = item.get.as_mut().map(|read| (read, false));
+        let changes = [&mut item.post, &mut item.patch, &mut item.delete];
+        let changes = changes.into_iter().flatten().map(|change| (change, true));
+        for (operation, changes) in reads.into_iter().chain(changes) {
             let id = operation.operation_id.as_deref();
             if let Some(needs) = id.and_then(access::needs) {
-                describe_one(operation, needs);
+                describe_one(operation, needs, changes);
             }
         }
     }
 }
 
-fn describe_one(operation: &mut Operation, needs: Needs) {
+fn describe_one(operation: &mut Operation, needs: Needs, changes: bool) {
     let schemes = || {
         let named = |name: &str| SecurityRequirement::new::<_, _, &str>(name, []);
         vec![named(BEARER), named(COOKIE)]
@@ -65,17 +68,9 @@ fn describe_one(operation: &mut Operation, needs: Needs) {
         }
         Needs::Session | Needs::SessionOr(_) | Needs::Permission(_) => schemes(),
     });
-    let refused = match needs {
-        Needs::Nothing | Needs::NothingOr(_) => None,
-        Needs::Session => Some("`session_needed`"),
-        Needs::SessionOr(_) | Needs::Permission(_) => Some("`forbidden`"),
-    };
-    if let Some(refused) = refused {
-        let known = &mut operation.responses.responses;
-        also(
-            known,
-            problems(&[("401", "`unauthenticated`"), ("403", refused)]),
-        );
+    let known = &mut operation.responses.responses;
+    for (status, code) in refusals(needs, changes) {
+        also(known, problems(&[(status, code)]));
     }
     if let Some(permission) = permission(needs) {
         let named = Extensions::builder().add("x-permission", permission.name());
@@ -87,6 +82,23 @@ fn describe_one(operation: &mut Operation, needs: Needs) {
     let said = operation.description.take();
     let said = said.map_or_else(String::new, |said| format!("{}\n\n", said.trim_end()));
     operation.description = Some(format!("{said}{}", sentence(needs)));
+}
+
+/// What may be the answer to somebody who is not known, or may not, or whom another site sends.
+fn refusals(needs: Needs, changes: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let unknown = ("401", "`unauthenticated`");
+    let (unknown, refused) = match needs {
+        Needs::Nothing | Needs::NothingOr(_) => (None, None),
+        Needs::Session => (Some(unknown), Some(("403", "`session_needed`"))),
+        Needs::SessionOr(_) | Needs::Permission(_) => (Some(unknown), Some(("403", "`forbidden`"))),
+    };
+    let cross_site = changes.then_some(("403", "`cross_site`"));
+    let by_cookie = unknown
+        .filter(|_| changes)
+        .map(|_| ("403", "`csrf_token_needed`"));
+    [cross_site, by_cookie, refused, unknown]
+        .into_iter()
+        .flatten()
 }
 
 const fn permission(needs: Needs) -> Option<Permission> {

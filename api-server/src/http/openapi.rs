@@ -68,6 +68,9 @@ pub(super) fn also(known: &mut Responses, more: Responses) {
     for (status, response) in more {
         match (known.get_mut(&status), response) {
             (Some(RefOr::T(known)), RefOr::T(added)) => {
+                if known.description.contains(&added.description) {
+                    continue;
+                }
                 known.description = format!("{}, {}", added.description, known.description);
             }
             (Some(_), _) => {}
