@@ -80,7 +80,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisSession {
 }
 
 /// A parameter of the path, decoded.
-async fn path_parameter<S: Send + Sync>(
+pub(super) async fn path_parameter<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
     name: &str,
@@ -91,7 +91,7 @@ async fn path_parameter<S: Send + Sync>(
 }
 
 /// Only the form with hyphens: one user, one URL.
-fn hyphenated(text: &str) -> Option<Uuid> {
+pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
     (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
 }
 
@@ -130,7 +130,7 @@ impl FromRequestParts<Arc<Portal>> for InTenant {
     }
 }
 
-fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
+pub(super) fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
     if let Some(id) = hyphenated(text) {
         return Ok(TenantRef::Id(TenantId(id)));
     }

@@ -24,6 +24,8 @@ use super::error::{PROBLEM_JSON, Problem};
     components(schemas(Problem, super::follow::StateBody)),
     tags(
         (name = "sessions", description = "Signing in and out"),
+        (name = "accounts", description = "Who may sign in, their passwords and second factors"),
+        (name = "api-tokens", description = "What programs come with in place of a session"),
         (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
         (name = "devices", description = "Phones and apps of users"),

@@ -7,6 +7,7 @@ use rand::CryptoRng;
 use serde_json::{Value, json};
 
 use super::denied::Denied;
+use super::sign_in;
 use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
@@ -16,7 +17,7 @@ use crate::domain::account::{Account, AccountPatch, NewAccount, Seat, SessionId}
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
-use crate::domain::session::{EndReason, LoginHash};
+use crate::domain::session::EndReason;
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::User;
 use crate::domain::{
@@ -205,7 +206,29 @@ pub async fn locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error
     Ok(account)
 }
 
-/// Likewise, by its login.
+/// The account of whoever asks.
+///
+/// # Errors
+/// [`Refused::NotFound`] for any other.
+pub(super) async fn own(portal: &Portal, actor: &Actor, id: AccountId) -> Result<Account, Error> {
+    if !is_own(actor, id) {
+        return Err(Refused::NotFound.into());
+    }
+    get(portal, actor, id).await
+}
+
+/// Likewise, which nobody else changes until the work is done.
+///
+/// # Errors
+/// As of [`own`].
+pub async fn own_locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
+    if !is_own(work.actor, id) {
+        return Err(Refused::NotFound.into());
+    }
+    locked(work, id).await
+}
+
+/// An account of [`locked`], by its login.
 pub async fn locked_by_login(work: &mut Work<'_>, login: &Login) -> Result<Account, Error> {
     let account = db::accounts::find_by_login(work.connection(), login).await?;
     let account = account.ok_or(Refused::NotFound)?;
@@ -346,16 +369,10 @@ pub async fn delete(work: &mut Work<'_>, account: &Account) -> Result<(), Error>
 /// Forgets that somebody failed to sign in to an account of [`locked`], so that it can be tried again
 /// from everywhere.
 pub async fn unlock(work: &mut Work<'_>, account: &Account) -> Result<(), Error> {
-    forget_failures(work, &account.login).await?;
+    sign_in::unlock(work, &account.login).await?;
     work.record(entry("account.unlocked", account));
     let (id, by) = (account.id, work.actor.admin.clone());
     work.afterwards(move || tracing::info!(account = %id, by = by.as_str(), "account unlocked"));
-    Ok(())
-}
-
-pub(super) async fn forget_failures(work: &mut Work<'_>, login: &Login) -> Result<(), Error> {
-    let login = LoginHash::of(login.as_str());
-    db::sign_in::forget_all(work.connection(), &login).await?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use rand::CryptoRng;
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 
 use super::accounts::Refused;
 use super::tenants::refused_field;
@@ -14,7 +15,7 @@ use crate::domain::api_token::{ApiToken, ApiTokenId, LIFE_MAX, NewApiToken, TOKE
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::token::{Token, TokenKind};
-use crate::domain::{AccountId, Invalid, TenantId, Version, uuid_v7};
+use crate::domain::{AccountId, Invalid, Version, uuid_v7};
 
 pub use crate::db::api_tokens::ApiTokenSort;
 
@@ -57,7 +58,7 @@ pub async fn create(
     db::api_tokens::insert(work.connection(), &made, &token)
         .await
         .map_err(taken)?;
-    record(work, "api_token.created", &made, account.seat.tenant());
+    record(work, "api_token.created", &made);
     Ok((made, token))
 }
 
@@ -98,24 +99,22 @@ pub async fn locked(
 }
 
 /// Ends a token of [`locked`]: from the commit on nobody is let in with it.
-pub async fn revoke(
-    work: &mut Work<'_>,
-    token: &ApiToken,
-    tenant: Option<TenantId>,
-) -> Result<(), Error> {
+pub async fn revoke(work: &mut Work<'_>, token: &ApiToken) -> Result<(), Error> {
     let now = work.now;
     db::api_tokens::revoke(work.connection(), token.id, now).await?;
-    record(work, "api_token.revoked", token, tenant);
+    record(work, "api_token.revoked", token);
     Ok(())
 }
 
-fn record(work: &mut Work<'_>, action: &'static str, token: &ApiToken, tenant: Option<TenantId>) {
+/// Notes what became of a token of whoever asks.
+fn record(work: &mut Work<'_>, action: &'static str, token: &ApiToken) {
     let told = json!({
         "account_id": token.account.0,
         "name": token.name.as_str(),
         "scopes": token.scopes.names().collect::<Vec<_>>(),
-        "expires_at": token.expires_at.unix_timestamp(),
+        "expires_at": token.expires_at.format(&Rfc3339).ok(),
     });
+    let tenant = work.actor.reach().tenant();
     let entry = Entry::new(action, "api_token", &token.id).of(tenant);
     work.record(match action {
         "api_token.created" => entry.changing(None, Some(told)),
