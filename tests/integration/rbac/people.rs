@@ -48,8 +48,7 @@ impl Person {
 
     /// Makes an API token.
     pub(super) async fn token(&self, name: &str, scopes: &[&str]) -> anyhow::Result<Token> {
-        let until = (SystemClock.now() + Duration::days(1)).format(&Rfc3339)?;
-        let body = json!({ "name": name, "scopes": scopes, "expires_at": until });
+        let body = json!({ "name": name, "scopes": scopes, "expires_at": tomorrow() });
         let made = self.client.post("/api-tokens", &body).await?;
         let made = made.expect(201)?.json()?;
         let client = self.client.with_bearer(&text(&made, "token")?);
@@ -62,6 +61,12 @@ impl Person {
 pub(super) struct Token {
     pub(super) id: String,
     pub(super) client: Client,
+}
+
+/// An end of a token.
+pub(super) fn tomorrow() -> String {
+    let tomorrow = SystemClock.now() + Duration::days(1);
+    tomorrow.format(&Rfc3339).unwrap_or_default()
 }
 
 /// A field that is a text.

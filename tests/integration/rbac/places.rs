@@ -4,11 +4,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
 use tests::portal::Client;
 
-use super::people::{Person, Token, text};
+use super::people::{Person, Token, text, tomorrow};
 use crate::http::habits::{A_USER, Route, sample};
 
 /// The tenant of the people who ask.
@@ -18,7 +19,7 @@ pub(super) const OWN: &str = "own";
 pub(super) const OTHER: &str = "other";
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Who {
     Nobody,
     /// An API token of the platform administrator without the scope that is needed.
@@ -207,7 +208,9 @@ impl World {
         path = path.replace("{tenant}", tenant);
         for parameter in ["{id}", "{account}", "{session}", "{pbx}"] {
             if let Some((collection, _)) = path.clone().split_once(&format!("/{parameter}")) {
-                let id = self.resource(collection, tenant, (who, place)).await?;
+                let id = self
+                    .resource((&route.method, collection), tenant, (who, place))
+                    .await?;
                 path = path.replace(parameter, &id);
             }
         }
@@ -223,15 +226,19 @@ impl World {
         if !["POST", "PATCH"].contains(&route.method.as_str()) {
             return Ok(Value::Null);
         }
+        let number = self.next();
         Ok(match (route.method.as_str(), route.path.as_str()) {
             ("POST", "/apply" | "/apply/verify") => json!({ "pbx": pbx(place) }),
             // What a user may change as well.
             ("PATCH", path) if path.ends_with("/users/{id}") => json!({ "dnd": true }),
+            (_, path) if of_accounts(path, number).is_some() => {
+                of_accounts(path, number).unwrap_or_default()
+            }
             _ => {
                 // Even numbers are those without extras.
-                let mut body = (sample(route)?.body)(1000 + 2 * self.next());
+                let mut body = (sample(route)?.body)(1000 + 2 * number);
                 if body["user_id"] == A_USER {
-                    let user = new_user(&self.admin.client, tenant, self.next()).await?;
+                    let user = new_user(&self.admin.client, tenant, number).await?;
                     body["user_id"] = json!(user);
                 }
                 body
@@ -242,7 +249,7 @@ impl World {
     /// The id of something of a collection: fresh, where it can be changed.
     async fn resource(
         &self,
-        collection: &str,
+        (method, collection): (&Method, &str),
         tenant: &str,
         (who, place): (Who, Place),
     ) -> anyhow::Result<String> {
@@ -283,12 +290,27 @@ impl World {
                 created(admin, "/accounts", &body).await
             }
             "sessions" => {
-                let whose = if mine { self.person(who) } else { self.stranger(who) };
-                let current = whose.again().await?.get("/sessions/current").await?;
+                let whose = if mine {
+                    self.person(who)
+                } else {
+                    self.stranger(who)
+                };
+                // Whoever signs in too often from one address is refused for a while.
+                let ends = mine && *method == Method::DELETE && who > Who::OtherScope;
+                let client = if ends {
+                    whose.again().await?
+                } else {
+                    whose.client.clone()
+                };
+                let current = client.get("/sessions/current").await?;
                 text(&current.expect(200)?.json()?, "id")
             }
             "api-tokens" => {
-                let whose = if mine { self.person(who) } else { self.stranger(who) };
+                let whose = if mine {
+                    self.person(who)
+                } else {
+                    self.stranger(who)
+                };
                 let scope = ["users.read"];
                 Ok(whose.token(&format!("token{number}"), &scope).await?.id)
             }
@@ -322,6 +344,34 @@ const fn pbx(place: Place) -> &'static str {
 async fn created(admin: &Client, path: &str, body: &Value) -> anyhow::Result<String> {
     let made = admin.post(path, body).await?.expect(201)?.json()?;
     text(&made, "id")
+}
+
+/// What routes of accounts, sessions and tokens take: fit for whoever asks, and harmless.
+fn of_accounts(path: &str, number: usize) -> Option<Value> {
+    let wrong = "eleven iron kettles beside the river";
+    Some(match path {
+        "/accounts" => json!({
+            "login": format!("made{number}"), "name": "x", "role": "operator", "tenant": OWN,
+        }),
+        "/accounts/{account}" => json!({ "name": format!("Name {number}") }),
+        "/accounts/{account}/password" => {
+            json!({ "current_password": wrong, "new_password": wrong })
+        }
+        "/accounts/{account}/reset" | "/accounts/{account}/unlock" | "/accounts/{account}/totp" => {
+            Value::Null
+        }
+        "/accounts/{account}/totp/remove" => json!({ "password": wrong }),
+        "/accounts/{account}/totp/confirm" | "/accounts/{account}/recovery-codes" => {
+            json!({ "code": "000000" })
+        }
+        "/api-tokens" => json!({
+            "name": format!("made{number}"), "scopes": ["users.read"], "expires_at": tomorrow(),
+        }),
+        "/password-resets" => json!({ "token": "nobody's", "password": wrong }),
+        "/sessions" => json!({ "login": "nobody", "password": wrong }),
+        "/sessions/refresh" => json!({ "refresh_token": "nobody's" }),
+        _ => return None,
+    })
 }
 
 /// A fresh user of a tenant.

@@ -29,15 +29,43 @@ const EXCUSED: &[(&str, u16, &str)] = &[
     ("POST /password-resets", 401, "nobody made that token"),
     ("POST /sessions", 401, "nobody has that password"),
     ("POST /sessions/refresh", 401, "nobody made that token"),
-    ("POST /accounts/{account}/password", 401, "it is not that password"),
-    ("POST /accounts/{account}/recovery-codes", 409, "there is no second factor"),
-    ("POST /accounts/{account}/totp/confirm", 409, "no second factor was begun"),
-    ("POST /accounts/{account}/totp/confirm", 401, "it is not that code"),
-    ("POST /accounts/{account}/totp/remove", 401, "it is not that password"),
-    ("POST /accounts/{account}/totp/remove", 409, "there is no second factor"),
+    (
+        "POST /accounts/{account}/password",
+        401,
+        "it is not that password",
+    ),
+    (
+        "POST /accounts/{account}/recovery-codes",
+        409,
+        "there is no second factor",
+    ),
+    (
+        "POST /accounts/{account}/totp/confirm",
+        409,
+        "no second factor was begun",
+    ),
+    (
+        "POST /accounts/{account}/totp/confirm",
+        401,
+        "it is not that code",
+    ),
+    (
+        "POST /accounts/{account}/totp/remove",
+        401,
+        "it is not that password",
+    ),
+    (
+        "POST /accounts/{account}/totp/remove",
+        409,
+        "there is no second factor",
+    ),
     ("GET /health/ready", 503, "there is no agent"),
     ("DELETE /accounts/{account}", 409, "nobody deletes its own"),
-    ("PATCH /accounts/{account}", 409, "of what is a user's, the user is changed"),
+    (
+        "PATCH /accounts/{account}",
+        409,
+        "of what is a user's, the user is changed",
+    ),
 ];
 
 const fn role(who: Who) -> Option<Role> {
@@ -142,7 +170,10 @@ async fn walk(world: &World, route: &Route, tried: &mut usize) -> anyhow::Result
         let what = || format!("{who:?}, {place:?}: must end as {end:?}, but {reply}");
         judge(route, &reply, *end).with_context(what)?;
     }
-    ensure!(state(&pool).await? == before, "a refused request changed something");
+    ensure!(
+        state(&pool).await? == before,
+        "a refused request changed something"
+    );
     for (who, place) in &good {
         let (path, body) = world.target(route, *who, *place).await?;
         let reply = ask(&world.client(*who, permission), route, &path, &body).await?;
@@ -164,7 +195,12 @@ async fn every_route_by_every_role_for_ones_own_and_for_others() -> anyhow::Resu
             failed.push(format!("{}: {error:#}", route.name()));
         }
     }
-    ensure!(failed.is_empty(), "{} routes:\n{}", failed.len(), failed.join("\n"));
+    ensure!(
+        failed.is_empty(),
+        "{} routes:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
     println!("rbac: {tried} requests by {} routes", routes.len());
     ensure!(tried > 400, "only {tried} requests were tried");
     Ok(())
@@ -188,7 +224,11 @@ async fn the_document_says_what_the_guard_asks_for() -> anyhow::Result<()> {
         };
         assert_eq!(named, permission.map(Permission::name), "{}", route.name());
         let responses = [route.has_response(401), route.has_response(403)];
-        ensure!(open || responses == [true; 2], "{}: {responses:?}", route.name());
+        ensure!(
+            open || responses == [true; 2],
+            "{}: {responses:?}",
+            route.name()
+        );
     }
     Ok(())
 }
