@@ -7,7 +7,6 @@ use rand::CryptoRng;
 use serde_json::{Value, json};
 
 use super::denied::Denied;
-use super::sign_in;
 use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
@@ -17,7 +16,7 @@ use crate::domain::account::{Account, AccountPatch, NewAccount, Seat, SessionId}
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
-use crate::domain::session::EndReason;
+use crate::domain::session::{EndReason, LoginHash};
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::User;
 use crate::domain::{
@@ -369,10 +368,16 @@ pub async fn delete(work: &mut Work<'_>, account: &Account) -> Result<(), Error>
 /// Forgets that somebody failed to sign in to an account of [`locked`], so that it can be tried again
 /// from everywhere.
 pub async fn unlock(work: &mut Work<'_>, account: &Account) -> Result<(), Error> {
-    sign_in::unlock(work, &account.login).await?;
+    forget_failures(work, &account.login).await?;
     work.record(entry("account.unlocked", account));
     let (id, by) = (account.id, work.actor.admin.clone());
     work.afterwards(move || tracing::info!(account = %id, by = by.as_str(), "account unlocked"));
+    Ok(())
+}
+
+pub(super) async fn forget_failures(work: &mut Work<'_>, login: &Login) -> Result<(), Error> {
+    let login = LoginHash::of(login.as_str());
+    db::sign_in::forget_all(work.connection(), &login).await?;
     Ok(())
 }
 

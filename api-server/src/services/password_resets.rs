@@ -84,7 +84,7 @@ pub async fn redeem(
         }
         set(work, id, &hash).await?;
         end_sessions(work, id, EndReason::PasswordChanged).await?;
-        sign_in::unlock(work, &account.login).await?;
+        accounts::forget_failures(work, &account.login).await?;
         work.record(entry("password.reset", &account));
         work.afterwards(move || tracing::info!(account = %id, "password reset"));
         Ok(())
