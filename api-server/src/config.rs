@@ -1,6 +1,7 @@
 //! The portal's configuration, from environment variables.
 
-use std::net::SocketAddr;
+mod entrance;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::domain::SipRealm;
 use crate::domain::access::AuthMode;
 use crate::domain::pbx::AgentAddress;
 use crate::vault::Vault;
+
+pub use entrance::{Entrance, Serving};
 
 /// How long an apply waits for another one unless told otherwise, in milliseconds.
 const APPLY_LOCK_WAIT_MS: u64 = 30_000;
@@ -35,8 +38,8 @@ const BUNDLES_KEPT: u32 = 200;
 pub struct Config {
     /// `DATABASE_URL` or `DATABASE_URL_FILE`.
     pub database: PgConnectOptions,
-    /// `LISTEN_ADDR`. Default `127.0.0.1:8080`.
-    pub listen_addr: SocketAddr,
+    /// Where and by what clients reach it.
+    pub entrance: Entrance,
     /// `AUTH_MODE`: `login` (the default) or `trusted_network`.
     pub auth: AuthMode,
     /// `SECRET_KEY` or `SECRET_KEY_FILE`: 64 hexadecimal digits.
@@ -57,7 +60,7 @@ pub struct Config {
     pub apply_deadline: Duration,
     /// `MONITOR_PERIOD_MS`. Default 30 s.
     pub monitor_period: Duration,
-    /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list of the link
+    /// `CERT_WARNING_DAYS`: how long before the end of a certificate, or revocation list of the link,
     /// to warn, 1 to 3650. Default 30.
     pub cert_warning: time::Duration,
     /// `BUNDLES_KEPT`: of how many proven revisions the bundle is kept. Default 200.
@@ -70,9 +73,8 @@ impl Config {
         let mut env = Env::new(lookup);
         let database = database(&mut env);
         let vault = vault(&mut env);
-        let default_addr = SocketAddr::from(([127, 0, 0, 1], 8080));
-        let listen_addr = env.or("LISTEN_ADDR", default_addr);
         let Mode(auth) = env.or("AUTH_MODE", Mode(AuthMode::Login));
+        let entrance = Entrance::read(&mut env, auth);
         let agent_address = env.required("PBX_AGENT_ADDR", "host:port of the agent");
         let agent_identity = or_text(
             &mut env,
@@ -94,7 +96,7 @@ impl Config {
         let config = || {
             Some(Self {
                 database: database?,
-                listen_addr,
+                entrance: entrance?,
                 auth,
                 vault: vault?,
                 agent_address: agent_address?,
@@ -280,63 +282,4 @@ impl FromStr for Days {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(extra: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-        let base = [
-            (
-                "DATABASE_URL",
-                "postgres://portal:hunter2@db.example/portal",
-            ),
-            (
-                "SECRET_KEY",
-                "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
-            ),
-            ("PBX_AGENT_ADDR", "pbx.example:50051"),
-            ("TLS_CA_FILE", "/ca"),
-            ("TLS_CERT_FILE", "/cert"),
-            ("TLS_KEY_FILE", "/key"),
-        ];
-        let lookup = |name: &str| {
-            let found = extra.iter().chain(&base).find(|(key, _)| *key == name);
-            found
-                .map(|(_, value)| (*value).to_owned())
-                .filter(|value| !value.is_empty())
-        };
-        Config::read(&lookup)
-    }
-
-    #[test]
-    fn defaults() {
-        let config = read(&[]).unwrap();
-        assert_eq!(config.listen_addr.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.sip_realm.as_str(), "synergycall");
-        assert_eq!(config.on_reload_failure, OnReloadFailure::RollBack);
-        assert_eq!(config.apply_deadline, Duration::from_secs(150));
-        assert_eq!(config.bundles_kept, 200);
-    }
-
-    #[test]
-    fn every_error_is_reported_and_no_secret_shown() {
-        let wrong = [
-            ("DATABASE_URL", "postgres://portal:hunter2@db:port/x"),
-            ("SECRET_KEY", "swordfish"),
-            ("AUTH_MODE", "none"),
-            ("PBX_AGENT_ADDR", "nowhere"),
-            ("SIP_REALM", "A B"),
-            ("ON_RELOAD_FAILURE", "perhaps"),
-            ("APPLY_DEADLINE_MS", "0"),
-            ("CERT_WARNING_DAYS", "0"),
-            ("BUNDLES_KEPT", "0"),
-            ("TLS_KEY_FILE", ""),
-        ];
-        let message = read(&wrong).err().unwrap().to_string();
-        for (name, _) in wrong {
-            assert!(message.contains(name), "{name} is missing in {message}");
-        }
-        for secret in ["hunter2", "swordfish"] {
-            assert!(!message.contains(secret), "{message}");
-        }
-    }
-}
+mod tests;

@@ -42,7 +42,7 @@ enum Command {
     /// Create accounts, reset their passwords, end their lock-outs; on the database of `DATABASE_URL`
     #[command(subcommand)]
     Account(AccountCommand),
-    /// Make the private CA and certificates for the link to the agents
+    /// Make the private CA and certificates for the link to the agents, or one for HTTPS
     #[command(subcommand)]
     Certs(Certs),
 }
@@ -72,6 +72,21 @@ enum Certs {
         /// `portal`, `agent NAME` or `agent/NAME`
         #[arg(required = true, num_args = 1..=2)]
         role: Vec<String>,
+        /// How long it is valid
+        #[arg(long, default_value_t = pki::LEAF_DAYS)]
+        days: u16,
+        #[command(flatten)]
+        replace: Replace,
+    },
+    /// Make a certificate for HTTPS: `https.crt`, `https.key`, and `https-ca.crt` for clients to
+    /// trust. The key of that CA is not kept, so that it vouches for nothing else
+    Https {
+        /// Where; made when it is missing
+        dir: PathBuf,
+        /// A host name or address that clients reach the portal by, beside localhost; may be given
+        /// several times
+        #[arg(long = "name")]
+        names: Vec<String>,
         /// How long it is valid
         #[arg(long, default_value_t = pki::LEAF_DAYS)]
         days: u16,
@@ -196,6 +211,16 @@ fn make_certificates(certs: Certs) -> anyhow::Result<()> {
         } => {
             let role: Role = role.join("/").parse()?;
             pki::issue(&dir, &role, now, days, replace.into())?
+        }
+        Certs::Https {
+            dir,
+            names,
+            days,
+            replace,
+        } => {
+            let files = pki::create_https(&dir, &names, now, days, replace.into())?;
+            print(&files.ca.display().to_string())?;
+            files.pair
         }
         Certs::Revoke { dir, cert, days } => {
             let list = pki::revoke(&dir, &cert, now, days)?;

@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use tests::agent::binary;
 use tests::lab::{Lab, create_user};
 use tests::pki::Pki;
-use tests::portal::{Client, Portal, PortalSetup};
+use tests::portal::{Access, Client, Portal, PortalSetup};
 use tests::process::{Output, Program, wait_until};
 use tests::scratch::Scratch;
 use uuid::Uuid;
@@ -147,6 +147,7 @@ async fn portal_with(
         agent,
         pki,
         secret_key: Some(key),
+        access: Access::default(),
         listen: None,
         env: &[],
     })

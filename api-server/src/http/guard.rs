@@ -1,10 +1,9 @@
 //! Who asks, and whether it may: before any handler, by the table of `domain::access`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
@@ -12,8 +11,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
-use super::cookie;
 use super::error::ApiError;
+use super::{client_address, cookie};
 use crate::domain::access::{self, AuthMode, Needs};
 use crate::domain::admin::Credential;
 use crate::domain::{Actor, AdminUser, Principal, RequestId};
@@ -103,12 +102,12 @@ async fn actor(
     request: &Parts,
     presented: Option<&Presented>,
 ) -> Result<Actor, ApiError> {
-    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
     // The envelope gave the request its id.
     let request_id = request.extensions.get::<RequestId>().cloned();
     let request_id = request_id.ok_or(ApiError::Panicked)?;
-    let source = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let (admin, principal) = match (guard.portal.settings.auth, needs) {
+    let settings = &guard.portal.settings;
+    let source = client_address::of_request(request, settings.behind_proxy);
+    let (admin, principal) = match (settings.auth, needs) {
         (AuthMode::TrustedNetwork, _) => {
             (trusted_name(&request.headers)?, Principal::TrustedNetwork)
         }

@@ -2,7 +2,9 @@
 //! answer; bodies (`…Body`) live here and nowhere else.
 
 mod applies;
+mod browsers;
 mod changes;
+mod client_address;
 mod cookie;
 mod deleted_users;
 mod described;

@@ -65,7 +65,19 @@ impl Denied {
     pub const fn wait(&self) -> Option<Duration> {
         match self {
             Self::SignInLocked { wait } | Self::TooManyAttempts { wait } => Some(*wait),
-            _ => None,
+            Self::Unauthenticated
+            | Self::Forbidden(_)
+            | Self::RoleAboveOwn
+            | Self::ResetRefused
+            | Self::SessionNeeded
+            | Self::WrongCredentials
+            | Self::SecondFactorRequired
+            | Self::WrongCode
+            | Self::AccountSuspended
+            | Self::RefreshRefused
+            | Self::RefreshReused
+            | Self::CrossSite
+            | Self::CsrfTokenNeeded => None,
         }
     }
 }

@@ -53,6 +53,7 @@ use crate::domain::access::AuthMode;
 use crate::domain::apply::Attempt;
 use crate::domain::device::Transport;
 use crate::domain::version::Moved;
+use crate::https::Https;
 use crate::vault::{OpenError, TooLarge, Vault};
 
 /// What every service works with.
@@ -63,6 +64,8 @@ pub struct Portal {
     pub vault: Vault,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The certificate that clients see; a proxy has it when `None`.
+    pub https: Option<Arc<Https>>,
     /// The PBXes: what is kept apart for each.
     pub pbxes: pbxes::Pbxes,
     /// What the environment says.
@@ -84,6 +87,8 @@ pub struct Portal {
 pub struct Settings {
     /// How it is known who asks.
     pub auth: AuthMode,
+    /// Whether all clients come through a proxy on this machine.
+    pub behind_proxy: bool,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
     /// How long an apply waits for another one.
@@ -92,7 +97,7 @@ pub struct Settings {
     pub apply_deadline: Duration,
     /// How often the agent is asked how it is.
     pub monitor_period: Duration,
-    /// How long before the end of a certificate of the link to warn.
+    /// How long before the end of a certificate to warn.
     pub cert_warning: time::Duration,
     /// How many bundles of proven revisions are kept, at least 1.
     pub bundles_kept: u32,

@@ -8,7 +8,7 @@ use tests::agent::Agent;
 use tests::asterisk::{Asterisk, Settings};
 use tests::loopback::Loopback;
 use tests::pki::Pki;
-use tests::portal::{Client, Portal, PortalSetup};
+use tests::portal::{Access, Client, Portal, PortalSetup};
 use tests::postgres::Cluster;
 
 use crate::state::State;
@@ -57,11 +57,12 @@ impl System {
             agent: agent.address(),
             pki: &pki,
             secret_key: Some(&state.secret_key().await?),
+            access: Access::default(),
             listen: Some(listen_address()?),
             env: &log_filter(),
         };
         let portal = Portal::start_in(state.place("portal")?, setup).await?;
-        progress.line(&format!("portal: http://{}", portal.address()));
+        progress.line(&format!("portal: {}", portal.url()));
         Ok(Self {
             portal,
             agent,
