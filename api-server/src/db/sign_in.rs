@@ -222,13 +222,15 @@ pub async fn forget(
     Ok(())
 }
 
-/// Forgets all failures with a login, and tells whether there were any.
-pub async fn forget_all(connection: &mut PgConnection, login: &LoginHash) -> Result<bool, DbError> {
-    let forgotten = sqlx::query!(
+/// Forgets all failures with a login.
+pub async fn forget_all(connection: &mut PgConnection, login: &LoginHash) -> Result<(), DbError> {
+    sqlx::query!(
         "delete from sign_in_failure where login_hash = $1",
-        &login.0
-    );
-    Ok(forgotten.execute(connection).await?.rows_affected() > 0)
+        login.0.as_slice()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Removes some of the failures that were last seen before `forgotten`, never waiting for anybody.
@@ -251,7 +253,7 @@ pub async fn sweep(
 }
 
 /// Notes that somebody has signed in to an account from a network, and its hash where that was made
-/// anew. The version stays: nothing of it that is shown to be changed has changed.
+/// anew. What is shown of it changes, so its version does.
 pub async fn note(
     connection: &mut PgConnection,
     account: AccountId,
@@ -260,7 +262,8 @@ pub async fn note(
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update account set last_sign_in_at = $2, password_hash = coalesce($3, password_hash)
+        "update account set last_sign_in_at = $2, password_hash = coalesce($3, password_hash),
+            version = version + 1
          where account_id = $1",
         account.0,
         now,

@@ -90,15 +90,24 @@ fn is_own(origin: &HeaderValue, request: &Parts) -> Option<bool> {
         "http" => 80,
         _ => return None,
     };
-    let host = |authority: &Authority| {
-        let port = authority.port_u16().unwrap_or(default_port);
-        (authority.host().to_ascii_lowercase(), port)
-    };
     let asked = match request.uri.authority() {
         Some(authority) => authority.clone(),
         None => request.headers.get(HOST)?.to_str().ok()?.parse().ok()?,
     };
-    Some(host(origin.authority()?) == host(&asked))
+    let own = host(&asked, default_port)?;
+    Some(host(origin.authority()?, default_port)? == own)
+}
+
+/// Host and port; `None` when there is more or less to it.
+fn host(authority: &Authority, default_port: u16) -> Option<(String, u16)> {
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host)?;
+    let port = match rest.strip_prefix(':') {
+        None if rest.is_empty() => default_port,
+        None => return None,
+        Some(port) => port.parse().ok()?,
+    };
+    Some((host.to_ascii_lowercase(), port))
 }
 
 /// Refuses a change by cookie whose sender does not know the session's token.

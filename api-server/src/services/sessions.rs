@@ -263,21 +263,6 @@ pub(super) async fn replace(work: &mut Work<'_>, cookie: &CookieSecret) -> Resul
     Ok(())
 }
 
-/// Ends every session of an account but the one that the work was asked for by, where that is the
-/// account's.
-pub async fn end_others(
-    work: &mut Work<'_>,
-    account: AccountId,
-    reason: EndReason,
-) -> Result<(), Error> {
-    let (now, except) = (work.now, current(work.actor));
-    let ended = db::sessions::end_all(work.connection(), account, except, reason, now).await?;
-    for ended in ended {
-        record_end(work, ended, reason);
-    }
-    Ok(())
-}
-
 fn record_end(work: &mut Work<'_>, ended: Ended, reason: EndReason) {
     let after = json!({ "account_id": ended.account.0, "reason": reason.name() });
     let entry = Entry::new("session.ended", "session", &ended.id);

@@ -25,11 +25,13 @@ use crate::domain::session::{
     UserAgent, locked_for,
 };
 use crate::domain::totp::Code;
-use crate::domain::{Actor, Login, Principal};
+use crate::domain::{Actor, Principal};
 
 mod attempts;
+mod proof;
 
 pub use attempts::Attempts;
+pub use proof::Proof;
 
 /// What somebody wants to sign in with.
 pub struct SignIn {
@@ -45,6 +47,14 @@ pub struct SignIn {
     pub user_agent: UserAgent,
     /// The cookie that came along. It is never taken over: its session ends.
     pub brought: Option<CookieSecret>,
+}
+
+/// Counts an attempt of an address to be let in.
+///
+/// # Errors
+/// [`Denied::TooManyAttempts`].
+pub(super) fn admit(portal: &Portal, actor: &Actor) -> Result<(), Denied> {
+    portal.gate.attempts.admit(Network::from(actor.source))
 }
 
 /// Signs in.
@@ -266,11 +276,4 @@ fn locked(work: &mut Work<'_>, seen: &Seen, until: OffsetDateTime) -> Denied {
     Denied::SignInLocked {
         wait: (until - work.now).unsigned_abs(),
     }
-}
-
-/// Forgets the failures with a login, and tells whether there were any: whoever was locked out of it
-/// may try again.
-pub async fn unlock(work: &mut Work<'_>, login: &Login) -> Result<bool, Error> {
-    let hash = LoginHash::of(login.as_str());
-    Ok(db::sign_in::forget_all(work.connection(), &hash).await?)
 }
