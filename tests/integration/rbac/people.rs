@@ -30,8 +30,9 @@ impl Person {
         let reset = format!("/accounts/{account}/reset");
         let issued = admin.post_nothing(&reset).await?.expect(201)?.json()?;
         let password = json!({ "token": issued["token"], "password": PASSWORD });
-        let reply = admin.anonymous().post("/password-resets", &password);
-        reply.await?.expect(204)?;
+        let anybody = admin.anonymous();
+        let reply = anybody.post("/password-resets", &password).await?;
+        reply.expect(204)?;
         let person = Self {
             account,
             login: login.to_owned(),
