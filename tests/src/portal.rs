@@ -11,13 +11,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api_server::pki::{HttpsPair, Role};
 use nix::sys::signal::Signal;
+use uuid::Uuid;
 
 use self::client::http_client;
 use crate::agent::{add, binary};
 use crate::loopback::Loopback;
 use crate::pki::{self, Pki};
 use crate::process::{Process, Program, wait_until};
-use crate::scratch::Place;
+use crate::scratch::{self, Place};
 
 pub use self::client::Client;
 pub use self::reply::Reply;
@@ -194,12 +195,16 @@ impl Portal {
             ready.is_ok_and(|r| r.json().is_ok_and(|body| body["database"]["ok"] == true))
         };
         wait_until("the portal has its schema", START_DEADLINE, ready).await?;
-        let create = ["account", "create", login, "--role", "platform_admin"];
-        let said = self.command(&create).await?;
-        let password = said.lines().last().context("no password was printed")?;
+        let password = format!("of the tests {}", Uuid::now_v7());
+        let file = self.place.path().join("password");
+        scratch::write(&file, 0o600, &password)?;
+        let file = file.display().to_string();
+        let create = ["account", "create", login, "--name", "Administrator"];
+        let create = create.into_iter().chain(["--password-file", &file]);
+        self.command(&create.collect::<Vec<_>>()).await?;
         Ok(Administrator {
             login: login.to_owned(),
-            password: password.trim().to_owned(),
+            password,
         })
     }
 

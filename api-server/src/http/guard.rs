@@ -12,9 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
-use super::client_address;
-use super::cookie;
 use super::error::ApiError;
+use super::{client_address, cookie};
 use crate::domain::access::{self, AuthMode, Needs};
 use crate::domain::admin::Credential;
 use crate::domain::{Actor, AdminUser, Principal, RequestId};
