@@ -48,6 +48,8 @@ pub enum Place {
     Bundle(ApplyId),
     /// `idempotency_key.answer_encrypted` of this key.
     Answer(AnswerId),
+    /// `audit_key.key_encrypted`, of which there is one.
+    AuditKey,
 }
 
 impl Place {
@@ -57,6 +59,7 @@ impl Place {
             Self::PreviousSipPassword(device) => format!("device.previous_sip_password:{device}"),
             Self::Bundle(apply) => format!("apply.bundle:{apply}"),
             Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
+            Self::AuditKey => "audit_key.key".to_owned(),
         }
     }
 
@@ -66,7 +69,7 @@ impl Place {
             // The first device of a user took over the user's id.
             Self::SipPassword(device) => Some(format!("extension.sip_password:{device}")),
             Self::Bundle(_) => Some(self.associated_data()),
-            Self::PreviousSipPassword(_) | Self::Answer(_) => None,
+            Self::PreviousSipPassword(_) | Self::Answer(_) | Self::AuditKey => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::page::Listing;
-use super::{DbError, changes};
+use super::{DbError, changes, without_nul};
 use crate::domain::apply::{
     ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
 };
@@ -330,21 +330,6 @@ fn record_json(attempt: &Attempt) -> Option<Value> {
     serde_json::to_value(record).ok().map(without_nul)
 }
 
-/// PostgreSQL stores no U+0000, but what Asterisk said may hold one.
-fn without_nul(value: Value) -> Value {
-    match value {
-        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
-        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
-        Value::Object(map) => {
-            let pairs = map
-                .into_iter()
-                .map(|(key, inner)| (key, without_nul(inner)));
-            Value::Object(pairs.collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
-    }
-}
-
 fn failure_code(attempt: &Attempt) -> Option<String> {
     let failure = attempt.failure.as_ref()?;
     Some(failure.code.clone())
@@ -381,13 +366,6 @@ pub(super) fn policy(name: &str) -> Option<OnReloadFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nul_is_replaced_wherever_it_stands() {
-        let value = serde_json::json!({ "a": ["x\0", { "b": "\0" }], "c": 1 });
-        let expected = serde_json::json!({ "a": ["x\u{fffd}", { "b": "\u{fffd}" }], "c": 1 });
-        assert_eq!(without_nul(value), expected);
-    }
 
     #[test]
     fn users_of_before_there_were_tenants_are_those_of_the_default_one() {

@@ -16,6 +16,7 @@ mod error;
 pub mod events;
 pub mod extensions;
 pub mod idempotency;
+mod nul;
 pub mod page;
 pub mod pbxes;
 pub mod queued;
@@ -36,10 +37,14 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
+use self::audit::AuditKey;
 use self::data_keys::KeyError;
 use self::pbxes::PbxSettings;
 use crate::causes::causes;
+use crate::clock::{Clock as _, SystemClock};
 use crate::vault::Vault;
+
+use self::nul::without_nul;
 
 pub use error::DbError;
 
@@ -102,6 +107,7 @@ pub struct Database {
     schema: Arc<Schema>,
     pbx: Arc<PbxSettings>,
     vault: Vault,
+    audit_key: Arc<Mutex<Option<Arc<AuditKey>>>>,
 }
 
 impl Database {
@@ -134,6 +140,7 @@ impl Database {
             schema,
             pbx: Arc::new(pbx),
             vault,
+            audit_key: Arc::default(),
         }
     }
 
@@ -188,7 +195,12 @@ impl Database {
     async fn prepare(&self) -> Result<(), PrepareError> {
         let mut connection = migrated(self.options.clone()).await?;
         data_keys::ensure(&mut connection, &self.vault).await?;
-        pbxes::configure(&mut connection, &self.pbx).await?;
+        let key = Arc::new(audit::ensure_key(&mut connection, &self.vault).await?);
+        *self
+            .audit_key
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&key));
+        pbxes::configure(&mut connection, &self.pbx, &key, SystemClock.now()).await?;
         let epoch = epoch(&mut connection).await?;
         *self
             .schema
@@ -197,6 +209,16 @@ impl Database {
             .unwrap_or_else(PoisonError::into_inner) = Some(epoch);
         connection.close().await?;
         Ok(())
+    }
+
+    /// What the entries of its audit trail are sealed with.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] before it was reached for the first time.
+    pub fn audit_key(&self) -> Result<Arc<AuditKey>, DbError> {
+        let key = self.audit_key.lock();
+        let key = key.unwrap_or_else(PoisonError::into_inner).clone();
+        key.ok_or(DbError::Unavailable(None))
     }
 
     /// Whether queries are served now.

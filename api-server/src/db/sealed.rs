@@ -28,7 +28,7 @@ pub struct Sealed {
 }
 
 /// All of them.
-pub const SEALED: [Sealed; 4] = [
+pub const SEALED: [Sealed; 5] = [
     Sealed {
         table: "device",
         column: "sip_password_encrypted",
@@ -59,6 +59,13 @@ pub const SEALED: [Sealed; 4] = [
         key: "apply_id::text",
         place: |key| Some(Place::Bundle(ApplyId(key.parse().ok()?))),
         batch: 5,
+    },
+    Sealed {
+        table: "audit_key",
+        column: "key_encrypted",
+        key: "audit_key_id::text",
+        place: |_| Some(Place::AuditKey),
+        batch: 1,
     },
 ];
 

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::{Error, Portal};
 use crate::db;
 use crate::domain::Actor;
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Author, Entry};
 
 /// Changes that are made together.
 pub struct Work<'a> {
@@ -61,7 +61,12 @@ impl<'a> Work<'a> {
             mem::take(&mut self.entries),
             mem::take(&mut self.afterwards),
         );
-        db::audit::append(&mut self.transaction, self.actor, self.now, &entries).await?;
+        if !entries.is_empty() {
+            // Last: until the commit, a lane of the trail is this transaction's.
+            let key = self.portal.database.audit_key()?;
+            let author = Author::from(self.actor);
+            db::audit::append(&mut self.transaction, &key, &author, self.now, &entries).await?;
+        }
         db::commit(self.transaction).await?;
         for act in afterwards {
             act();
