@@ -17,6 +17,7 @@ use crate::db::pbxes::PbxSettings;
 use crate::domain::access::AuthMode;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
 use crate::services::apply::{AllEnded, Runs};
+use crate::services::audit::{self, Refusals};
 use crate::services::counters::Counters;
 use crate::services::live::Live;
 use crate::services::pbxes::{self, DefaultPbx, Pbxes};
@@ -48,7 +49,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let database = portal.database.clone();
     let mut keeper = tokio::spawn(database.clone().keep());
     // Monitors and reconcilers are its own, and end with it.
-    let watch = tokio::spawn(pbxes::keep(Arc::clone(&portal)));
+    let watch = tokio::spawn({
+        let portal = Arc::clone(&portal);
+        async move {
+            tokio::join!(
+                pbxes::keep(Arc::clone(&portal)),
+                audit::keep_anchored(portal)
+            )
+        }
+    });
     let watchdog = tokio::spawn(watchdog());
     tell(NotifyState::Ready);
 
@@ -124,6 +133,7 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
         runs,
         live: Live::default(),
         counters: Counters::default(),
+        refusals: Refusals::default(),
         rendering: Semaphore::new(1),
     };
     Ok((Arc::new(portal), ended))

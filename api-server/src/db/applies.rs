@@ -9,21 +9,23 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::page::Listing;
-use super::{DbError, changes, without_nul};
+use super::{DbError, audit, changes, without_nul};
 use crate::domain::apply::{
     ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
 };
+use crate::domain::audit::PendingChange;
 use crate::domain::page::{Page, Slice};
 use crate::domain::{Invalid, PbxId, TenantNumber, UserId};
 
-/// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
-/// its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
+/// Inserts an attempt that goes to the agent, with its bundle and the changes that it carries, and
+/// gives it the next revision of its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
 /// committed before anything is sent.
 pub async fn open(
     connection: &mut PgConnection,
     attempt: &Attempt,
     digest: Digest,
     bundle_encrypted: &[u8],
+    carried: &[PendingChange],
 ) -> Result<Option<Revision>, DbError> {
     let revision = sqlx::query_scalar!(
         r#"
@@ -35,9 +37,10 @@ pub async fn open(
         insert into apply (
             apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, user_count, users, bundle_encrypted,
-            changes, restored_from, notes
+            changes, restored_from, notes, change_count
         )
-        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+            $15
         from next
         returning revision as "revision!"
         "#,
@@ -55,9 +58,13 @@ pub async fn open(
         attempt.changes.as_ref().map(changes::to_json),
         attempt.restored_from.map(|source| source.id.0),
         serde_json::json!(attempt.notes),
+        i32::try_from(carried.len()).unwrap_or(i32::MAX),
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
+    if revision.is_some() {
+        audit::carry(connection, attempt.id, carried).await?;
+    }
     revision
         .map(|revision| to_revision(attempt.id, revision))
         .transpose()
@@ -92,7 +99,8 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
     Ok(())
 }
 
-/// Writes how an attempt ended; `false` when its row was closed already.
+/// Writes how an attempt ended; `false` when its row was closed already. When it is proven, what it
+/// carried waits no longer.
 ///
 /// `never_started` may be replaced: it is a conclusion, and a portal that was stopped between
 /// commit and sending may prove it wrong when it wakes.
@@ -108,8 +116,11 @@ pub async fn close(connection: &mut PgConnection, attempt: &Attempt) -> Result<b
         failure_message(attempt),
         record_json(attempt),
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    if closed.rows_affected() == 1 && attempt.outcome.is_proven() {
+        audit::settle(connection, attempt.id, attempt.pbx_id).await?;
+    }
     Ok(closed.rows_affected() == 1)
 }
 
@@ -120,7 +131,7 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!", change_count,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where pbx_id = $1 and outcome = 'started'
          order by apply_id"#,
@@ -140,7 +151,7 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!", change_count,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where apply_id = $1"#,
         id.0,
@@ -156,12 +167,12 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
 const ATTEMPTS: &str = "(
     select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
         request_id, source_address, started_at, ended_at, failure_code, failure_message,
-        user_count, changes, restored_from, notes, bundle_encrypted is not null as bundle_kept
+        user_count, changes, restored_from, notes, bundle_encrypted is not null as bundle_kept, change_count
     from apply
     union all
     select apply_id, pbx_id, null, null, on_reload_failure, 'queued', requested_by,
         request_id, source_address, started_at, null, null, null,
-        0, null, restored_from, '[]', false
+        0, null, restored_from, '[]', false, 0
     from queued_apply
 ) a";
 
@@ -221,6 +232,7 @@ pub(super) struct ApplyRow {
     pub(super) restored_revision: Option<i64>,
     pub(super) notes: Value,
     pub(super) bundle_kept: bool,
+    pub(super) change_count: i32,
 }
 
 impl TryFrom<ApplyRow> for Attempt {
@@ -272,6 +284,7 @@ impl TryFrom<ApplyRow> for Attempt {
             notes: serde_json::from_value(row.notes)
                 .map_err(|reason| broken("notes", reason.to_string()))?,
             bundle_kept: row.bundle_kept,
+            change_count: usize::try_from(row.change_count).unwrap_or_default(),
         })
     }
 }

@@ -314,13 +314,30 @@ pub async fn connect_apart(options: PgConnectOptions) -> Result<PgConnection, Pr
     migrated(session(options)).await
 }
 
+/// A connection in whose one transaction everything is read as of one instant, whatever the schema.
+///
+/// # Errors
+/// Why not.
+pub async fn connect_to_read(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+    let mut connection = connected(session(options)).await?;
+    sqlx::query!("begin isolation level repeatable read, read only")
+        .execute(&mut connection)
+        .await?;
+    Ok(connection)
+}
+
+async fn connected(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+    let limit = Duration::from_secs(CONNECT_SECONDS);
+    tokio::time::timeout(limit, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| PrepareError::Silent)?
+        .map_err(PrepareError::Connection)
+}
+
 async fn migrated(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
     // A migration may take longer than any query of a request.
     let options = options.options([("statement_timeout", "10min")]);
-    let limit = Duration::from_secs(CONNECT_SECONDS);
-    let mut connection = tokio::time::timeout(limit, PgConnection::connect_with(&options))
-        .await
-        .map_err(|_| PrepareError::Silent)??;
+    let mut connection = connected(options).await?;
     MIGRATOR.run_direct(None, &mut connection, false).await?;
     Ok(connection)
 }

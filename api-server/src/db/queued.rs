@@ -173,6 +173,7 @@ impl TryFrom<QueuedRow> for Attempt {
                 .transpose()?,
             notes: Vec::new(),
             bundle_kept: false,
+            change_count: 0,
         })
     }
 }

@@ -130,6 +130,7 @@ pub async fn list(
         a.requested_by, a.request_id, a.source_address, a.started_at, a.ended_at, a.failure_code,
         a.failure_message, null::jsonb as record, a.user_count, '[]'::jsonb as users, a.changes,
         a.restored_from, a.notes, a.bundle_encrypted is not null as bundle_kept,
+        a.change_count,
         (select revision from apply s where s.apply_id = a.restored_from) as restored_revision",
         "apply a",
         page,

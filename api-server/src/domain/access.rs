@@ -242,6 +242,8 @@ pub const OPERATIONS: &[(&str, Needs)] = {
         ("status", Of(P::Diagnostics)),
         ("verify", Of(P::Diagnostics)),
         ("list_events", Of(P::EventsRead)),
+        ("list_audit", Of(P::AuditRead)),
+        ("get_audit_entry", Of(P::AuditRead)),
         ("live", Nothing),
         ("ready", Nothing),
         ("get_openapi", Nothing),

@@ -2,6 +2,7 @@
 //! answer; bodies (`…Body`) live here and nowhere else.
 
 mod applies;
+mod audit;
 mod changes;
 mod deleted_users;
 mod described;
@@ -78,6 +79,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(follow::events))
         .routes(routes!(status::show))
         .routes(routes!(events::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::get))
         .routes(routes!(preview::show))
         .routes(routes!(revisions::list))
         .routes(routes!(health::live))

@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use shared::bundle::Digest;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -56,6 +57,29 @@ impl Head {
             position,
             hash,
         })
+    }
+}
+
+impl Head {
+    /// Every head that a text tells of, whatever else it says: the output of `audit verify`, or lines of
+    /// a log. `None`: it tells of none.
+    pub fn all_in(text: &str) -> Option<Vec<Self>> {
+        let heads: Vec<Self> = text
+            .split("head ")
+            .skip(1)
+            .filter_map(|rest| {
+                let mut words = rest.split(|c: char| !c.is_ascii_alphanumeric());
+                let lane = words.next()?.parse().ok()?;
+                let position = words.next()?.parse().ok()?;
+                let hash: Digest = words.next()?.parse().ok()?;
+                Some(Self {
+                    lane,
+                    position,
+                    hash: Hash(hash.0),
+                })
+            })
+            .collect();
+        (!heads.is_empty()).then_some(heads)
     }
 }
 
@@ -246,8 +270,23 @@ mod tests {
         let hash = AuditKey::new([7; 32]).hash(Hash::NONE, &row());
         assert_eq!(
             hash.to_string(),
-            "0000000000000000000000000000000000000000000000000000000000000000"
+            "becd58fdb7d65f493dd0b4c34ac63f1f82474e3875deda167f543fefba974239"
         );
+    }
+
+    #[test]
+    fn heads_are_found_in_what_was_printed_and_in_a_log() {
+        let hash = Hash([0xab; 32]);
+        let head = |lane, position| Head {
+            lane,
+            position,
+            hash,
+        };
+        let printed = format!("fault: x\n{}\n{}\nall well", head(1, 2), head(30, 4));
+        assert_eq!(Head::all_in(&printed), Some(vec![head(1, 2), head(30, 4)]));
+        let logged = format!(r#"{{"message":"audit {}","level":"INFO"}}"#, head(5, 6));
+        assert_eq!(Head::all_in(&logged), Some(vec![head(5, 6)]));
+        assert_eq!(Head::all_in("head of the table\nhead 1 2 abc"), None);
     }
 
     #[test]
@@ -281,9 +320,9 @@ mod tests {
             },
         ];
         for (number, change) in changes.iter().enumerate() {
-            let mut changed = row();
-            change(&mut changed);
-            assert_ne!(key.hash(Hash::NONE, &changed), whole, "change {number}");
+            let mut other = row();
+            change(&mut other);
+            assert_ne!(key.hash(Hash::NONE, &other), whole, "change {number}");
         }
         assert_ne!(key.hash(whole, &row()), whole);
         assert_ne!(AuditKey::new([8; 32]).hash(Hash::NONE, &row()), whole);

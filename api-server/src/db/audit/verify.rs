@@ -244,7 +244,6 @@ impl Walk<'_> {
         }
         match head {
             None if position > 0 => self.fault(position, None, FaultKind::HeadMissing),
-            None => {}
             Some(head) if head.position > position => {
                 let kind = FaultKind::Removed(head.position - position);
                 self.fault(position + 1, None, kind);
@@ -253,7 +252,7 @@ impl Walk<'_> {
                 self.fault(head.position + 1, None, FaultKind::HeadMovedBack);
             }
             Some(head) if head.hash != hash => self.fault(position, None, FaultKind::HeadChanged),
-            Some(_) => {}
+            None | Some(_) => {}
         }
         let mut beyond: Vec<i64> = self.kept.iter().map(|head| head.position).collect();
         beyond.retain(|kept| *kept > position);
