@@ -117,7 +117,8 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
     };
     let (runs, ended) = Runs::new();
     let portal = Portal {
-        database: Database::new(config.database.clone(), pbx, config.vault.clone()),
+        database: Database::new(config.database.clone(), pbx, config.vault.clone())
+            .owned_by(config.migration.clone()),
         vault: config.vault.clone(),
         clock: Arc::new(SystemClock),
         pbxes: Pbxes::new(default, config.tls.clone()),

@@ -35,6 +35,8 @@ const BUNDLES_KEPT: u32 = 200;
 pub struct Config {
     /// `DATABASE_URL` or `DATABASE_URL_FILE`.
     pub database: PgConnectOptions,
+    /// `MIGRATION_DATABASE_URL` or `MIGRATION_DATABASE_URL_FILE`: the role that owns the schema.
+    pub migration: Option<PgConnectOptions>,
     /// `LISTEN_ADDR`. Default `127.0.0.1:8080`.
     pub listen_addr: SocketAddr,
     /// `AUTH_MODE`: `login` (the default) or `trusted_network`.
@@ -68,7 +70,8 @@ impl Config {
     /// Reads every variable before it reports any error.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         let mut env = Env::new(lookup);
-        let database = database(&mut env);
+        let database = database(&mut env, "DATABASE_URL");
+        let migration = migration(&mut env, lookup);
         let vault = vault(&mut env);
         let default_addr = SocketAddr::from(([127, 0, 0, 1], 8080));
         let listen_addr = env.or("LISTEN_ADDR", default_addr);
@@ -94,6 +97,7 @@ impl Config {
         let config = || {
             Some(Self {
                 database: database?,
+                migration,
                 listen_addr,
                 auth,
                 vault: vault?,
@@ -142,7 +146,7 @@ impl KeyConfig {
     }
 
     fn of(env: &mut Env<'_>) -> Option<Self> {
-        let (database, vault) = (database(env), vault(env));
+        let (database, vault) = (database(env, "DATABASE_URL"), vault(env));
         Some(Self {
             database: database?,
             vault: vault?,
@@ -150,13 +154,23 @@ impl KeyConfig {
     }
 }
 
-fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
-    let url = env.secret("DATABASE_URL", "postgres://user:password@host/database")?;
+fn database(env: &mut Env<'_>, name: &str) -> Option<PgConnectOptions> {
+    let url = env.secret(name, "postgres://user:password@host/database")?;
     // The parser's own words may repeat parts of the URL.
     match url.expose_secret().parse() {
         Ok(options) => Some(options),
-        Err(_) => env.fault("DATABASE_URL: is no PostgreSQL URL".to_owned()),
+        Err(_) => env.fault(format!("{name}: is no PostgreSQL URL")),
     }
+}
+
+/// Only when it is set.
+fn migration(
+    env: &mut Env<'_>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Option<PgConnectOptions> {
+    let name = "MIGRATION_DATABASE_URL";
+    lookup(name).or_else(|| lookup(&format!("{name}_FILE")))?;
+    database(env, name)
 }
 
 fn vault(env: &mut Env<'_>) -> Option<Vault> {
@@ -321,6 +335,7 @@ mod tests {
     fn every_error_is_reported_and_no_secret_shown() {
         let wrong = [
             ("DATABASE_URL", "postgres://portal:hunter2@db:port/x"),
+            ("MIGRATION_DATABASE_URL", "postgres://owner:hunter2@db:port/x"),
             ("SECRET_KEY", "swordfish"),
             ("AUTH_MODE", "none"),
             ("PBX_AGENT_ADDR", "nowhere"),

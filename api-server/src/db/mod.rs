@@ -21,6 +21,7 @@ pub mod page;
 pub mod pbxes;
 pub mod queued;
 pub mod revisions;
+mod schema;
 pub mod sealed;
 pub mod snapshot;
 pub mod status;
@@ -30,7 +31,6 @@ pub mod users;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
@@ -47,9 +47,7 @@ use crate::vault::Vault;
 use self::nul::without_nul;
 
 pub use error::DbError;
-
-/// Every migration, compiled in.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+pub use schema::MIGRATOR;
 
 /// How long a request waits for a usable connection, in milliseconds.
 const ACQUIRE_MS: u64 = 2_000;
@@ -104,6 +102,8 @@ impl Schema {
 pub struct Database {
     pool: PgPool,
     options: PgConnectOptions,
+    /// Who brings the schema up to date, if not the same role.
+    owner: Option<PgConnectOptions>,
     schema: Arc<Schema>,
     pbx: Arc<PbxSettings>,
     vault: Vault,
@@ -137,11 +137,19 @@ impl Database {
         Self {
             pool,
             options,
+            owner: None,
             schema,
             pbx: Arc::new(pbx),
             vault,
             audit_key: Arc::default(),
         }
+    }
+
+    /// With a role of its own for whoever brings the schema up to date.
+    #[must_use]
+    pub fn owned_by(self, owner: Option<PgConnectOptions>) -> Self {
+        let owner = owner.map(session);
+        Self { owner, ..self }
     }
 
     /// Brings the schema up to date whenever the database is new or back. Runs for ever, unless the
@@ -193,7 +201,7 @@ impl Database {
     }
 
     async fn prepare(&self) -> Result<(), PrepareError> {
-        let mut connection = migrated(self.options.clone()).await?;
+        let mut connection = migrated(self.options.clone(), self.owner.clone()).await?;
         data_keys::ensure(&mut connection, &self.vault).await?;
         let key = Arc::new(audit::ensure_key(&mut connection, &self.vault).await?);
         *self
@@ -311,7 +319,7 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
 /// # Errors
 /// Why not, with everything behind it.
 pub async fn connect_apart(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
-    migrated(session(options)).await
+    migrated(session(options), None).await
 }
 
 /// A connection in whose one transaction everything is read as of one instant, whatever the schema.
@@ -334,12 +342,13 @@ async fn connected(options: PgConnectOptions) -> Result<PgConnection, PrepareErr
         .map_err(PrepareError::Connection)
 }
 
-async fn migrated(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+async fn migrated(
+    service: PgConnectOptions,
+    owner: Option<PgConnectOptions>,
+) -> Result<PgConnection, PrepareError> {
     // A migration may take longer than any query of a request.
-    let options = options.options([("statement_timeout", "10min")]);
-    let mut connection = connected(options).await?;
-    MIGRATOR.run_direct(None, &mut connection, false).await?;
-    Ok(connection)
+    let patient = |options: PgConnectOptions| options.options([("statement_timeout", "10min")]);
+    schema::migrated(patient(service), owner.map(patient)).await
 }
 
 /// Ends a transaction.

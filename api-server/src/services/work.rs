@@ -5,12 +5,14 @@
 //! [`idempotency::once`](super::idempotency::once) the one for requests that may be repeated.
 
 use std::mem;
+use std::sync::Arc;
 
 use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use super::{Error, Portal};
 use crate::db;
+use crate::db::audit::AuditKey;
 use crate::domain::Actor;
 use crate::domain::audit::{Author, Entry};
 
@@ -23,6 +25,7 @@ pub struct Work<'a> {
     /// When: one instant for everything in it.
     pub now: OffsetDateTime,
     transaction: Transaction<'static, Postgres>,
+    audit_key: Arc<AuditKey>,
     entries: Vec<Entry>,
     afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
 }
@@ -35,6 +38,8 @@ impl<'a> Work<'a> {
             actor,
             now: portal.clock.now(),
             transaction: portal.database.begin().await?,
+            // There is one since the database could be worked with.
+            audit_key: portal.database.audit_key()?,
             entries: Vec::new(),
             afterwards: Vec::new(),
         })
@@ -61,12 +66,9 @@ impl<'a> Work<'a> {
             mem::take(&mut self.entries),
             mem::take(&mut self.afterwards),
         );
-        if !entries.is_empty() {
-            // Last: until the commit, a lane of the trail is this transaction's.
-            let key = self.portal.database.audit_key()?;
-            let author = Author::from(self.actor);
-            db::audit::append(&mut self.transaction, &key, &author, self.now, &entries).await?;
-        }
+        let (key, author) = (&self.audit_key, Author::from(self.actor));
+        // Last: until the commit, a lane of the trail is this transaction's.
+        db::audit::append(&mut self.transaction, key, &author, self.now, &entries).await?;
         db::commit(self.transaction).await?;
         for act in afterwards {
             act();

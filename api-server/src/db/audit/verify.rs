@@ -34,6 +34,8 @@ pub enum FaultKind {
     Changed,
     /// What stands there was never written by a portal.
     Forged,
+    /// One of the two: there is no entry behind it that tells which.
+    ChangedOrForged,
     /// From there on, so many entries are missing before the next one.
     Missing(i64),
     /// From there on, so many entries were removed, and there is none behind them.
@@ -55,6 +57,9 @@ impl fmt::Display for FaultKind {
         match self {
             Self::Changed => f.write_str("changed entry"),
             Self::Forged => f.write_str("forged entry: no portal wrote it there"),
+            Self::ChangedOrForged => {
+                f.write_str("changed or forged entry: the last one, so that none tells which")
+            }
             Self::Missing(count) => write!(f, "missing: {count} before the next entry"),
             Self::Removed(count) => write!(f, "removed from the end: {count}"),
             Self::HeadMovedBack => f.write_str("the head was moved back behind this entry"),
@@ -236,11 +241,15 @@ impl Walk<'_> {
         if let Some(id) = self.doubtful.take() {
             let written = head.is_some_and(|head| *head == self.last);
             let kind = if written {
-                FaultKind::Changed
+                FaultKind::ChangedOrForged
             } else {
                 FaultKind::Forged
             };
             self.fault(position, Some(id), kind);
+            if !written {
+                // What the head says is true of the entry before it.
+                return self.compare_kept();
+            }
         }
         match head {
             None if position > 0 => self.fault(position, None, FaultKind::HeadMissing),
@@ -254,6 +263,12 @@ impl Walk<'_> {
             Some(head) if head.hash != hash => self.fault(position, None, FaultKind::HeadChanged),
             None | Some(_) => {}
         }
+        self.compare_kept();
+    }
+
+    /// Looks for heads that were kept of entries behind the last one.
+    fn compare_kept(&mut self) {
+        let position = self.last.position;
         let mut beyond: Vec<i64> = self.kept.iter().map(|head| head.position).collect();
         beyond.retain(|kept| *kept > position);
         if let Some(kept) = beyond.into_iter().max() {
