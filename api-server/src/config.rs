@@ -335,7 +335,10 @@ mod tests {
     fn every_error_is_reported_and_no_secret_shown() {
         let wrong = [
             ("DATABASE_URL", "postgres://portal:hunter2@db:port/x"),
-            ("MIGRATION_DATABASE_URL", "postgres://owner:hunter2@db:port/x"),
+            (
+                "MIGRATION_DATABASE_URL",
+                "postgres://owner:hunter2@db:port/x",
+            ),
             ("SECRET_KEY", "swordfish"),
             ("AUTH_MODE", "none"),
             ("PBX_AGENT_ADDR", "nowhere"),
