@@ -2,6 +2,7 @@
 //! Asterisk.
 
 mod audit;
+mod audit_log;
 mod audit_trail;
 mod capacity;
 mod certificates;
