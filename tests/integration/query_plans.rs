@@ -214,7 +214,7 @@ async fn history(connection: &mut PgConnection) -> anyhow::Result<()> {
         from audit_entry e join apply a on a.revision = 7777 or a.revision = e.position
         where e.lane = 9",
         "insert into audit_pending (pbx_id, audit_entry_id, at)
-        select p.pbx_id, e.audit_entry_id, e.at from pbx p, audit_entry e where e.position < 1000",
+        select p.pbx_id, e.audit_entry_id, e.at from pbx p, audit_entry e where e.lane = 9 and e.position < 1000",
         "analyze",
     ] {
         sqlx::query(sql).execute(&mut *connection).await?;

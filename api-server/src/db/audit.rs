@@ -117,10 +117,10 @@ async fn take_lane(
             for update skip locked
         )
         select l.lane as "lane?", l.position as "position?", l.hash as "hash?",
-            e.before::text, e.after::text, t.pbx_id as "pbx_id?"
+            e.before::text, e.after::text,
+            (select pbx_id from tenant t where t.tenant_id = e.tenant_id) as pbx_id
         from jsonb_to_recordset($1)
             as e (number integer, before jsonb, after jsonb, tenant_id uuid)
-        left join tenant t on t.tenant_id = e.tenant_id
         left join lane l on true
         order by e.number"#,
         Value::Array(told.collect()),
