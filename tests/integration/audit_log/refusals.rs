@@ -4,20 +4,23 @@ use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
-use tests::portal::{Client, Portal, PortalSetup};
+use tests::portal::{Access, Client, Portal, PortalSetup};
 
 use super::{entries, entry};
 
 /// A portal of the lab's database that asks who is there.
 async fn with_sign_in(lab: &PortalLab) -> anyhow::Result<(Portal, Client)> {
-    let env = [("AUTH_MODE".to_owned(), "login".to_owned())];
     let portal = Portal::start(PortalSetup {
         database_url: &lab.database.url,
         agent: lab.agent.port(1),
         pki: &lab.pki,
         secret_key: None,
+        access: Access {
+            login: true,
+            https: false,
+        },
         listen: None,
-        env: &env,
+        env: &[],
     })
     .await?;
     let client = portal.client()?;

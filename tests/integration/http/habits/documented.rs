@@ -39,7 +39,10 @@ fn lacks(route: &Route) -> Vec<String> {
             must(answers_with(200, "Link"), "Link");
             must(route.has_response(400), "400");
             let noun = route.path.rsplit('/').next().unwrap_or_default();
-            must(noun.ends_with('s') || COLLECTIVE.contains(&noun), "a plural");
+            must(
+                noun.ends_with('s') || COLLECTIVE.contains(&noun),
+                "a plural",
+            );
         }
         Kind::Single => {
             must(answers_with(200, "ETag"), "ETag");
