@@ -304,7 +304,7 @@ pub(super) async fn get(
             headers(("ETag" = String, description = "Its state"))),
         (status = 404, description = "`user_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`email_taken`, `extension_taken`",
+        (status = 409, description = "`email_taken`, `extension_taken`, `own_account`",
             body = Problem, content_type = "application/problem+json"),
         PatchProblems,
     )
@@ -361,6 +361,8 @@ fn user_patch(mut fields: Fields) -> Result<UserPatch<VoicemailPin>, Vec<FieldEr
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "`user_not_found`: unknown, or deleted before",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`own_account`: that of whoever asks",
             body = Problem, content_type = "application/problem+json"),
         IdProblems,
         MatchProblems,

@@ -70,8 +70,6 @@ impl Denied {
             | Self::RoleAboveOwn
             | Self::ResetRefused
             | Self::SessionNeeded
-            | Self::RoleAboveOwn
-            | Self::ResetRefused
             | Self::WrongCredentials
             | Self::SecondFactorRequired
             | Self::WrongCode
