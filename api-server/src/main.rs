@@ -33,6 +33,8 @@ enum Command {
     Serve,
     /// Print the OpenAPI document
     Openapi,
+    /// Print who may do what, as tables in Markdown
+    Permissions,
     /// Print a fresh secret key, or change the key of a database
     #[command(args_conflicts_with_subcommands = true)]
     SecretKey {
@@ -127,6 +129,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve(),
         Command::Openapi => print(&http::document().to_pretty_json()?),
+        Command::Permissions => print(http::permissions().trim_end()),
         Command::SecretKey { action: None } => {
             print(vault::generate_key(&mut os_rng()).expose_secret())
         }

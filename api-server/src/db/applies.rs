@@ -12,9 +12,10 @@ use super::page::Listing;
 use super::{DbError, changes};
 use crate::domain::apply::{
     ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
+    UserCounts,
 };
 use crate::domain::page::{Page, Slice};
-use crate::domain::{Invalid, PbxId, TenantNumber, UserId};
+use crate::domain::{Invalid, PbxId, TenantId, TenantNumber, UserId};
 
 /// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
 /// its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
@@ -35,9 +36,10 @@ pub async fn open(
         insert into apply (
             apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, user_count, users, bundle_encrypted,
-            changes, restored_from, notes
+            changes, restored_from, notes, requested_tenant, user_counts
         )
-        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13,
+            $14, $15, $16
         from next
         returning revision as "revision!"
         "#,
@@ -55,6 +57,8 @@ pub async fn open(
         attempt.changes.as_ref().map(changes::to_json),
         attempt.restored_from.map(|source| source.id.0),
         serde_json::json!(attempt.notes),
+        attempt.requested_tenant.map(|tenant| tenant.0),
+        serde_json::json!(attempt.user_counts.0),
     )
     .fetch_optional(connection)
     .await?;
@@ -69,9 +73,9 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
         "insert into apply (
             apply_id, pbx_id, on_reload_failure, outcome, requested_by, request_id,
             source_address, started_at, ended_at, failure_code, failure_message, user_count, users,
-            restored_from
+            restored_from, requested_tenant, user_counts
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         attempt.id.0,
         attempt.pbx_id.0,
         policy_name(attempt.on_reload_failure),
@@ -86,6 +90,8 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
         count(attempt),
         users_json(attempt),
         attempt.restored_from.map(|source| source.id.0),
+        attempt.requested_tenant.map(|tenant| tenant.0),
+        serde_json::json!(attempt.user_counts.0),
     )
     .execute(connection)
     .await?;
@@ -120,7 +126,7 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, requested_tenant, user_counts, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where pbx_id = $1 and outcome = 'started'
          order by apply_id"#,
@@ -140,7 +146,7 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, requested_tenant, user_counts, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where apply_id = $1"#,
         id.0,
@@ -156,18 +162,22 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
 const ATTEMPTS: &str = "(
     select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
         request_id, source_address, started_at, ended_at, failure_code, failure_message,
-        user_count, changes, restored_from, notes, bundle_encrypted is not null as bundle_kept
+        requested_tenant, user_counts, changes, restored_from, notes,
+        bundle_encrypted is not null as bundle_kept
     from apply
     union all
     select apply_id, pbx_id, null, null, on_reload_failure, 'queued', requested_by,
         request_id, source_address, started_at, null, null, null,
-        0, null, restored_from, '[]', false
+        requested_tenant, '{}', null, restored_from, '[]', false
     from queued_apply
 ) a";
 
 /// What a search looks at, as the index has it.
 pub(super) const SEARCHED: &[&str] =
     &["(a.requested_by || ' ' || a.request_id || ' ' || coalesce(a.failure_message, ''))"];
+
+/// What a search looks at beside [`SEARCHED`], which the index needs, when failures are withheld.
+const SEARCHED_OF_TENANT: &[&str] = &["(a.requested_by || ' ' || a.request_id)"];
 
 /// A part of the attempts. The users they included are only counted.
 pub async fn list(
@@ -191,7 +201,18 @@ pub async fn list(
     .equal("a.pbx_id", filter.pbx.map(|pbx| pbx.0))
     .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
     .equal("a.requested_by", filter.requested_by.clone())
+    .equal(
+        "a.requested_tenant",
+        filter.of_tenant.map(|tenant| tenant.0),
+    )
     .search(SEARCHED, filter.search.as_deref())
+    .search(
+        SEARCHED_OF_TENANT,
+        filter
+            .search
+            .as_deref()
+            .filter(|_| filter.of_tenant.is_some()),
+    )
     .fetch::<ApplyRow>(connection)
     .await?
     .try_map(Attempt::try_from)
@@ -214,7 +235,8 @@ pub(super) struct ApplyRow {
     pub(super) failure_code: Option<String>,
     pub(super) failure_message: Option<String>,
     pub(super) record: Option<Value>,
-    pub(super) user_count: i32,
+    pub(super) requested_tenant: Option<Uuid>,
+    pub(super) user_counts: Value,
     pub(super) users: Value,
     pub(super) changes: Option<Value>,
     pub(super) restored_from: Option<Uuid>,
@@ -263,7 +285,10 @@ impl TryFrom<ApplyRow> for Attempt {
             record: record
                 .transpose()
                 .map_err(|reason| broken("record", reason.to_string()))?,
-            user_count: usize::try_from(row.user_count).unwrap_or_default(),
+            requested_tenant: row.requested_tenant.map(TenantId),
+            user_counts: serde_json::from_value(row.user_counts)
+                .map(UserCounts)
+                .map_err(|reason| broken("user_counts", reason.to_string()))?,
             users: users(id, row.users)?,
             changes: changes.map_err(|reason| broken("changes", reason.to_string()))?,
             restored_from: restored_from
@@ -356,7 +381,7 @@ fn failure_message(attempt: &Attempt) -> Option<String> {
 }
 
 fn count(attempt: &Attempt) -> i32 {
-    i32::try_from(attempt.user_count).unwrap_or(i32::MAX)
+    i32::try_from(attempt.user_counts.total()).unwrap_or(i32::MAX)
 }
 
 pub(super) fn to_revision(id: ApplyId, revision: i64) -> Result<Revision, DbError> {

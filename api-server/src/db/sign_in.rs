@@ -253,7 +253,7 @@ pub async fn sweep(
 }
 
 /// Notes that somebody has signed in to an account from a network, and its hash where that was made
-/// anew. The version stays: nothing of it that is shown to be changed has changed.
+/// anew. What is shown of it changes, so its version does.
 pub async fn note(
     connection: &mut PgConnection,
     account: AccountId,
@@ -262,7 +262,8 @@ pub async fn note(
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "update account set last_sign_in_at = $2, password_hash = coalesce($3, password_hash)
+        "update account set last_sign_in_at = $2, password_hash = coalesce($3, password_hash),
+            version = version + 1
          where account_id = $1",
         account.0,
         now,

@@ -118,11 +118,16 @@ impl Seat {
                 "with_tenant",
                 "a platform administrator belongs to no tenant",
             )),
-            (Role::TenantAdmin | Role::Operator, None) => Err(Invalid::new(
-                "without_tenant",
-                "an operator or a tenant's administrator belongs to a tenant: name it",
-            )),
+            (Role::TenantAdmin | Role::Operator, None) => Err(Self::without_tenant()),
         }
+    }
+
+    /// What is wrong when nobody said of which tenant somebody is.
+    pub const fn without_tenant() -> Invalid {
+        Invalid::new(
+            "without_tenant",
+            "users, operators and tenants' administrators belong to a tenant: name it",
+        )
     }
 
     /// The tenant; `None`: the whole portal.

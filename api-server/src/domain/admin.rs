@@ -224,6 +224,12 @@ impl Actor {
         }
     }
 
+    /// Whether it has signed in, and does not come with an API token.
+    pub fn has_session(&self) -> bool {
+        self.account()
+            .is_some_and(|known| matches!(known.credential, Credential::Session(_)))
+    }
+
     /// How far it sees.
     pub const fn reach(&self) -> Reach {
         match &self.principal {

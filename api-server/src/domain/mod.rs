@@ -32,8 +32,9 @@ pub mod token;
 pub mod totp;
 pub mod user;
 pub mod version;
+pub mod viewer;
 
-pub use access::{Permission, Reach, Role};
+pub use access::{Permission, Reach, Role, Within};
 pub use account::{AccountId, Login};
 pub use admin::{Actor, ActorKey, AdminUser, Principal, RequestId};
 pub use device::{DeviceId, DeviceSlot};

@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::account::SessionId;
 use super::token::{Token, TokenKind};
-use super::{AccountId, Invalid, Version, breaks_a_line, redacted, typed_id};
+use super::{AccountId, Invalid, Login, Version, breaks_a_line, redacted, typed_id};
 
 mod lock_out;
 
@@ -201,6 +201,13 @@ impl FromStr for TypedLogin {
             ));
         }
         Ok(Self(text.to_lowercase()))
+    }
+}
+
+impl From<&Login> for TypedLogin {
+    /// That of an account.
+    fn from(login: &Login) -> Self {
+        Self(login.as_str().to_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens that stand for somebody: random, shown once, and kept as a hash.
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +9,7 @@ use rand::CryptoRng;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use super::redacted;
+use super::{Invalid, redacted};
 
 /// Of each token, so that nobody guesses one.
 const RANDOM_BYTES: usize = 32;
@@ -76,6 +77,22 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         redacted(f, "Token")
+    }
+}
+
+/// A token that sets a password, as it was given to somebody.
+#[derive(Clone, Debug)]
+pub struct ResetToken(pub Token);
+
+impl FromStr for ResetToken {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let token = Token::read(TokenKind::Reset, text.trim());
+        token.map(Self).ok_or(Invalid::new(
+            "malformed",
+            "must be a token of a password reset: pbxp_ and 43 characters",
+        ))
     }
 }
 

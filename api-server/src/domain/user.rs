@@ -9,8 +9,11 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::calling::{CallSettings, CallSettingsPatch, PinHash};
+use super::patch::Patch;
 use super::tenant::ServiceStatus;
-use super::{Invalid, Metadata, Role, TenantId, Version, breaks_a_line, redacted, typed_id};
+use super::{
+    Invalid, Metadata, Permission, Role, TenantId, Version, breaks_a_line, redacted, typed_id,
+};
 
 typed_id! {
     /// Which user.
@@ -101,6 +104,32 @@ pub struct UserPatch<P = PinHash> {
     pub calls: CallSettingsPatch<P>,
     /// To be merged into what is there.
     pub metadata: Option<Map<String, Value>>,
+}
+
+impl<P> UserPatch<P> {
+    /// What whoever asks for it must hold, beside what every change of a user needs. A role is more
+    /// than a word about a person: it says what the person's account may do.
+    pub fn needs(&self) -> impl Iterator<Item = Permission> + use<P> {
+        let Self {
+            name,
+            email,
+            extension,
+            status,
+            role,
+            calls,
+            metadata,
+        } = self;
+        let more_than_calls = name.is_some()
+            || email.is_some()
+            || extension.is_some()
+            || status.is_some()
+            || role.is_some()
+            || metadata.is_some()
+            || !matches!(calls.outbound_caller_id, Patch::Keep);
+        let user = more_than_calls.then_some(Permission::UsersWrite);
+        let account = role.is_some().then_some(Permission::AccountsWrite);
+        user.into_iter().chain(account)
+    }
 }
 
 /// A role that a user of a tenant may have: any but that of a platform administrator.

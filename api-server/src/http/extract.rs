@@ -16,10 +16,11 @@ use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
 use crate::domain::account::SessionId;
 use crate::domain::tenant::DEFAULT_TENANT;
-use crate::domain::{Actor, TenantId};
+use crate::domain::viewer::Viewer;
+use crate::domain::{Actor, TenantId, Within};
 use crate::services::sessions::SessionRef;
 use crate::services::tenants::{self, TenantRef};
-use crate::services::{Error, Portal};
+use crate::services::{Error, Portal, viewer};
 
 /// The media type of JSON.
 const JSON: &str = "application/json";
@@ -33,6 +34,18 @@ impl<S: Sync> FromRequestParts<S> for By {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let actor = parts.extensions.get::<Actor>().cloned();
         actor.map(Self).ok_or(ApiError::Panicked)
+    }
+}
+
+/// As whom somebody looks at what is kept of a whole PBX.
+pub(super) struct AsSeen(pub(super) Viewer);
+
+impl FromRequestParts<Arc<Portal>> for AsSeen {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, ApiError> {
+        let By(actor) = By::from_request_parts(parts, portal).await?;
+        Ok(Self(viewer::of(portal, &actor).await?))
     }
 }
 
@@ -67,7 +80,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisSession {
 }
 
 /// A parameter of the path, decoded.
-async fn path_parameter<S: Send + Sync>(
+pub(super) async fn path_parameter<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
     name: &str,
@@ -78,7 +91,7 @@ async fn path_parameter<S: Send + Sync>(
 }
 
 /// Only the form with hyphens: one user, one URL.
-fn hyphenated(text: &str) -> Option<Uuid> {
+pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
     (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
 }
 
@@ -87,6 +100,8 @@ fn hyphenated(text: &str) -> Option<Uuid> {
 pub(super) struct InTenant {
     /// Which.
     pub(super) id: TenantId,
+    /// The part of it that whoever asks reaches.
+    pub(super) within: Within,
     base: String,
 }
 
@@ -110,14 +125,12 @@ impl FromRequestParts<Arc<Portal>> for InTenant {
             ),
         };
         // Another tenant is nobody's business, not even whether there is one.
-        if !actor.reach().has(id) {
-            return Err(Error::TenantNotFound.into());
-        }
-        Ok(Self { id, base })
+        let within = actor.reach().within(id).ok_or(Error::TenantNotFound)?;
+        Ok(Self { id, within, base })
     }
 }
 
-fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
+pub(super) fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
     if let Some(id) = hyphenated(text) {
         return Ok(TenantRef::Id(TenantId(id)));
     }

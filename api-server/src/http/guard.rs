@@ -1,6 +1,7 @@
 //! Who asks, and whether it may: before any handler, by the table of `domain::access`.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -112,6 +113,7 @@ async fn actor(
             (trusted_name(&request.headers)?, Principal::TrustedNetwork)
         }
         (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
+        (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, presented, source).await,
         (AuthMode::Login, _) => {
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
             let known = authentication::authenticate(&guard.portal, presented, source).await?;
@@ -123,6 +125,24 @@ async fn actor(
         principal,
         request_id,
         source,
+    })
+}
+
+/// Who asks for what nobody needs to sign in for, if that can be known: a supervisor is answered
+/// also when the database is down.
+async fn by_chance(
+    guard: &Guard,
+    presented: Option<&Presented>,
+    source: IpAddr,
+) -> (AdminUser, Principal) {
+    let known = match presented {
+        Some(presented) => authentication::authenticate(&guard.portal, presented, source)
+            .await
+            .ok(),
+        None => None,
+    };
+    known.map_or((AdminUser::unknown(), Principal::Unknown), |known| {
+        (known.login.clone(), Principal::Account(known))
     })
 }
 
@@ -147,7 +167,7 @@ fn permitted(needs: Needs, actor: &Actor) -> Result<(), Denied> {
         .account()
         .is_none_or(|known| matches!(known.credential, Credential::Session(_)));
     match needs {
-        Needs::Nothing => Ok(()),
+        Needs::Nothing | Needs::NothingOr(_) => Ok(()),
         Needs::Session | Needs::SessionOr(_) if by_session => Ok(()),
         Needs::Session => Err(Denied::SessionNeeded),
         Needs::SessionOr(permission) | Needs::Permission(permission) => {

@@ -1,6 +1,9 @@
 //! REST: [`router`] is the table of URLs. Handlers take a request apart, call one service, and
 //! answer; bodies (`…Body`) live here and nowhere else.
 
+mod access;
+mod accounts;
+mod api_tokens;
 mod applies;
 mod browsers;
 mod changes;
@@ -22,6 +25,7 @@ mod once;
 mod openapi;
 mod outcome;
 mod page;
+mod password_resets;
 mod pbxes;
 mod pending;
 mod prefer;
@@ -29,6 +33,7 @@ mod preview;
 mod query;
 mod restore;
 mod revisions;
+mod second_factor;
 mod sessions;
 mod sip_passwords;
 mod status;
@@ -68,9 +73,27 @@ fn of_tenant() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(sip_passwords::reveal_password))
 }
 
+/// Who may sign in, and by what else than a session.
+fn of_accounts() -> OpenApiRouter<Arc<Portal>> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::list, accounts::create))
+        .routes(routes!(accounts::get, accounts::change, accounts::delete))
+        .routes(routes!(accounts::unlock))
+        .routes(routes!(password_resets::change))
+        .routes(routes!(password_resets::issue))
+        .routes(routes!(password_resets::redeem))
+        .routes(routes!(second_factor::begin))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::remove))
+        .routes(routes!(second_factor::replace_codes))
+        .routes(routes!(api_tokens::list, api_tokens::create))
+        .routes(routes!(api_tokens::get, api_tokens::revoke))
+}
+
 /// Every path but those of the documentation.
 fn operations() -> OpenApiRouter<Arc<Portal>> {
     let quick = OpenApiRouter::new()
+        .merge(of_accounts())
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::refresh))
         .routes(routes!(sessions::get, sessions::delete))
@@ -112,7 +135,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = operations().into_openapi();
     document.merge(documentation().into_openapi());
     twins::describe(&mut document);
+    access::describe(&mut document);
     document
+}
+
+/// Who holds which permission and what each operation needs, in Markdown.
+pub fn permissions() -> String {
+    access::permissions(&document())
 }
 
 /// The whole of the portal's HTTP.

@@ -24,6 +24,8 @@ use super::error::{PROBLEM_JSON, Problem};
     components(schemas(Problem, super::follow::StateBody)),
     tags(
         (name = "sessions", description = "Signing in and out"),
+        (name = "accounts", description = "Who may sign in, their passwords and second factors"),
+        (name = "api-tokens", description = "What programs come with in place of a session"),
         (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
         (name = "devices", description = "Phones and apps of users"),
@@ -59,6 +61,24 @@ pub(super) fn problems(described: &[(&str, &str)]) -> Responses {
         ((*status).to_owned(), RefOr::T(response))
     };
     described.iter().map(problem).collect()
+}
+
+/// Adds what else an operation may end as: to what is said of the same status, if anything is.
+pub(super) fn also(known: &mut Responses, more: Responses) {
+    for (status, response) in more {
+        match (known.get_mut(&status), response) {
+            (Some(RefOr::T(known)), RefOr::T(added)) => {
+                if known.description.contains(&added.description) {
+                    continue;
+                }
+                known.description = format!("{}, {}", added.description, known.description);
+            }
+            (Some(_), _) => {}
+            (None, response) => {
+                known.insert(status, response);
+            }
+        }
+    }
 }
 
 const TIMEOUT: (&str, &str) = ("408", "`request_timeout`");

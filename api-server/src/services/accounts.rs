@@ -128,7 +128,7 @@ fn within_reach(actor: &Actor, seat: Seat) -> Result<(), Error> {
     match seat.tenant() {
         None if actor.reach() == Reach::Everything => Ok(()),
         None => Err(Denied::RoleAboveOwn.into()),
-        Some(tenant) if actor.reach().has(tenant) => Ok(()),
+        Some(tenant) if actor.reach().within(tenant).is_some() => Ok(()),
         Some(_) => Err(Error::TenantNotFound),
     }
 }
@@ -205,7 +205,29 @@ pub async fn locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error
     Ok(account)
 }
 
-/// Likewise, by its login.
+/// The account of whoever asks.
+///
+/// # Errors
+/// [`Refused::NotFound`] for any other.
+pub(super) async fn own(portal: &Portal, actor: &Actor, id: AccountId) -> Result<Account, Error> {
+    if !is_own(actor, id) {
+        return Err(Refused::NotFound.into());
+    }
+    get(portal, actor, id).await
+}
+
+/// Likewise, which nobody else changes until the work is done.
+///
+/// # Errors
+/// As of [`own`].
+pub async fn own_locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
+    if !is_own(work.actor, id) {
+        return Err(Refused::NotFound.into());
+    }
+    locked(work, id).await
+}
+
+/// An account of [`locked`], by its login.
 pub async fn locked_by_login(work: &mut Work<'_>, login: &Login) -> Result<Account, Error> {
     let account = db::accounts::find_by_login(work.connection(), login).await?;
     let account = account.ok_or(Refused::NotFound)?;

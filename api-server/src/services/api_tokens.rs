@@ -1,79 +1,23 @@
 //! API tokens: what programs come with in place of a session.
 
-use std::net::IpAddr;
-
 use rand::CryptoRng;
 use serde_json::json;
-use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use time::format_description::well_known::Rfc3339;
 
 use super::accounts::Refused;
-use super::denied::Denied;
 use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
-use crate::causes::causes;
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
 use crate::domain::account::Account;
-use crate::domain::admin::SignedIn;
 use crate::domain::api_token::{ApiToken, ApiTokenId, LIFE_MAX, NewApiToken, TOKENS_MAX};
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
-use crate::domain::session::USE_NOTED_EVERY;
 use crate::domain::token::{Token, TokenKind};
-use crate::domain::{AccountId, Invalid, TenantId, Version, uuid_v7};
+use crate::domain::{AccountId, Invalid, Version, uuid_v7};
 
 pub use crate::db::api_tokens::ApiTokenSort;
-
-/// How many uses are written down at once: more are written down with a later use.
-static NOTES: Semaphore = Semaphore::const_new(2);
-
-/// Looks up who comes with a token, now, and has it written down apart from the request that the
-/// token is used.
-///
-/// # Errors
-/// [`Denied::Unauthenticated`].
-pub async fn authenticate(
-    portal: &Portal,
-    presented: &str,
-    source: IpAddr,
-) -> Result<SignedIn, Error> {
-    let token = Token::read(TokenKind::Api, presented).ok_or(Denied::Unauthenticated)?;
-    let now = portal.clock.now();
-    let mut connection = portal.database.acquire().await?;
-    let known = db::api_tokens::known(&mut connection, &token, now).await?;
-    drop(connection);
-    let known = known.ok_or(Denied::Unauthenticated)?;
-    let since = now - USE_NOTED_EVERY;
-    if known.last_used_at.is_none_or(|last| last <= since) {
-        note_use(portal, known.id, source, now, since);
-    }
-    Ok(known.who)
-}
-
-fn note_use(
-    portal: &Portal,
-    id: ApiTokenId,
-    source: IpAddr,
-    now: OffsetDateTime,
-    since: OffsetDateTime,
-) {
-    let Ok(turn) = NOTES.try_acquire() else {
-        return;
-    };
-    let database = portal.database.clone();
-    tokio::spawn(async move {
-        let noted = async {
-            let mut connection = database.acquire().await?;
-            db::api_tokens::note_use(&mut connection, id, &source.to_string(), now, since).await
-        };
-        if let Err(error) = noted.await {
-            tracing::warn!(token = %id, error = causes(&error), "its use was not written down");
-        }
-        drop(turn);
-    });
-}
 
 /// Makes a token of an account that is locked.
 ///
@@ -114,7 +58,7 @@ pub async fn create(
     db::api_tokens::insert(work.connection(), &made, &token)
         .await
         .map_err(taken)?;
-    record(work, "api_token.created", &made, account.seat.tenant());
+    record(work, "api_token.created", &made);
     Ok((made, token))
 }
 
@@ -155,24 +99,22 @@ pub async fn locked(
 }
 
 /// Ends a token of [`locked`]: from the commit on nobody is let in with it.
-pub async fn revoke(
-    work: &mut Work<'_>,
-    token: &ApiToken,
-    tenant: Option<TenantId>,
-) -> Result<(), Error> {
+pub async fn revoke(work: &mut Work<'_>, token: &ApiToken) -> Result<(), Error> {
     let now = work.now;
     db::api_tokens::revoke(work.connection(), token.id, now).await?;
-    record(work, "api_token.revoked", token, tenant);
+    record(work, "api_token.revoked", token);
     Ok(())
 }
 
-fn record(work: &mut Work<'_>, action: &'static str, token: &ApiToken, tenant: Option<TenantId>) {
+/// Notes what became of a token of whoever asks.
+fn record(work: &mut Work<'_>, action: &'static str, token: &ApiToken) {
     let told = json!({
         "account_id": token.account.0,
         "name": token.name.as_str(),
         "scopes": token.scopes.names().collect::<Vec<_>>(),
-        "expires_at": token.expires_at.unix_timestamp(),
+        "expires_at": token.expires_at.format(&Rfc3339).ok(),
     });
+    let tenant = work.actor.reach().tenant();
     let entry = Entry::new(action, "api_token", &token.id).of(tenant);
     work.record(match action {
         "api_token.created" => entry.changing(None, Some(told)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Permission;
+use crate::domain::{Actor, Permission};
 
 /// Whoever asks is not known, or may not.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,8 @@ impl Denied {
             | Self::RoleAboveOwn
             | Self::ResetRefused
             | Self::SessionNeeded
+            | Self::RoleAboveOwn
+            | Self::ResetRefused
             | Self::WrongCredentials
             | Self::SecondFactorRequired
             | Self::WrongCode
@@ -80,4 +82,13 @@ impl Denied {
             | Self::CsrfTokenNeeded => None,
         }
     }
+}
+
+/// Requires a permission that not everybody who may carry out the operation has.
+///
+/// # Errors
+/// [`Denied::Forbidden`].
+pub fn must(actor: &Actor, permission: Permission) -> Result<(), Denied> {
+    let permitted = actor.may(permission);
+    permitted.then_some(()).ok_or(Denied::Forbidden(permission))
 }

@@ -19,7 +19,7 @@ use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::{
     DeviceSlot, ExtensionNumber, Invalid, SipPassword, SipRealm, TenantId, TenantNumber, UserId,
-    Version, uuid_v7,
+    Version, Within, uuid_v7,
 };
 use crate::vault::{OpenError, Place};
 
@@ -207,10 +207,11 @@ async fn fresh_password(
 ///
 /// # Errors
 /// [`Error::DeviceNotFound`].
-pub async fn get(portal: &Portal, tenant: TenantId, id: DeviceId) -> Result<Device, Error> {
+pub async fn get(portal: &Portal, within: Within, id: DeviceId) -> Result<Device, Error> {
     let mut connection = portal.database.acquire().await?;
-    db::devices::find(&mut connection, tenant, id)
+    db::devices::find(&mut connection, within.tenant(), id)
         .await?
+        .filter(|device| within.has(device.user))
         .ok_or(Error::DeviceNotFound)
 }
 
@@ -226,12 +227,14 @@ pub struct Locked {
 ///
 /// # Errors
 /// [`Error::DeviceNotFound`].
-pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: DeviceId) -> Result<Locked, Error> {
+pub async fn locked(work: &mut Work<'_>, within: Within, id: DeviceId) -> Result<Locked, Error> {
+    let tenant = within.tenant();
     let sealed = db::devices::lock(work.connection(), tenant, id)
         .await?
         .ok_or(Error::DeviceNotFound)?;
     let device = db::devices::find(work.connection(), tenant, id)
         .await?
+        .filter(|device| within.has(device.user))
         .ok_or(Error::DeviceNotFound)?;
     Ok(Locked { device, sealed })
 }
@@ -367,10 +370,10 @@ pub async fn delete(work: &mut Work<'_>, locked: &Locked) -> Result<(), Error> {
 /// Devices of a tenant.
 pub async fn list(
     portal: &Portal,
-    tenant: TenantId,
+    within: Within,
     page: &Page<DeviceSort>,
     filter: DeviceFilter,
 ) -> Result<Slice<Device>, Error> {
     let mut connection = portal.database.acquire().await?;
-    Ok(db::devices::list(&mut connection, tenant, page, filter).await?)
+    Ok(db::devices::list(&mut connection, within, page, filter).await?)
 }

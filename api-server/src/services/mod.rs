@@ -34,6 +34,7 @@ pub mod status;
 pub mod tenants;
 pub mod users;
 pub mod verify;
+pub mod viewer;
 mod warnings;
 pub mod work;
 

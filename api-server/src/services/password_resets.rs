@@ -7,6 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::accounts::{self, Refused, end_sessions, end_sessions_but, entry, is_own};
 use super::denied::Denied;
 use super::passwords::{self, Verdict};
+use super::sign_in::{self, Proof};
 use super::work::{self, Work};
 use super::{Error, Portal};
 use crate::db;
@@ -14,7 +15,7 @@ use crate::domain::account::Account;
 use crate::domain::admin::Credential;
 use crate::domain::password::{Password, PasswordHash};
 use crate::domain::session::EndReason;
-use crate::domain::token::{Token, TokenKind};
+use crate::domain::token::{ResetToken, Token, TokenKind};
 use crate::domain::{AccountId, Actor, Invalid};
 
 /// How long a token is good for.
@@ -57,13 +58,15 @@ pub async fn issue(
 /// Sets a password by a token. Every session of the account ends, and so does its lock-out.
 ///
 /// # Errors
-/// [`Denied::ResetRefused`], [`Error::InvalidField`], [`Error::Overloaded`].
+/// [`Denied::ResetRefused`], [`Denied::TooManyAttempts`], [`Error::InvalidField`],
+/// [`Error::Overloaded`].
 pub async fn redeem(
     portal: &Portal,
     actor: &Actor,
-    token: &Token,
+    ResetToken(token): &ResetToken,
     password: Password,
 ) -> Result<(), Error> {
+    sign_in::admit(portal, actor)?;
     let mut connection = portal.database.acquire().await?;
     let id = db::password_resets::find(&mut connection, token, portal.clock.now()).await?;
     let id = id.ok_or(Denied::ResetRefused)?;
@@ -101,11 +104,11 @@ pub async fn change(
     current: Password,
     new: Password,
 ) -> Result<Account, Error> {
-    let (account, known) = proven(portal, actor, id, "current_password", current).await?;
-    let hash = passwords::choose("new_password", new, about(&account)).await?;
+    let shown = Shown::by(portal, actor, id, "current_password", current).await?;
+    let hash = passwords::choose("new_password", new, about(&shown.account)).await?;
     work::run(portal, actor, async |work| {
-        let account = accounts::locked(work, id).await?;
-        still_knows(work, id, known.as_ref(), "current_password").await?;
+        let account = accounts::own_locked(work, id).await?;
+        shown.counts(work).await?;
         set(work, id, &hash).await?;
         let session = match actor.account().map(|known| &known.credential) {
             Some(Credential::Session(session)) => Some(*session),
@@ -120,43 +123,49 @@ pub async fn change(
     .await
 }
 
-/// The account of whoever asks, who has shown its password, and what that was tried against.
-///
-/// # Errors
-/// [`Refused::NotFound`] for any other account, [`Error::InvalidField`] of `field`,
-/// [`Error::Overloaded`].
-pub(super) async fn proven(
-    portal: &Portal,
-    actor: &Actor,
-    id: AccountId,
+/// Somebody who has shown the password of its own account.
+pub(super) struct Shown {
+    /// The account.
+    pub(super) account: Account,
     field: &'static str,
-    password: Password,
-) -> Result<(Account, Option<PasswordHash>), Error> {
-    if !is_own(actor, id) {
-        return Err(Refused::NotFound.into());
-    }
-    let mut connection = portal.database.acquire().await?;
-    let account = db::accounts::find(&mut connection, id).await?;
-    let account = account.ok_or(Refused::NotFound)?;
-    let hash = db::accounts::password_hash(&mut connection, id).await?;
-    drop(connection);
-    match passwords::verify(password, hash.clone()).await? {
-        Verdict::Right { .. } => Ok((account, hash)),
-        Verdict::Wrong => Err(wrong_password(field)),
-    }
+    proof: Proof,
 }
 
-/// Whether the password of an account that is locked is the one that was shown.
-pub(super) async fn still_knows(
-    work: &mut Work<'_>,
-    id: AccountId,
-    known: Option<&PasswordHash>,
-    field: &'static str,
-) -> Result<(), Error> {
-    let hash = db::accounts::password_hash(work.connection(), id).await?;
-    (hash.as_ref() == known)
-        .then_some(())
-        .ok_or(wrong_password(field))
+impl Shown {
+    /// Tries a password, which stands in `field` of a request.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`] for any other account, [`Error::InvalidField`],
+    /// [`Denied::SignInLocked`], [`Denied::TooManyAttempts`], [`Error::Overloaded`].
+    pub(super) async fn by(
+        portal: &Portal,
+        actor: &Actor,
+        id: AccountId,
+        field: &'static str,
+        password: Password,
+    ) -> Result<Self, Error> {
+        let account = accounts::own(portal, actor, id).await?;
+        let proof = Proof::begin(portal, actor, &account).await?;
+        match passwords::verify(password, proof.password()).await? {
+            Verdict::Right { .. } => Ok(Self {
+                account,
+                field,
+                proof,
+            }),
+            Verdict::Wrong => {
+                proof.failed(portal, actor, "wrong_password").await?;
+                Err(wrong_password(field))
+            }
+        }
+    }
+
+    /// It counts, if the password of the account, which is locked, is still the one that was shown.
+    pub(super) async fn counts(&self, work: &mut Work<'_>) -> Result<(), Error> {
+        self.proof.counts(work).await?;
+        let hash = db::accounts::password_hash(work.connection(), self.account.id).await?;
+        let same = hash == self.proof.password();
+        same.then_some(()).ok_or(wrong_password(self.field))
+    }
 }
 
 async fn set(work: &mut Work<'_>, id: AccountId, hash: &PasswordHash) -> Result<(), Error> {

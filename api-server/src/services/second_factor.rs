@@ -3,14 +3,19 @@
 use rand::CryptoRng;
 use serde_json::json;
 
-use super::Error;
-use super::accounts::{Refused, entry, found};
-use super::work::Work;
+use super::accounts::{self, Refused, entry, found, is_own};
+use super::denied::Denied;
+use super::password_resets::Shown;
+use super::sign_in::Proof;
+use super::tenants::refused_field;
+use super::work::{self, Work};
+use super::{Error, Portal};
 use crate::db;
 use crate::domain::account::Account;
+use crate::domain::password::Password;
 use crate::domain::recovery::RecoveryCode;
 use crate::domain::totp::{Code, Enrolment, TotpCode, TotpSecret};
-use crate::domain::{AccountId, Invalid};
+use crate::domain::{AccountId, Actor, Invalid};
 use crate::vault::{OpenError, Place};
 
 /// Takes a code of an account with a second factor; `false` when it is wrong, or was taken before.
@@ -103,33 +108,81 @@ pub async fn confirm(
     Ok(codes)
 }
 
-/// The account needs no second factor any more.
+/// The account needs no second factor any more: by whoever asks, of its own with the password, of
+/// others with the permission.
 ///
 /// # Errors
-/// [`Refused::NoSecondFactor`].
-pub async fn remove(work: &mut Work<'_>, account: &Account) -> Result<(), Error> {
-    account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
-    let now = work.now;
-    db::recovery_codes::remove_totp(work.connection(), account.id, now).await?;
-    work.record(entry("totp.removed", account));
-    told(work, account, "second factor removed");
-    Ok(())
+/// [`Refused::NoSecondFactor`], [`Refused::NotFound`], [`Denied`], [`Error::InvalidField`],
+/// [`Error::Overloaded`].
+pub async fn remove(
+    portal: &Portal,
+    actor: &Actor,
+    id: AccountId,
+    password: Option<Password>,
+) -> Result<Account, Error> {
+    let shown = match (is_own(actor, id), password) {
+        (true, Some(password)) => {
+            if !actor.has_session() {
+                return Err(Denied::SessionNeeded.into());
+            }
+            Some(Shown::by(portal, actor, id, "password", password).await?)
+        }
+        (true, None) => return Err(refused_field("password", MISSING)),
+        (false, Some(_)) => return Err(refused_field("password", NOT_WANTED)),
+        (false, None) => None,
+    };
+    work::run(portal, actor, async |work| {
+        let account = accounts::locked(work, id).await?;
+        if let Some(shown) = &shown {
+            shown.counts(work).await?;
+        }
+        account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
+        let now = work.now;
+        db::recovery_codes::remove_totp(work.connection(), id, now).await?;
+        work.record(entry("totp.removed", &account));
+        told(work, &account, "second factor removed");
+        found(work, id).await
+    })
+    .await
 }
 
-/// Puts fresh recovery codes in place of all that there were, for whoever has a code.
+const MISSING: Invalid = Invalid {
+    code: "missing",
+    message: "is required for one's own account",
+};
+
+const NOT_WANTED: Invalid = Invalid {
+    code: "not_wanted",
+    message: "is not asked for of somebody else's account: leave it out",
+};
+
+/// Lets the owner of an account show a code.
 ///
 /// # Errors
-/// [`Refused::NoSecondFactor`], [`Error::InvalidField`] for a wrong code.
+/// [`Refused::NotFound`] for any other account, [`Denied::SignInLocked`],
+/// [`Denied::TooManyAttempts`].
+pub async fn proof(portal: &Portal, actor: &Actor, id: AccountId) -> Result<Proof, Error> {
+    let account = accounts::own(portal, actor, id).await?;
+    Proof::begin(portal, actor, &account).await
+}
+
+/// Puts fresh recovery codes in place of all that there were, for whoever has a code. A failure is the
+/// caller's to count, because it leaves nothing of the work.
+///
+/// # Errors
+/// [`Refused::NoSecondFactor`], [`Error::InvalidField`] for a wrong code, as [`is_wrong_code`] tells.
 pub async fn replace_codes(
     work: &mut Work<'_>,
     account: &Account,
     code: &Code,
+    proof: &Proof,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Vec<RecoveryCode>, Error> {
     account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
     if !check(work, account.id, code).await? {
         return Err(wrong_code());
     }
+    proof.counts(work).await?;
     let codes = RecoveryCode::generate_set(rng);
     db::recovery_codes::replace(work.connection(), account.id, &codes).await?;
     work.record(entry("recovery_codes.replaced", account));
@@ -137,14 +190,18 @@ pub async fn replace_codes(
     Ok(codes)
 }
 
+const WRONG_CODE: Invalid = Invalid {
+    code: "wrong_code",
+    message: "is not right now, or was used before: wait for the next one",
+};
+
 const fn wrong_code() -> Error {
-    Error::InvalidField {
-        field: "code",
-        reason: Invalid {
-            code: "wrong_code",
-            message: "is not right now, or was used before: wait for the next one",
-        },
-    }
+    refused_field("code", WRONG_CODE)
+}
+
+/// Whether it failed because of a wrong code.
+pub fn is_wrong_code(error: &Error) -> bool {
+    matches!(error, Error::InvalidField { reason, .. } if *reason == WRONG_CODE)
 }
 
 fn told(work: &mut Work<'_>, account: &Account, what: &'static str) {

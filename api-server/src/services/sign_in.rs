@@ -28,8 +28,10 @@ use crate::domain::totp::Code;
 use crate::domain::{Actor, Principal};
 
 mod attempts;
+mod proof;
 
 pub use attempts::Attempts;
+pub use proof::Proof;
 
 /// What somebody wants to sign in with.
 pub struct SignIn {
@@ -45,6 +47,14 @@ pub struct SignIn {
     pub user_agent: UserAgent,
     /// The cookie that came along. It is never taken over: its session ends.
     pub brought: Option<CookieSecret>,
+}
+
+/// Counts an attempt of an address to be let in.
+///
+/// # Errors
+/// [`Denied::TooManyAttempts`].
+pub(super) fn admit(portal: &Portal, actor: &Actor) -> Result<(), Denied> {
+    portal.gate.attempts.admit(Network::from(actor.source))
 }
 
 /// Signs in.

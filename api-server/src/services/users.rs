@@ -3,6 +3,7 @@
 use rand::CryptoRng;
 
 use super::accounts;
+use super::denied;
 use super::devices::{self, Credentials};
 use super::tenants::refused_field;
 use super::work::Work;
@@ -14,7 +15,7 @@ use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::{NewUser, User, UserPatch};
-use crate::domain::{ExtensionNumber, Invalid, TenantId, UserId, Version, uuid_v7};
+use crate::domain::{ExtensionNumber, Invalid, TenantId, UserId, Version, Within, uuid_v7};
 
 pub use crate::db::users::{UserFilter, UserSort};
 
@@ -110,30 +111,37 @@ const fn outside_range() -> Error {
 /// Living users of a tenant.
 pub async fn list(
     portal: &Portal,
-    tenant: TenantId,
+    within: Within,
     page: &Page<UserSort>,
     filter: UserFilter,
 ) -> Result<Slice<User>, Error> {
     let mut connection = portal.database.acquire().await?;
-    Ok(db::users::list(&mut connection, tenant, page, filter).await?)
+    Ok(db::users::list(&mut connection, within, page, filter).await?)
 }
 
 /// One living user.
 ///
 /// # Errors
 /// [`Error::UserNotFound`].
-pub async fn get(portal: &Portal, tenant: TenantId, id: UserId) -> Result<User, Error> {
+pub async fn get(portal: &Portal, within: Within, id: UserId) -> Result<User, Error> {
+    reached(within, id)?;
     let mut connection = portal.database.acquire().await?;
-    db::users::find(&mut connection, tenant, id)
+    db::users::find(&mut connection, within.tenant(), id)
         .await?
         .ok_or(Error::UserNotFound)
+}
+
+fn reached(within: Within, id: UserId) -> Result<(), Error> {
+    within.has(id).then_some(()).ok_or(Error::UserNotFound)
 }
 
 /// A living user that nobody else changes until the work is done.
 ///
 /// # Errors
 /// [`Error::UserNotFound`].
-pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: UserId) -> Result<User, Error> {
+pub async fn locked(work: &mut Work<'_>, within: Within, id: UserId) -> Result<User, Error> {
+    reached(within, id)?;
+    let tenant = within.tenant();
     if !db::users::lock(work.connection(), tenant, id).await? {
         return Err(Error::UserNotFound);
     }
@@ -146,8 +154,12 @@ pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: UserId) -> Result
 /// the user's endpoints: the phones must be set up with the new names.
 ///
 /// # Errors
-/// [`Error::EmailTaken`], [`Error::ExtensionTaken`], [`Error::InvalidField`].
+/// [`denied::Denied::Forbidden`] when whoever asks may not change what is named; [`Error::EmailTaken`],
+/// [`Error::ExtensionTaken`], [`Error::InvalidField`].
 pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Result<User, Error> {
+    for permission in patch.needs() {
+        denied::must(work.actor, permission)?;
+    }
     let standing = (user.role.get(), user.status);
     set(&mut user.name, patch.name);
     set(&mut user.email, patch.email);

@@ -11,11 +11,13 @@ use crate::agent::AgentError;
 use crate::db;
 use crate::domain::Actor;
 use crate::domain::event::{NewEvent, PbxEventKind};
+use crate::domain::viewer::{Seen as _, Viewer};
 
-/// Compares, and answers what differs. Nothing is changed. That it was asked for, by whom and what
+/// Compares, and answers what differs, as the viewer may see it. Nothing is changed. That it was asked for, by whom and what
 /// came of it, is in the events, also when the caller does not wait for the answer.
 pub async fn run_to_the_end(
     portal: Arc<Portal>,
+    viewer: Viewer,
     pbx: Arc<Pbx>,
     actor: Actor,
 ) -> Result<VerifyReport, Error> {
@@ -26,7 +28,8 @@ pub async fn run_to_the_end(
         result
     };
     let span = tracing::Span::current();
-    tokio::spawn(tracing::Instrument::instrument(task, span)).await?
+    let report = tokio::spawn(tracing::Instrument::instrument(task, span)).await?;
+    report.map(|report| report.seen_by(viewer))
 }
 
 async fn run(portal: &Portal, pbx: &Pbx, actor: Actor) -> Result<VerifyReport, Error> {

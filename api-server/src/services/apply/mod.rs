@@ -11,24 +11,38 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Revision};
+use shared::record::OnReloadFailure;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use self::prepare::Prepared;
 use self::send::Sent;
+use super::denied::{self, Denied};
 use super::live::State;
 use super::pbxes::Pbx;
 use super::{Error, Portal, reconcile, restore};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
 use crate::db;
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
-use crate::domain::{Actor, uuid_v7};
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, UserCounts, Wish};
+use crate::domain::{Actor, Permission, uuid_v7};
 use crate::vault::Place;
 
 pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue, Runs};
 pub use several::{OfPbx, Until, run_several};
+
+/// Whether somebody may have what a wish asks for beyond an apply: what concerns every tenant of the
+/// PBX.
+///
+/// # Errors
+/// [`Denied::Forbidden`].
+pub fn permit(actor: &Actor, wish: &Wish) -> Result<(), Denied> {
+    if wish.force || wish.on_reload_failure == Some(OnReloadFailure::KeepNewFiles) {
+        denied::must(actor, Permission::AppliesForce)?;
+    }
+    Ok(())
+}
 
 /// Applies, and answers the attempt as the audit trail keeps it, however it ended.
 ///
@@ -124,7 +138,7 @@ async fn run_alone(
         on_reload_failure: attempt.on_reload_failure,
         force: wish.force,
     };
-    tracing::info!(apply = %order.id, %revision, digest = %order.digest, users = attempt.user_count,
+    tracing::info!(apply = %order.id, %revision, digest = %order.digest, users = attempt.user_counts.total(),
         by = attempt.requested_by, "apply started");
     let sent = send::send(
         portal,
@@ -164,7 +178,8 @@ async fn begin(portal: &Portal, pbx: &Pbx, actor: &Actor, wish: &Wish) -> Result
         ended_at: None,
         failure: None,
         record: None,
-        user_count: 0,
+        requested_tenant: actor.reach().tenant(),
+        user_counts: UserCounts::default(),
         users: Vec::new(),
         changes: None,
         restored_from,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use shared::bundle::{Bundle, Digest};
 
 use super::stored;
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom, Wish};
+use crate::domain::apply::{
+    Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom, UserCounts, Wish,
+};
 use crate::domain::change::Summary;
 use crate::services::compare::{Content, Instant, Unrenderable};
 use crate::services::pbxes::Pbx;
@@ -62,7 +64,7 @@ pub(super) async fn prepare(
 }
 
 fn include(attempt: &mut Attempt, users: Vec<IncludedUser>) {
-    attempt.user_count = users.len();
+    attempt.user_counts = UserCounts::of(&users);
     attempt.users = users;
 }
 
