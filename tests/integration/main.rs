@@ -38,6 +38,7 @@ mod preview;
 mod probe;
 mod progress;
 mod query_plans;
+mod rbac;
 mod reloads;
 mod respond_async;
 mod restore;

@@ -353,8 +353,8 @@ fn user_patch(mut fields: Fields) -> Result<UserPatch<VoicemailPin>, Vec<FieldEr
 
 /// Delete a user
 ///
-/// The extension is free at once and the devices are gone; the phones keep working until the next
-/// apply. What is left stands in `/deleted-users`.
+/// The extension is free at once, devices and account are gone; the phones keep working until the
+/// next apply. What is left stands in `/deleted-users`.
 #[utoipa::path(
     delete, path = "/users/{id}", tag = "users", operation_id = "delete_user",
     params(("id" = Uuid, Path, description = "The user"), ByHeader, MatchHeader),
