@@ -20,6 +20,7 @@ mod harness;
 mod held;
 mod hostile_names;
 mod http;
+mod https;
 mod key_rotation;
 mod layering;
 mod life;
