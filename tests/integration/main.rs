@@ -1,6 +1,7 @@
 //! The integration tests, one binary: every test brings its own database, certificates, agent and
 //! Asterisk.
 
+mod accounts;
 mod audit;
 mod audit_log;
 mod audit_trail;
