@@ -104,7 +104,7 @@ fn paths(route: &Route, ids: &BTreeSet<String>) -> BTreeSet<String> {
 
 /// A part of many, always the same one.
 fn some(paths: BTreeSet<String>) -> impl Iterator<Item = String> {
-    let step = (paths.len() / 60).max(1);
+    let step = (paths.len() / 16).max(1);
     paths.into_iter().step_by(step)
 }
 

@@ -27,7 +27,9 @@ const EXCUSED: &[(&str, u16, &str)] = &[
     ("POST /apply/verify", 503, "there is no agent"),
     ("POST /applies/{id}/restore", 409, "it was never in force"),
     ("POST /password-resets", 403, "nobody made that token"),
+    ("POST /password-resets", 429, "too often from one address"),
     ("POST /sessions", 401, "nobody has that password"),
+    ("POST /sessions", 429, "too often from one address"),
     ("POST /sessions/refresh", 401, "nobody made that token"),
     (
         "POST /accounts/{account}/password",
