@@ -1,7 +1,9 @@
 //! The integration tests, one binary: every test brings its own database, certificates, agent and
 //! Asterisk.
 
+mod accounts;
 mod audit;
+mod audit_log;
 mod audit_trail;
 mod capacity;
 mod certificates;
@@ -47,6 +49,7 @@ mod reuse;
 mod revisions;
 mod secrets;
 mod several_pbxes;
+mod sign_in;
 mod stand_in;
 mod status;
 mod story_1_create_user;

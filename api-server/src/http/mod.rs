@@ -5,6 +5,7 @@ mod access;
 mod accounts;
 mod api_tokens;
 mod applies;
+mod audit;
 mod browsers;
 mod changes;
 mod client_address;
@@ -108,6 +109,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(follow::events))
         .routes(routes!(status::show))
         .routes(routes!(events::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::get))
         .routes(routes!(preview::show))
         .routes(routes!(revisions::list))
         .routes(routes!(health::live))

@@ -11,8 +11,18 @@ use super::openapi::{also, problems};
 pub(super) const PREFIX: &str = "/tenants/{tenant}/";
 
 /// Names the tenant among the parameters of each path below it, and gives its operations names of
-/// their own.
+/// their own. Without a prefix a tenant may be missing as well: the default one, to whoever is confined
+/// to another.
 pub(super) fn describe(document: &mut OpenApi) {
+    let paths = document.paths.paths.keys();
+    let below = paths.filter_map(|path| path.strip_prefix(PREFIX));
+    let twins: Vec<String> = below.map(|rest| format!("/{rest}")).collect();
+    for twin in &twins {
+        let item = document.paths.paths.get_mut(twin);
+        item.into_iter()
+            .flat_map(operations)
+            .for_each(no_such_tenant);
+    }
     let below = document.paths.paths.iter_mut();
     for (_, item) in below.filter(|(path, _)| path.starts_with(PREFIX)) {
         for operation in operations(item) {

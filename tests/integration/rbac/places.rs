@@ -96,6 +96,10 @@ impl Area {
         match self {
             // Without a prefix it is the default tenant's.
             Self::OfTenant { .. } if !path.starts_with("/tenants") => &[Place::OtherTenant],
+            // Whoever was deleted signs in no more.
+            Self::OfTenant { one: true } if path.contains("deleted-users") => {
+                &[Place::OwnTenant, Place::OtherTenant]
+            }
             Self::OfTenant { one: true } | Self::Account { one: true } => {
                 &[Place::Mine, Place::OwnTenant, Place::OtherTenant]
             }
@@ -161,6 +165,11 @@ impl World {
             number: AtomicUsize::new(1),
             lab,
         })
+    }
+
+    /// Applies of the other PBX.
+    pub(super) fn applies_of_others(&self) -> [String; 1] {
+        [self.applies[1].clone()]
     }
 
     fn next(&self) -> usize {
@@ -231,8 +240,8 @@ impl World {
             ("POST", "/apply" | "/apply/verify") => json!({ "pbx": pbx(place) }),
             // What a user may change as well.
             ("PATCH", path) if path.ends_with("/users/{id}") => json!({ "dnd": true }),
-            (_, path) if of_accounts(path, number).is_some() => {
-                of_accounts(path, number).unwrap_or_default()
+            (_, path) if of_accounts(path, number, place).is_some() => {
+                of_accounts(path, number, place).unwrap_or_default()
             }
             _ => {
                 // Even numbers are those without extras.
@@ -347,8 +356,9 @@ async fn created(admin: &Client, path: &str, body: &Value) -> anyhow::Result<Str
 }
 
 /// What routes of accounts, sessions and tokens take: fit for whoever asks, and harmless.
-fn of_accounts(path: &str, number: usize) -> Option<Value> {
+fn of_accounts(path: &str, number: usize, place: Place) -> Option<Value> {
     let wrong = "eleven iron kettles beside the river";
+    let nobodys = "0".repeat(43);
     Some(match path {
         "/accounts" => json!({
             "login": format!("made{number}"), "name": "x", "role": "operator", "tenant": OWN,
@@ -360,16 +370,17 @@ fn of_accounts(path: &str, number: usize) -> Option<Value> {
         "/accounts/{account}/reset" | "/accounts/{account}/unlock" | "/accounts/{account}/totp" => {
             Value::Null
         }
-        "/accounts/{account}/totp/remove" => json!({ "password": wrong }),
+        "/accounts/{account}/totp/remove" if place == Place::Mine => json!({ "password": wrong }),
+        "/accounts/{account}/totp/remove" => Value::Null,
         "/accounts/{account}/totp/confirm" | "/accounts/{account}/recovery-codes" => {
             json!({ "code": "000000" })
         }
         "/api-tokens" => json!({
             "name": format!("made{number}"), "scopes": ["users.read"], "expires_at": tomorrow(),
         }),
-        "/password-resets" => json!({ "token": "nobody's", "password": wrong }),
-        "/sessions" => json!({ "login": "nobody", "password": wrong }),
-        "/sessions/refresh" => json!({ "refresh_token": "nobody's" }),
+        "/password-resets" => json!({ "token": format!("pbxp_{nobodys}"), "password": wrong }),
+        "/sessions" => json!({ "login": format!("nobody{number}"), "password": wrong }),
+        "/sessions/refresh" => json!({ "refresh_token": format!("pbxr_{nobodys}") }),
         _ => return None,
     })
 }
