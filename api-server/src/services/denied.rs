@@ -67,8 +67,6 @@ impl Denied {
             Self::SignInLocked { wait } | Self::TooManyAttempts { wait } => Some(*wait),
             Self::Unauthenticated
             | Self::Forbidden(_)
-            | Self::RoleAboveOwn
-            | Self::ResetRefused
             | Self::SessionNeeded
             | Self::WrongCredentials
             | Self::SecondFactorRequired
