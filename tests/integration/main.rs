@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod follow;
 mod forged;
+mod fuzz;
 mod golden;
 mod harness;
 mod held;

@@ -12,16 +12,16 @@ const PASSWORD: &str = "seven wooden boats off the north pier";
 
 /// Somebody who is signed in.
 #[derive(Clone)]
-pub(super) struct Person {
-    pub(super) account: String,
-    pub(super) login: String,
-    pub(super) client: Client,
+pub(crate) struct Person {
+    pub(crate) account: String,
+    pub(crate) login: String,
+    pub(crate) client: Client,
 }
 
 impl Person {
     /// Creates an account and signs in. `seat` is the rest of the body of `POST /accounts`: role and
     /// tenant, or whose it is.
-    pub(super) async fn create(admin: &Client, login: &str, seat: &Value) -> anyhow::Result<Self> {
+    pub(crate) async fn create(admin: &Client, login: &str, seat: &Value) -> anyhow::Result<Self> {
         let mut body = seat.clone();
         body["login"] = json!(login);
         body["name"] = json!(login);
@@ -43,7 +43,7 @@ impl Person {
     }
 
     /// Signs in once more. Who does that often from one address has to wait.
-    pub(super) async fn again(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn again(&self) -> anyhow::Result<Client> {
         let body = json!({ "login": self.login, "password": PASSWORD });
         let anybody = self.client.anonymous();
         loop {
@@ -58,7 +58,7 @@ impl Person {
     }
 
     /// Makes an API token.
-    pub(super) async fn token(&self, name: &str, scopes: &[&str]) -> anyhow::Result<Token> {
+    pub(crate) async fn token(&self, name: &str, scopes: &[&str]) -> anyhow::Result<Token> {
         let body = json!({ "name": name, "scopes": scopes, "expires_at": tomorrow() });
         let made = self.client.post("/api-tokens", &body).await?;
         let made = made.expect(201)?.json()?;
@@ -69,19 +69,19 @@ impl Person {
 }
 
 /// An API token.
-pub(super) struct Token {
-    pub(super) id: String,
-    pub(super) client: Client,
+pub(crate) struct Token {
+    pub(crate) id: String,
+    pub(crate) client: Client,
 }
 
 /// An end of a token.
-pub(super) fn tomorrow() -> String {
+pub(crate) fn tomorrow() -> String {
     let tomorrow = SystemClock.now() + Duration::days(1);
     tomorrow.format(&Rfc3339).unwrap_or_default()
 }
 
 /// A field that is a text.
-pub(super) fn text(body: &Value, field: &str) -> anyhow::Result<String> {
+pub(crate) fn text(body: &Value, field: &str) -> anyhow::Result<String> {
     let text = body[field].as_str().map(str::to_owned);
     text.with_context(|| format!("no {field}: {body}"))
 }
