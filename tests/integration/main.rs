@@ -46,6 +46,7 @@ mod reuse;
 mod revisions;
 mod secrets;
 mod several_pbxes;
+mod sign_in;
 mod stand_in;
 mod status;
 mod story_1_create_user;
