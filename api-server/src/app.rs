@@ -10,13 +10,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::causes::causes;
-use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, Serving};
 use crate::db::Database;
 use crate::db::pbxes::PbxSettings;
 use crate::domain::access::AuthMode;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
+use crate::https::Https;
 use crate::services::apply::{AllEnded, Runs};
+use crate::services::audit::{self, Refusals};
+use crate::services::authentication::Gate;
 use crate::services::counters::Counters;
 use crate::services::live::Live;
 use crate::services::pbxes::{self, DefaultPbx, Pbxes};
@@ -29,26 +32,39 @@ const SHUTDOWN_GRACE_SECONDS: u64 = 20;
 /// Serves until it is told to stop by SIGTERM or SIGINT; applies that run are finished first.
 ///
 /// # Errors
-/// The address cannot be listened on, or the database, reached at once, is sealed with another key.
+/// The certificate for HTTPS cannot be used, the address not be listened on, or the database, reached at once, is sealed with another key.
 /// A database or an agent that is down is no error.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(config.listen_addr)
+    let https = open_https(&config)?;
+    let address = config.entrance.address;
+    let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
-    tracing::info!(address = %listener.local_addr()?, "listening (HTTP)");
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    let spoken = if https.is_some() { "HTTPS" } else { "HTTP" };
+    tracing::info!(%address, "listening ({spoken})");
     if config.auth == AuthMode::TrustedNetwork {
         tracing::warn!(
+            %address,
             "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address \
              administers the PBX"
         );
     }
-    let (portal, ended) = wire(&config)?;
+    let (portal, ended) = wire(&config, https.clone())?;
     let database = portal.database.clone();
     let mut keeper = tokio::spawn(database.clone().keep());
     // Monitors and reconcilers are its own, and end with it.
-    let watch = tokio::spawn(pbxes::keep(Arc::clone(&portal)));
+    let watch = tokio::spawn({
+        let portal = Arc::clone(&portal);
+        async move {
+            tokio::join!(
+                pbxes::keep(Arc::clone(&portal)),
+                audit::keep_anchored(portal)
+            )
+        }
+    });
     let watchdog = tokio::spawn(watchdog());
     tell(NotifyState::Ready);
 
@@ -63,7 +79,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             }
         }
     };
-    let running = listen::serve(listener, http::router(Arc::clone(&portal)), stop).await;
+    let running = listen::serve(listener, https, http::router(Arc::clone(&portal)), stop).await;
     tell(NotifyState::Stopping);
     // Whoever follows an apply goes on at another portal, or at this one's next life.
     portal.live.stop();
@@ -93,7 +109,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
+/// The certificate that clients see, unless a proxy has that.
+fn open_https(config: &Config) -> anyhow::Result<Option<Arc<Https>>> {
+    let Serving::Https(files) = &config.entrance.serving else {
+        return Ok(None);
+    };
+    let https = Https::open(files.clone()).context("HTTPS cannot be served")?;
+    for warning in https.warnings(SystemClock.now(), config.cert_warning) {
+        tracing::warn!(warning, "certificate of HTTPS");
+    }
+    Ok(Some(Arc::new(https)))
+}
+
+fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
     let pbx = PbxSettings {
         id: DEFAULT_PBX,
         agent_address: config.agent_address.clone(),
@@ -108,12 +136,15 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
     };
     let (runs, ended) = Runs::new();
     let portal = Portal {
-        database: Database::new(config.database.clone(), pbx, config.vault.clone()),
+        database: Database::new(config.database.clone(), pbx, config.vault.clone())
+            .owned_by(config.migration.clone()),
         vault: config.vault.clone(),
         clock: Arc::new(SystemClock),
+        https,
         pbxes: Pbxes::new(default, config.tls.clone()),
         settings: Settings {
             auth: config.auth,
+            behind_proxy: config.entrance.serving == Serving::BehindProxy,
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,
@@ -124,7 +155,9 @@ fn wire(config: &Config) -> anyhow::Result<(Arc<Portal>, AllEnded)> {
         runs,
         live: Live::default(),
         counters: Counters::default(),
+        refusals: Refusals::default(),
         rendering: Semaphore::new(1),
+        gate: Gate::default(),
     };
     Ok((Arc::new(portal), ended))
 }

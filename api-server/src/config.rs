@@ -1,6 +1,7 @@
 //! The portal's configuration, from environment variables.
 
-use std::net::SocketAddr;
+mod entrance;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::domain::SipRealm;
 use crate::domain::access::AuthMode;
 use crate::domain::pbx::AgentAddress;
 use crate::vault::Vault;
+
+pub use entrance::{Entrance, Serving};
 
 /// How long an apply waits for another one unless told otherwise, in milliseconds.
 const APPLY_LOCK_WAIT_MS: u64 = 30_000;
@@ -35,8 +38,10 @@ const BUNDLES_KEPT: u32 = 200;
 pub struct Config {
     /// `DATABASE_URL` or `DATABASE_URL_FILE`.
     pub database: PgConnectOptions,
-    /// `LISTEN_ADDR`. Default `127.0.0.1:8080`.
-    pub listen_addr: SocketAddr,
+    /// `MIGRATION_DATABASE_URL` or `MIGRATION_DATABASE_URL_FILE`: the role that owns the schema.
+    pub migration: Option<PgConnectOptions>,
+    /// Where and by what clients reach it.
+    pub entrance: Entrance,
     /// `AUTH_MODE`: `login` (the default) or `trusted_network`.
     pub auth: AuthMode,
     /// `SECRET_KEY` or `SECRET_KEY_FILE`: 64 hexadecimal digits.
@@ -57,7 +62,7 @@ pub struct Config {
     pub apply_deadline: Duration,
     /// `MONITOR_PERIOD_MS`. Default 30 s.
     pub monitor_period: Duration,
-    /// `CERT_WARNING_DAYS`: how long before the end of a certificate or revocation list of the link
+    /// `CERT_WARNING_DAYS`: how long before the end of a certificate, or revocation list of the link,
     /// to warn, 1 to 3650. Default 30.
     pub cert_warning: time::Duration,
     /// `BUNDLES_KEPT`: of how many proven revisions the bundle is kept. Default 200.
@@ -68,11 +73,11 @@ impl Config {
     /// Reads every variable before it reports any error.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         let mut env = Env::new(lookup);
-        let database = database(&mut env);
+        let database = database(&mut env, "DATABASE_URL");
+        let migration = migration(&mut env, lookup);
         let vault = vault(&mut env);
-        let default_addr = SocketAddr::from(([127, 0, 0, 1], 8080));
-        let listen_addr = env.or("LISTEN_ADDR", default_addr);
         let Mode(auth) = env.or("AUTH_MODE", Mode(AuthMode::Login));
+        let entrance = Entrance::read(&mut env, auth);
         let agent_address = env.required("PBX_AGENT_ADDR", "host:port of the agent");
         let agent_identity = or_text(
             &mut env,
@@ -94,7 +99,8 @@ impl Config {
         let config = || {
             Some(Self {
                 database: database?,
-                listen_addr,
+                migration,
+                entrance: entrance?,
                 auth,
                 vault: vault?,
                 agent_address: agent_address?,
@@ -142,7 +148,7 @@ impl KeyConfig {
     }
 
     fn of(env: &mut Env<'_>) -> Option<Self> {
-        let (database, vault) = (database(env), vault(env));
+        let (database, vault) = (database(env, "DATABASE_URL"), vault(env));
         Some(Self {
             database: database?,
             vault: vault?,
@@ -150,13 +156,23 @@ impl KeyConfig {
     }
 }
 
-fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
-    let url = env.secret("DATABASE_URL", "postgres://user:password@host/database")?;
+fn database(env: &mut Env<'_>, name: &str) -> Option<PgConnectOptions> {
+    let url = env.secret(name, "postgres://user:password@host/database")?;
     // The parser's own words may repeat parts of the URL.
     match url.expose_secret().parse() {
         Ok(options) => Some(options),
-        Err(_) => env.fault("DATABASE_URL: is no PostgreSQL URL".to_owned()),
+        Err(_) => env.fault(format!("{name}: is no PostgreSQL URL")),
     }
+}
+
+/// Only when it is set.
+fn migration(
+    env: &mut Env<'_>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Option<PgConnectOptions> {
+    let name = "MIGRATION_DATABASE_URL";
+    lookup(name).or_else(|| lookup(&format!("{name}_FILE")))?;
+    database(env, name)
 }
 
 fn vault(env: &mut Env<'_>) -> Option<Vault> {
@@ -280,63 +296,4 @@ impl FromStr for Days {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(extra: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-        let base = [
-            (
-                "DATABASE_URL",
-                "postgres://portal:hunter2@db.example/portal",
-            ),
-            (
-                "SECRET_KEY",
-                "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
-            ),
-            ("PBX_AGENT_ADDR", "pbx.example:50051"),
-            ("TLS_CA_FILE", "/ca"),
-            ("TLS_CERT_FILE", "/cert"),
-            ("TLS_KEY_FILE", "/key"),
-        ];
-        let lookup = |name: &str| {
-            let found = extra.iter().chain(&base).find(|(key, _)| *key == name);
-            found
-                .map(|(_, value)| (*value).to_owned())
-                .filter(|value| !value.is_empty())
-        };
-        Config::read(&lookup)
-    }
-
-    #[test]
-    fn defaults() {
-        let config = read(&[]).unwrap();
-        assert_eq!(config.listen_addr.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.sip_realm.as_str(), "synergycall");
-        assert_eq!(config.on_reload_failure, OnReloadFailure::RollBack);
-        assert_eq!(config.apply_deadline, Duration::from_secs(150));
-        assert_eq!(config.bundles_kept, 200);
-    }
-
-    #[test]
-    fn every_error_is_reported_and_no_secret_shown() {
-        let wrong = [
-            ("DATABASE_URL", "postgres://portal:hunter2@db:port/x"),
-            ("SECRET_KEY", "swordfish"),
-            ("AUTH_MODE", "none"),
-            ("PBX_AGENT_ADDR", "nowhere"),
-            ("SIP_REALM", "A B"),
-            ("ON_RELOAD_FAILURE", "perhaps"),
-            ("APPLY_DEADLINE_MS", "0"),
-            ("CERT_WARNING_DAYS", "0"),
-            ("BUNDLES_KEPT", "0"),
-            ("TLS_KEY_FILE", ""),
-        ];
-        let message = read(&wrong).err().unwrap().to_string();
-        for (name, _) in wrong {
-            assert!(message.contains(name), "{name} is missing in {message}");
-        }
-        for secret in ["hunter2", "swordfish"] {
-            assert!(!message.contains(secret), "{message}");
-        }
-    }
-}
+mod tests;

@@ -13,7 +13,8 @@
 //! | [`shared`] | what portal and agent must agree on |
 //!
 //! Beside the layers: [`vault`] (encryption at rest), [`clock`] (time and randomness), [`causes`]
-//! (errors for the log), [`pki`] (certificates), [`config`], [`app`] (wiring, start and end).
+//! (errors for the log), [`pki`] (certificates), [`https`] (the one that clients see), [`config`],
+//! [`app`] (wiring, start and end).
 //!
 //! # To add an entity
 //! One entity has one file name in every layer. For a `device`:
@@ -40,6 +41,7 @@ pub mod config;
 pub mod db;
 pub mod domain;
 pub mod http;
+pub mod https;
 mod listen;
 pub mod pki;
 pub mod render;

@@ -1,58 +1,64 @@
-//! The accept loop: limits that axum's own leaves open, and an orderly end.
+//! The accept loop: HTTPS or plain HTTP, limits that axum's own leaves open, and an orderly end.
+//!
+//! Each connection is one task with a place among [`CONNECTIONS_MAX`], which has it from the start:
+//! handshake, requests, end. What makes it give the place back: a handshake that takes too long or
+//! is displaced ([`handshake`]), no request for a while ([`connection`]), the end of the portal.
 
-use std::convert::Infallible;
+mod connection;
+mod handshake;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Bytes, HttpBody};
-use axum::extract::ConnectInfo;
-use axum::http::Request;
-use axum::response::Response;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use self::connection::Server;
+use self::handshake::Handshakes;
+use crate::https::Https;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
-
-/// How long a request's head may take, and an idle connection may stay, in seconds.
-const HEAD_SECONDS: u64 = 30;
-
-/// Largest head of a request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
 
 /// Pause after the process ran out of file descriptors, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// What still runs after the loop has ended.
-pub(crate) struct Running(GracefulShutdown);
+pub(crate) struct Running(watch::Sender<bool>);
 
 impl Running {
     /// Lets running requests end and closes idle connections.
     pub(crate) async fn shutdown(self) {
-        self.0.shutdown().await;
+        self.0.send_replace(true);
+        // Each connection has a receiver.
+        self.0.closed().await;
     }
 }
 
-/// Accepts until `stop` resolves.
+/// Hears that the portal ends.
+struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Returns then.
+    async fn said(&mut self) {
+        self.0.wait_for(|stop| *stop).await.ok();
+    }
+}
+
+/// Accepts until `stop` resolves: HTTPS, or plain HTTP without it.
 pub(crate) async fn serve(
     listener: TcpListener,
+    https: Option<Arc<Https>>,
     router: Router,
     stop: impl Future<Output = &'static str>,
 ) -> Running {
-    let graceful = GracefulShutdown::new();
+    let running = watch::Sender::new(false);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let server = builder();
+    let server = Server::new(router);
+    let mut handshakes = Handshakes::default();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accept = async {
@@ -62,24 +68,35 @@ pub(crate) async fn serve(
         let (accepted, place) = tokio::select! {
             reason = &mut stop => {
                 tracing::info!(reason, "stopping");
-                return Running(graceful);
+                return Running(running);
             }
             accepted = accept => accepted,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let router = router.clone();
-                let service = TowerToHyperService::new(WithPeer { router, peer });
-                let connection = server.serve_connection(TokioIo::new(stream), service);
-                let watched = graceful.watch(connection.into_owned());
-                tokio::spawn(async move {
-                    // Clients that break off are their own affair.
-                    watched.await.ok();
-                    drop(place);
-                });
+        match (accepted, place) {
+            (Ok((stream, peer)), Ok(place)) => {
+                let arrival = Arrival {
+                    stream,
+                    peer,
+                    stop: Stop(running.subscribe()),
+                    _place: place,
+                };
+                match &https {
+                    Some(https) => {
+                        let displaced = handshakes.make_room();
+                        tokio::spawn(secure(
+                            arrival,
+                            Arc::clone(https),
+                            displaced,
+                            server.clone(),
+                        ));
+                    }
+                    None => drop(tokio::spawn(plain(arrival, server.clone()))),
+                }
             }
-            Err(error) if is_of_the_client(error.kind()) => {}
-            Err(error) => {
+            // Nobody closes the semaphore.
+            (Ok(_), Err(_)) => {}
+            (Err(error), _) if is_of_the_client(error.kind()) => {}
+            (Err(error), _) => {
                 tracing::error!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
@@ -87,44 +104,41 @@ pub(crate) async fn serve(
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(HEAD_SECONDS))
-        .max_buf_size(HEAD_BYTES_MAX);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(HEAD_SECONDS))
-        .max_concurrent_streams(STREAMS_MAX);
-    server
-}
-
-/// The router, with the peer's address put into each request.
-#[derive(Clone)]
-struct WithPeer {
-    router: Router,
+/// A connection that was just accepted.
+struct Arrival {
+    stream: TcpStream,
     peer: SocketAddr,
+    stop: Stop,
+    _place: OwnedSemaphorePermit,
 }
 
-impl<B> tower::Service<Request<B>> for WithPeer
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = <Router as tower::Service<Request<B>>>::Future;
+async fn plain(arrival: Arrival, server: Server) {
+    arrival.stream.set_nodelay(true).ok();
+    server
+        .serve(arrival.stream, arrival.peer, arrival.stop)
+        .await;
+}
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        tower::Service::<Request<B>>::poll_ready(&mut self.router, context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(ConnectInfo(self.peer));
-        self.router.call(request)
+async fn secure(
+    mut arrival: Arrival,
+    https: Arc<Https>,
+    displaced: oneshot::Receiver<()>,
+    server: Server,
+) {
+    let Ok(config) = https.current() else {
+        return;
+    };
+    arrival.stream.set_nodelay(true).ok();
+    let secured = tokio::select! {
+        secured = handshake::shake_hands(arrival.stream, config) => secured,
+        _ = displaced => Err(handshake::Failed::Displaced),
+        // Whoever is not in yet has asked for nothing.
+        () = arrival.stop.said() => return,
+    };
+    match secured {
+        Ok(stream) => server.serve(stream, arrival.peer, arrival.stop).await,
+        // Whoever scans ports would fill the log at any higher level.
+        Err(why) => tracing::debug!(peer = %arrival.peer, %why, "handshake failed"),
     }
 }
 

@@ -1,11 +1,14 @@
 //! The portal's command line.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+mod account_command;
 
-use anyhow::Context as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
 use api_server::clock::{Clock as _, SystemClock, os_rng};
 use api_server::config::{Config, KeyConfig};
+use api_server::db::audit::{Fault, Head};
 use api_server::pki::{self, Overwrite, Pair, Role};
 use api_server::services::rotation;
 use api_server::{app, db, http, vault};
@@ -14,6 +17,8 @@ use secrecy::ExposeSecret as _;
 use shared::config::process_env;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+
+use self::account_command::AccountCommand;
 
 /// Control portal for Asterisk.
 #[derive(Parser)]
@@ -29,13 +34,21 @@ enum Command {
     Serve,
     /// Print the OpenAPI document
     Openapi,
+    /// Print who may do what, as tables in Markdown
+    Permissions,
     /// Print a fresh secret key, or change the key of a database
     #[command(args_conflicts_with_subcommands = true)]
     SecretKey {
         #[command(subcommand)]
         action: Option<SecretKey>,
     },
-    /// Make the private CA and certificates for the link to the agents
+    /// Create accounts, reset their passwords, end their lock-outs; on the database of `DATABASE_URL`
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Look after the audit trail
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Make the private CA and certificates for the link to the agents, or one for HTTPS
     #[command(subcommand)]
     Certs(Certs),
 }
@@ -47,6 +60,18 @@ enum SecretKey {
     Rotate,
     /// End a rotation: the database opens with `SECRET_KEY`, now the new one, and no other key
     Retire,
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Verify that nothing of it was changed, removed or added: the database (`DATABASE_URL`), with the
+    /// key that `SECRET_KEY` opens. Prints each fault and the head of each lane; exit status 1 when
+    /// there is a fault
+    Verify {
+        /// Heads that were kept elsewhere: what this command printed, or the portal's log
+        #[arg(long, value_name = "FILE")]
+        since_head: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -65,6 +90,21 @@ enum Certs {
         /// `portal`, `agent NAME` or `agent/NAME`
         #[arg(required = true, num_args = 1..=2)]
         role: Vec<String>,
+        /// How long it is valid
+        #[arg(long, default_value_t = pki::LEAF_DAYS)]
+        days: u16,
+        #[command(flatten)]
+        replace: Replace,
+    },
+    /// Make a certificate for HTTPS: `https.crt`, `https.key`, and `https-ca.crt` for clients to
+    /// trust. The key of that CA is not kept, so that it vouches for nothing else
+    Https {
+        /// Where; made when it is missing
+        dir: PathBuf,
+        /// A host name or address that clients reach the portal by, beside localhost; may be given
+        /// several times
+        #[arg(long = "name")]
+        names: Vec<String>,
         /// How long it is valid
         #[arg(long, default_value_t = pki::LEAF_DAYS)]
         days: u16,
@@ -105,6 +145,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command.unwrap_or(Command::Serve) {
         Command::Serve => serve(),
         Command::Openapi => print(&http::document().to_pretty_json()?),
+        Command::Permissions => print(http::permissions().trim_end()),
         Command::SecretKey { action: None } => {
             print(vault::generate_key(&mut os_rng()).expose_secret())
         }
@@ -114,6 +155,8 @@ fn main() -> anyhow::Result<()> {
         Command::SecretKey {
             action: Some(SecretKey::Retire),
         } => retire(),
+        Command::Account(command) => account_command::carry_out(command),
+        Command::Audit(Audit::Verify { since_head }) => verify_audit(since_head.as_deref()),
         Command::Certs(certs) => make_certificates(certs),
     }
 }
@@ -176,6 +219,47 @@ fn retire() -> anyhow::Result<()> {
     })
 }
 
+fn verify_audit(kept: Option<&Path>) -> anyhow::Result<()> {
+    shared::telemetry::init();
+    let config = KeyConfig::read(&process_env)?;
+    let kept = match kept {
+        None => Vec::new(),
+        Some(file) => {
+            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+            Head::all_in(&String::from_utf8_lossy(&text))
+                .with_context(|| format!("{} holds no head", file.display()))?
+        }
+    };
+    let verified = run(async {
+        // Nothing is changed, so the schema stays as it is.
+        let mut connection = db::connect_to_read(config.database).await?;
+        let key = db::audit::key(&mut connection, &config.vault).await?;
+        let key = key.context("the database has no audit trail yet")?;
+        let mut printed = Ok(());
+        let tell = |fault: Fault| {
+            if printed.is_ok() {
+                printed = print(&format!("fault: {fault}"));
+            }
+        };
+        let verified = db::audit::verify(&mut connection, &key, &kept, tell).await?;
+        printed?;
+        Ok(verified)
+    })?;
+    for head in &verified.heads {
+        print(&head.to_string())?;
+    }
+    let (entries, lanes) = (verified.entries, verified.heads.len());
+    if verified.faults > 0 {
+        bail!(
+            "{} faults in {entries} entries, {lanes} lanes",
+            verified.faults
+        );
+    }
+    print(&format!(
+        "{entries} entries in {lanes} lanes: as they were written"
+    ))
+}
+
 fn make_certificates(certs: Certs) -> anyhow::Result<()> {
     let now = SystemClock.now();
     let Pair { cert, key } = match certs {
@@ -188,6 +272,16 @@ fn make_certificates(certs: Certs) -> anyhow::Result<()> {
         } => {
             let role: Role = role.join("/").parse()?;
             pki::issue(&dir, &role, now, days, replace.into())?
+        }
+        Certs::Https {
+            dir,
+            names,
+            days,
+            replace,
+        } => {
+            let files = pki::create_https(&dir, &names, now, days, replace.into())?;
+            print(&files.ca.display().to_string())?;
+            files.pair
         }
         Certs::Revoke { dir, cert, days } => {
             let list = pki::revoke(&dir, &cert, now, days)?;

@@ -1,9 +1,11 @@
-//! The private CA of the link between portal and agents, so that nobody needs openssl lore.
+//! The private CA of the link between portal and agents, so that nobody needs openssl lore, and
+//! certificates for HTTPS where there is no other CA ([`create_https`]).
 //!
-//! One CA for this link only. Its certificates name one URI each ([`Role::identity`]) and one use:
+//! One CA for the link only. Its certificates name one URI each ([`Role::identity`]) and one use:
 //! the portal's is for clients, an agent's for servers. Keys are ECDSA P-256, files of keys are
 //! readable by their owner alone, and nothing is overwritten unless told to.
 
+mod https;
 mod revoke;
 
 use std::fmt;
@@ -21,6 +23,7 @@ use shared::tls::AGENT_DNS_NAME;
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+pub use https::{HttpsPair, create_https};
 pub use revoke::revoke;
 
 /// The domain part of every identity.
@@ -143,6 +146,9 @@ pub enum PkiError {
     /// A file is not what it should be.
     #[error("{} cannot be understood", .0.display())]
     Unreadable(PathBuf),
+    /// A certificate for HTTPS cannot be made for it.
+    #[error("{0} is neither a host name nor an address")]
+    NotAName(String),
     /// The CA cannot revoke what it has not issued.
     #[error("{} is not a certificate that this CA issued to portal or agent", .0.display())]
     NotOurs(PathBuf),

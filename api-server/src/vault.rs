@@ -23,8 +23,9 @@ use sha2::{Digest as _, Sha256};
 use shared::bundle::ApplyId;
 use uuid::Uuid;
 
-use crate::domain::DeviceId;
 use crate::domain::idempotency::AnswerId;
+use crate::domain::session::SigningKeyId;
+use crate::domain::{AccountId, DeviceId};
 
 const KEY_BYTES: usize = 32;
 const MASTER_KEY_ID_BYTES: usize = 4;
@@ -48,6 +49,12 @@ pub enum Place {
     Bundle(ApplyId),
     /// `idempotency_key.answer_encrypted` of this key.
     Answer(AnswerId),
+    /// `signing_key.key_encrypted` of this key.
+    SigningKey(SigningKeyId),
+    /// `account.totp_secret_encrypted` of this account.
+    TotpSecret(AccountId),
+    /// `audit_key.key_encrypted`, of which there is one.
+    AuditKey,
 }
 
 impl Place {
@@ -57,6 +64,9 @@ impl Place {
             Self::PreviousSipPassword(device) => format!("device.previous_sip_password:{device}"),
             Self::Bundle(apply) => format!("apply.bundle:{apply}"),
             Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
+            Self::TotpSecret(account) => format!("account.totp_secret:{account}"),
+            Self::SigningKey(key) => format!("signing_key.key:{key}"),
+            Self::AuditKey => "audit_key.key".to_owned(),
         }
     }
 
@@ -66,7 +76,11 @@ impl Place {
             // The first device of a user took over the user's id.
             Self::SipPassword(device) => Some(format!("extension.sip_password:{device}")),
             Self::Bundle(_) => Some(self.associated_data()),
-            Self::PreviousSipPassword(_) | Self::Answer(_) => None,
+            Self::PreviousSipPassword(_)
+            | Self::Answer(_)
+            | Self::TotpSecret(_)
+            | Self::SigningKey(_)
+            | Self::AuditKey => None,
         }
     }
 }

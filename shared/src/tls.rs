@@ -30,6 +30,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub mod material;
+pub mod reloading;
 pub mod validity;
 
 /// The DNS name in every agent certificate. TLS needs one; who the agent is, the identity says.
@@ -130,7 +131,7 @@ impl TlsFiles {
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(&error))?
             .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
-            .with_single_cert(read_pem(&self.cert)?, self.private_key()?)
+            .with_single_cert(read_pem(&self.cert)?, read_key(&self.key)?)
             .map_err(|error| self.unusable(&error))?;
         // A resumed session would let a peer in without looking at its certificate again.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -159,7 +160,7 @@ impl TlsFiles {
             .map_err(|error| self.unusable(&error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
-            .with_client_auth_cert(read_pem(&self.cert)?, self.private_key()?)
+            .with_client_auth_cert(read_pem(&self.cert)?, read_key(&self.key)?)
             .map_err(|error| self.unusable(&error))?;
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -177,13 +178,6 @@ impl TlsFiles {
         Ok(Arc::new(roots))
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
-            path: self.key.clone(),
-            reason: error.to_string(),
-        })
-    }
-
     fn unusable(&self, error: &impl fmt::Display) -> TlsError {
         TlsError::Unusable {
             path: self.cert.clone(),
@@ -192,12 +186,21 @@ impl TlsFiles {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The one provider of cryptography.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// A private key, PEM.
+pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
 /// Every PEM item of one kind in a file; none at all is an error.
-fn read_pem<T: rustls::pki_types::pem::PemObject>(path: &Path) -> Result<Vec<T>, TlsError> {
+pub fn read_pem<T: rustls::pki_types::pem::PemObject>(path: &Path) -> Result<Vec<T>, TlsError> {
     let fault = |reason: String| TlsError::File {
         path: path.to_owned(),
         reason,

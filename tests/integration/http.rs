@@ -1,7 +1,7 @@
 //! The REST contract: what a client may rely on whatever it sends.
 
 mod bodies;
-mod habits;
+pub(crate) mod habits;
 mod headers;
 mod hostile;
 mod idempotency;

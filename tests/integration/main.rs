@@ -1,7 +1,9 @@
 //! The integration tests, one binary: every test brings its own database, certificates, agent and
 //! Asterisk.
 
+mod accounts;
 mod audit;
+mod audit_log;
 mod audit_trail;
 mod capacity;
 mod certificates;
@@ -19,6 +21,7 @@ mod harness;
 mod held;
 mod hostile_names;
 mod http;
+mod https;
 mod key_rotation;
 mod layering;
 mod life;
@@ -37,6 +40,7 @@ mod preview;
 mod probe;
 mod progress;
 mod query_plans;
+mod rbac;
 mod reloads;
 mod respond_async;
 mod restore;
@@ -45,6 +49,7 @@ mod reuse;
 mod revisions;
 mod secrets;
 mod several_pbxes;
+mod sign_in;
 mod stand_in;
 mod status;
 mod story_1_create_user;

@@ -32,9 +32,11 @@ async fn restore(lab: &Lab, apply: &Value) -> anyhow::Result<Reply> {
         .await
 }
 
-/// What readiness warns of, and the status as well.
+/// What readiness warns of, and the status as well; but that nobody signs in is no matter of a PBX.
 async fn warnings(lab: &Lab) -> anyhow::Result<String> {
-    let body = lab.client.get("/health/ready").await?.expect(200)?.json()?;
+    let mut body = lab.client.get("/health/ready").await?.expect(200)?.json()?;
+    let all = body["warnings"].as_array_mut().context("no warnings")?;
+    all.retain(|warning| warning["code"] != "trusted_network");
     let state = status(&lab.client).await?;
     assert_eq!(state["warnings"], body["warnings"]);
     Ok(body["warnings"].to_string())

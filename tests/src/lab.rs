@@ -4,21 +4,27 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::asterisk::{Asterisk, Settings};
 use crate::loopback::Loopback;
 use crate::phones::Phone;
 use crate::pki::Pki;
-use crate::portal::{Client, Portal, PortalSetup, Reply};
+use crate::portal::{Access, Administrator, Client, Portal, PortalSetup, Reply};
 use crate::postgres::TestDatabase;
+
+/// Who administers the portal where one signs in.
+const ADMINISTRATOR: &str = "admin";
 
 /// The whole product on real parts: PostgreSQL, portal, mutual TLS, agent, Asterisk.
 pub struct Lab {
     /// The portal.
     pub portal: Portal,
-    /// A client of it.
+    /// A client of it, signed in as the administrator where there is one.
     pub client: Client,
+    /// The first administrator; nobody signs in without.
+    pub administrator: Option<Administrator>,
     /// The agent.
     pub agent: Agent,
     /// The Asterisk beside the agent.
@@ -30,6 +36,7 @@ pub struct Lab {
     asterisk_settings: Settings,
     agent_env: Vec<(String, String)>,
     portal_env: Vec<(String, String)>,
+    access: Access,
 }
 
 /// One more PBX host: an agent with a certificate of its own, and the Asterisk beside it.
@@ -61,7 +68,8 @@ impl Lab {
     /// One more portal on the same database that looks for the agent elsewhere, behind a proxy.
     pub async fn another_portal_to(&self, agent: SocketAddr) -> anyhow::Result<Portal> {
         let setup = setup(&self.database.url, agent, &self.pki, &self.portal_env);
-        Portal::start(setup).await
+        let access = self.access;
+        Portal::start(PortalSetup { access, ..setup }).await
     }
 
     /// One more PBX host, which no portal knows yet.
@@ -103,8 +111,10 @@ impl Lab {
 pub struct PortalLab {
     /// The portal.
     pub portal: Portal,
-    /// A client of it.
+    /// A client of it, signed in as the administrator where there is one.
     pub client: Client,
+    /// The first administrator; nobody signs in without.
+    pub administrator: Option<Administrator>,
     /// Its database.
     pub database: TestDatabase,
     /// The CA of the link.
@@ -124,13 +134,28 @@ impl PortalLab {
         database: TestDatabase,
         env: &[(String, String)],
     ) -> anyhow::Result<Self> {
+        Self::reached_by(Access::TRUSTED_NETWORK, database, env).await
+    }
+
+    /// Starts it as it is installed: over HTTPS, with an administrator who is signed in.
+    pub async fn login() -> anyhow::Result<Self> {
+        Self::reached_by(Access::LOGIN, TestDatabase::create().await?, &[]).await
+    }
+
+    /// As [`PortalLab::start_with`], reached by `access`.
+    pub async fn reached_by(
+        access: Access,
+        database: TestDatabase,
+        env: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let (pki, agent) = (Pki::temporary()?, Loopback::take()?);
-        let portal = Portal::start(setup(&database.url, agent.port(1), &pki, env)).await?;
-        let client = portal.client()?;
-        has_its_schema(&client).await?;
+        let setup = setup(&database.url, agent.port(1), &pki, env);
+        let portal = Portal::start(PortalSetup { access, ..setup }).await?;
+        let (client, administrator) = first_client(&portal, access).await?;
         Ok(Self {
             portal,
             client,
+            administrator,
             database,
             pki,
             agent,
@@ -150,9 +175,17 @@ pub struct LabBuilder {
     database: Option<TestDatabase>,
     agent_env: Vec<(String, String)>,
     portal_env: Vec<(String, String)>,
+    access: Access,
 }
 
 impl LabBuilder {
+    /// As installed: over HTTPS, with an administrator who is signed in.
+    #[must_use]
+    pub const fn login(mut self) -> Self {
+        self.access = Access::LOGIN;
+        self
+    }
+
     /// How Asterisk is set up.
     #[must_use]
     pub const fn asterisk(mut self, settings: Settings) -> Self {
@@ -193,11 +226,12 @@ impl LabBuilder {
         let (database, asterisk) = tokio::try_join!(database, Asterisk::start(self.asterisk))?;
         let agent = Agent::start(&asterisk, &pki, &self.agent_env).await?;
         let setup = setup(&database.url, agent.address(), &pki, &self.portal_env);
-        let portal = Portal::start(setup).await?;
-        let client = portal.client()?;
-        has_its_schema(&client).await?;
+        let access = self.access;
+        let portal = Portal::start(PortalSetup { access, ..setup }).await?;
+        let (client, administrator) = first_client(&portal, access).await?;
         Ok(Lab {
             client,
+            administrator,
             portal,
             agent,
             asterisk,
@@ -206,6 +240,7 @@ impl LabBuilder {
             asterisk_settings: self.asterisk,
             agent_env: self.agent_env,
             portal_env: self.portal_env,
+            access,
         })
     }
 }
@@ -250,6 +285,27 @@ pub async fn create_user(client: &Client, name: &str, email: &str) -> anyhow::Re
     NewUser::read(reply.json()?)
 }
 
+/// A client that may do everything, and who that is.
+async fn first_client(
+    portal: &Portal,
+    access: Access,
+) -> anyhow::Result<(Client, Option<Administrator>)> {
+    let client = portal.client()?;
+    if !access.login {
+        has_its_schema(&client).await?;
+        return Ok((client, None));
+    }
+    let administrator = Administrator {
+        login: ADMINISTRATOR.to_owned(),
+        password: Uuid::new_v4().to_string(),
+    };
+    portal.create_administrator(&administrator).await?;
+    let client = client
+        .sign_in(&administrator.login, &administrator.password)
+        .await?;
+    Ok((client, Some(administrator)))
+}
+
 /// The portal listens before it has reached its database. A first answer, whatever it says, means
 /// that the schema is there or the database is not: a test may then read the tables itself.
 async fn has_its_schema(client: &Client) -> anyhow::Result<()> {
@@ -267,6 +323,7 @@ fn setup<'a>(
         agent,
         pki,
         secret_key: None,
+        access: Access::default(),
         listen: None,
         env,
     }

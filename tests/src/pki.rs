@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use api_server::pki::{self, LEAF_DAYS, Overwrite, Pair, Role};
+use api_server::pki::{self, HttpsPair, LEAF_DAYS, Overwrite, Pair, Role};
 use shared::tls::TlsFiles;
+use shared::tls::validity::{WARNING_DAYS, of_certificates};
 use time::OffsetDateTime;
 
 use crate::process::Account;
@@ -103,6 +104,21 @@ impl Pki {
         let list = pki::revoke(&self.dir(), certificates, at, days)?;
         scratch::write(to, 0o644, &std::fs::read_to_string(list)?)
     }
+}
+
+/// A certificate for HTTPS in `dir`, for `name` and this machine: the one that is there, as long as
+/// it is good for a while, or a new one.
+pub fn https(dir: &Path, name: &str) -> anyhow::Result<HttpsPair> {
+    let files = HttpsPair::in_dir(dir);
+    let early = time::Duration::days(WARNING_DAYS.into());
+    let ending = of_certificates("certificate", &files.pair.cert, now(), early);
+    if ending.is_empty() && files.ca.exists() && files.pair.key.exists() {
+        return Ok(files);
+    }
+    let made = pki::create_https(dir, &[name.to_owned()], now(), LEAF_DAYS, Overwrite::Yes)?;
+    // Other accounts trust it as well.
+    scratch::directory(dir, 0o711)?;
+    Ok(made)
 }
 
 /// The time of the machine.

@@ -1,34 +1,67 @@
 //! The `api-server` binary, and a client that checks each reply against its `OpenAPI` document.
 
+mod client;
+mod reply;
+mod request;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use api_server::pki::Role;
+use anyhow::Context as _;
+use api_server::pki::{HttpsPair, Role};
 use nix::sys::signal::Signal;
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use serde_json::Value;
 
+use self::client::http_client;
 use crate::agent::{add, binary};
-use crate::contract::Contract;
-use crate::events::{EVENT_STREAM, EventStream};
 use crate::loopback::Loopback;
 use crate::pki::{self, Pki};
-use crate::process::{Process, Program};
-use crate::scratch::Place;
+use crate::process::{Process, Program, wait_until};
+use crate::scratch::{self, Place, Scratch};
+
+pub use self::client::Client;
+pub use self::reply::Reply;
+pub use self::request::Request;
 
 const PORT: u16 = 8080;
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Longer than any deadline of the portal's own.
-const REQUEST_DEADLINE: Duration = Duration::from_mins(5);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The key of every portal in a test; two portals on one database need the same.
 pub const SECRET_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// By what clients reach a portal, and whether they sign in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// `AUTH_MODE=login`.
+    pub login: bool,
+    /// HTTPS, by a certificate of its own; otherwise plain HTTP, as from a proxy.
+    pub https: bool,
+}
+
+impl Access {
+    /// Nobody signs in, over plain HTTP.
+    pub const TRUSTED_NETWORK: Self = Self {
+        login: false,
+        https: false,
+    };
+
+    /// As installed: signing in over HTTPS.
+    pub const LOGIN: Self = Self {
+        login: true,
+        https: true,
+    };
+}
+
+/// Somebody who may do everything.
+#[derive(Clone)]
+pub struct Administrator {
+    /// For [`Client::sign_in`].
+    pub login: String,
+    /// Likewise.
+    pub password: String,
+}
 
 /// What a portal needs to be started.
 pub struct PortalSetup<'a> {
@@ -40,6 +73,8 @@ pub struct PortalSetup<'a> {
     pub pki: &'a Pki,
     /// `SECRET_KEY`; the tests' own when `None`.
     pub secret_key: Option<&'a str>,
+    /// By what clients reach it.
+    pub access: Access,
     /// Where it listens; on an address of its own when `None`.
     pub listen: Option<SocketAddr>,
     /// Added to its environment, later entries winning.
@@ -50,6 +85,7 @@ pub struct PortalSetup<'a> {
 pub struct Portal {
     program: Program,
     listen: SocketAddr,
+    https: Option<HttpsPair>,
     process: Option<Process>,
     client: Option<Client>,
     place: Place,
@@ -70,17 +106,16 @@ impl Portal {
         let own = address.as_ref().map(|address| address.port(PORT));
         let listen = setup.listen.or(own).context("no address to listen on")?;
         let program = Program::new(binary("api-server")?)
-            .arg("serve")
             .env("DATABASE_URL", setup.database_url)
-            .env("LISTEN_ADDR", listen.to_string())
-            .env("AUTH_MODE", "trusted_network")
             .env("SECRET_KEY", setup.secret_key.unwrap_or(SECRET_KEY))
             .env("PBX_AGENT_ADDR", setup.agent.to_string());
         let program = add(program, pki::environment(&tls));
+        let (program, https) = reached(program, setup.access, listen, place.path())?;
         let program = add(program, setup.env.iter().map(|(name, value)| (name, value)));
         let mut portal = Self {
             program,
             listen,
+            https,
             process: None,
             client: None,
             place,
@@ -93,6 +128,21 @@ impl Portal {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// What its paths come after.
+    pub fn url(&self) -> String {
+        let scheme = if self.https.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.listen)
+    }
+
+    /// The files of its certificate for HTTPS, if it speaks that.
+    pub const fn https(&self) -> Option<&HttpsPair> {
+        self.https.as_ref()
     }
 
     /// A client of it. It stays valid while the portal is stopped and started.
@@ -108,9 +158,11 @@ impl Portal {
 
     /// Starts it again after [`Portal::stop`] or [`Portal::kill`], and waits until it answers.
     pub async fn resume(&mut self) -> anyhow::Result<()> {
-        let mut process = self.program.start(&self.log_file())?;
-        let http = http_client()?;
-        let live = format!("http://{}/health/live", self.listen);
+        let serve = self.program.clone().arg("serve");
+        let mut process = serve.start(&self.log_file())?;
+        let ca = self.https.as_ref().map(|https| https.ca.as_path());
+        let http = http_client(ca)?;
+        let live = format!("{}/health/live", self.url());
         let answers = async || {
             http.get(&live)
                 .send()
@@ -122,9 +174,40 @@ impl Portal {
             .await?;
         self.process = Some(process);
         if self.client.is_none() {
-            self.client = Some(Client::new(self.listen).await?);
+            self.client = Some(Client::new(self.url(), ca).await?);
         }
         Ok(())
+    }
+
+    /// Runs another command of the binary, such as `account`, with this portal's environment.
+    pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let program = self.program.clone().args(arguments);
+        program.run(COMMAND_DEADLINE).await?.success()
+    }
+
+    /// Makes the account of an administrator of the whole portal, as the first one of an
+    /// installation is made.
+    pub async fn create_administrator(&self, wanted: &Administrator) -> anyhow::Result<()> {
+        let client = self.client()?;
+        // The schema is made once the database is reached.
+        let ready = async || {
+            let ready = client.get("/health/ready").await;
+            ready.is_ok_and(|r| r.json().is_ok_and(|body| body["database"]["ok"] == true))
+        };
+        wait_until("the portal has its schema", START_DEADLINE, ready).await?;
+        let password = Scratch::new("password")?;
+        let file = password.path().join("password");
+        scratch::write(&file, 0o600, &wanted.password)?;
+        let file = file.display().to_string();
+        let create = [
+            "account",
+            "create",
+            &wanted.login,
+            "--name",
+            "Administrator",
+        ];
+        let create = create.into_iter().chain(["--password-file", &file]);
+        self.command(&create.collect::<Vec<_>>()).await.map(drop)
     }
 
     /// Stops it in an orderly way (SIGTERM).
@@ -164,228 +247,26 @@ impl Portal {
     }
 }
 
-/// A client of one portal.
-#[derive(Clone)]
-pub struct Client {
-    base: String,
-    http: reqwest::Client,
-    contract: Arc<Contract>,
-}
-
-impl Client {
-    /// A client of the portal at `address`, which must be running.
-    pub async fn new(address: SocketAddr) -> anyhow::Result<Self> {
-        let base = format!("http://{address}");
-        let http = http_client()?;
-        let document = http.get(format!("{base}/openapi.json")).send().await?;
-        let document = document.error_for_status()?.json().await?;
-        Ok(Self {
-            contract: Arc::new(Contract::new(document)?),
-            base,
-            http,
-        })
+/// What tells a portal by what it is reached, and the certificate that it then shows, in `place`.
+fn reached(
+    program: Program,
+    access: Access,
+    listen: SocketAddr,
+    place: &Path,
+) -> anyhow::Result<(Program, Option<HttpsPair>)> {
+    let program = if access.login {
+        program.env("LISTEN_ADDR", listen.to_string())
+    } else {
+        program
+            .env("AUTH_MODE", "trusted_network")
+            .env("TRUSTED_NETWORK_LISTEN_ADDR", listen.to_string())
+    };
+    if !access.https {
+        return Ok((program.env("PLAIN_HTTP", "behind_proxy"), None));
     }
-
-    /// The `OpenAPI` document that replies are checked against.
-    pub fn openapi(&self) -> &Value {
-        self.contract.document()
-    }
-
-    /// `GET path`.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Reply> {
-        self.request(Method::GET, path).send().await
-    }
-
-    /// `DELETE path`.
-    pub async fn delete(&self, path: &str) -> anyhow::Result<Reply> {
-        self.request(Method::DELETE, path).send().await
-    }
-
-    /// `POST path` with JSON.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Reply> {
-        self.request(Method::POST, path).json(body).send().await
-    }
-
-    /// `POST path` without a body.
-    pub async fn post_nothing(&self, path: &str) -> anyhow::Result<Reply> {
-        self.request(Method::POST, path).send().await
-    }
-
-    /// Follows an apply.
-    pub async fn follow(&self, apply: &str) -> anyhow::Result<EventStream> {
-        let path = format!("/applies/{apply}/events");
-        self.request(Method::GET, &path).stream().await
-    }
-
-    /// Any other request.
-    pub fn request(&self, method: Method, path: &str) -> Request {
-        Request {
-            http: self
-                .http
-                .request(method.clone(), format!("{}{path}", self.base)),
-            method,
-            path: path.to_owned(),
-            contract: Some(Arc::clone(&self.contract)),
-        }
-    }
-}
-
-/// A request that is being put together.
-pub struct Request {
-    http: reqwest::RequestBuilder,
-    method: Method,
-    path: String,
-    contract: Option<Arc<Contract>>,
-}
-
-impl Request {
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.http = self.http.header(name, value);
-        self
-    }
-
-    /// Sets a JSON body.
-    #[must_use]
-    pub fn json(mut self, body: &Value) -> Self {
-        self.http = self.http.json(body);
-        self
-    }
-
-    /// Sets a body and its content type.
-    #[must_use]
-    pub fn body(mut self, content_type: &str, body: impl Into<reqwest::Body>) -> Self {
-        self.http = self.http.header(CONTENT_TYPE, content_type).body(body);
-        self
-    }
-
-    /// Does not check the reply against the document: for paths that do not exist.
-    #[must_use]
-    pub fn undocumented(mut self) -> Self {
-        self.contract = None;
-        self
-    }
-
-    /// Sends it. Fails when there is no reply, or one that the document does not have.
-    pub async fn send(self) -> anyhow::Result<Reply> {
-        let what = format!("{} {}", self.method, self.path);
-        let began = Instant::now();
-        let response = self.http.send().await.with_context(|| what.clone())?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.with_context(|| what.clone())?;
-        let reply = Reply {
-            status,
-            headers,
-            body: body.to_vec(),
-            took: began.elapsed(),
-            what,
-        };
-        if let Some(contract) = self.contract {
-            let (method, content_type) = (self.method.as_str(), reply.content_type());
-            contract
-                .check_reply(method, &self.path, status, content_type, &reply.body)
-                .with_context(|| format!("the reply was {reply}"))?;
-        }
-        Ok(reply)
-    }
-}
-
-impl Request {
-    /// Sends it and takes the reply as server-sent events, which must begin with a 200.
-    pub async fn stream(self) -> anyhow::Result<EventStream> {
-        let what = format!("{} {}", self.method, self.path);
-        let response = self.http.send().await.with_context(|| what.clone())?;
-        let contract = self.contract.context("streams are documented")?;
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok());
-        let status = response.status().as_u16();
-        contract.check(self.method.as_str(), &self.path, status, content_type)?;
-        let streams = content_type.is_some_and(|full| full.starts_with(EVENT_STREAM));
-        if !streams {
-            anyhow::bail!(
-                "{what}: no stream, but {status}: {}",
-                response.text().await?
-            );
-        }
-        Ok(EventStream::new(response, contract))
-    }
-}
-
-/// What came back.
-#[derive(Clone)]
-pub struct Reply {
-    /// The status code.
-    pub status: u16,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Vec<u8>,
-    /// From sending to the last byte.
-    pub took: Duration,
-    what: String,
-}
-
-impl Reply {
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON.
-    pub fn json(&self) -> anyhow::Result<Value> {
-        serde_json::from_slice(&self.body).with_context(|| format!("no JSON: {self}"))
-    }
-
-    /// A header, or an empty text.
-    pub fn header(&self, name: &str) -> &str {
-        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default()
-    }
-
-    /// The content type, or an empty text.
-    pub fn content_type(&self) -> &str {
-        self.header(CONTENT_TYPE.as_str())
-    }
-
-    /// The path and query of the next page of a list (RFC 8288), if there is one.
-    pub fn next(&self) -> Option<&str> {
-        let link = self.header("link").strip_suffix(">; rel=\"next\"")?;
-        link.strip_prefix('<')
-    }
-
-    /// This reply, if its status is `status`.
-    pub fn expect(self, status: u16) -> anyhow::Result<Self> {
-        ensure!(self.status == status, "wanted {status}, got {self}");
-        Ok(self)
-    }
-
-    /// The `code` of a problem document (RFC 9457) of this status.
-    pub fn problem(&self, status: u16) -> anyhow::Result<String> {
-        ensure!(self.status == status, "wanted {status}, got {self}");
-        let content_type = self.content_type();
-        ensure!(
-            content_type.starts_with("application/problem+json"),
-            "no problem document ({content_type}): {self}"
-        );
-        let body = self.json()?;
-        ensure!(body["status"] == status, "its status differs: {self}");
-        let code = body["code"].as_str();
-        Ok(code.with_context(|| format!("no code: {self}"))?.to_owned())
-    }
-}
-
-impl std::fmt::Display for Reply {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} → {}: {}", self.what, self.status, self.text())
-    }
-}
-
-fn http_client() -> anyhow::Result<reqwest::Client> {
-    // reqwest asks for a provider although only plain HTTP is spoken; a second call changes nothing.
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .ok();
-    let builder = reqwest::Client::builder().no_proxy();
-    Ok(builder.timeout(REQUEST_DEADLINE).build()?)
+    let https = pki::https(&place.join("https"), &listen.ip().to_string())?;
+    let program = program
+        .env("HTTPS_CERT_FILE", &https.pair.cert)
+        .env("HTTPS_KEY_FILE", &https.pair.key);
+    Ok((program, Some(https)))
 }

@@ -9,21 +9,24 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::page::Listing;
-use super::{DbError, changes};
+use super::{DbError, audit, changes, without_nul};
 use crate::domain::apply::{
     ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
+    UserCounts,
 };
+use crate::domain::audit::PendingChange;
 use crate::domain::page::{Page, Slice};
-use crate::domain::{Invalid, PbxId, TenantNumber, UserId};
+use crate::domain::{Invalid, PbxId, TenantId, TenantNumber, UserId};
 
-/// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
-/// its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
+/// Inserts an attempt that goes to the agent, with its bundle and the changes that it carries, and
+/// gives it the next revision of its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
 /// committed before anything is sent.
 pub async fn open(
     connection: &mut PgConnection,
     attempt: &Attempt,
     digest: Digest,
     bundle_encrypted: &[u8],
+    carried: &[PendingChange],
 ) -> Result<Option<Revision>, DbError> {
     let revision = sqlx::query_scalar!(
         r#"
@@ -35,9 +38,10 @@ pub async fn open(
         insert into apply (
             apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, user_count, users, bundle_encrypted,
-            changes, restored_from, notes
+            changes, restored_from, notes, requested_tenant, user_counts, change_count
         )
-        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+        select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13,
+            $14, $15, $16, $17
         from next
         returning revision as "revision!"
         "#,
@@ -55,9 +59,15 @@ pub async fn open(
         attempt.changes.as_ref().map(changes::to_json),
         attempt.restored_from.map(|source| source.id.0),
         serde_json::json!(attempt.notes),
+        attempt.requested_tenant.map(|tenant| tenant.0),
+        serde_json::json!(attempt.user_counts.0),
+        i32::try_from(carried.len()).unwrap_or(i32::MAX),
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
+    if revision.is_some() {
+        audit::carry(connection, attempt.id, carried).await?;
+    }
     revision
         .map(|revision| to_revision(attempt.id, revision))
         .transpose()
@@ -69,9 +79,9 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
         "insert into apply (
             apply_id, pbx_id, on_reload_failure, outcome, requested_by, request_id,
             source_address, started_at, ended_at, failure_code, failure_message, user_count, users,
-            restored_from
+            restored_from, requested_tenant, user_counts
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         attempt.id.0,
         attempt.pbx_id.0,
         policy_name(attempt.on_reload_failure),
@@ -86,13 +96,16 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
         count(attempt),
         users_json(attempt),
         attempt.restored_from.map(|source| source.id.0),
+        attempt.requested_tenant.map(|tenant| tenant.0),
+        serde_json::json!(attempt.user_counts.0),
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Writes how an attempt ended; `false` when its row was closed already.
+/// Writes how an attempt ended; `false` when its row was closed already. When it is proven, what it
+/// carried waits no longer.
 ///
 /// `never_started` may be replaced: it is a conclusion, and a portal that was stopped between
 /// commit and sending may prove it wrong when it wakes.
@@ -108,8 +121,11 @@ pub async fn close(connection: &mut PgConnection, attempt: &Attempt) -> Result<b
         failure_message(attempt),
         record_json(attempt),
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    if closed.rows_affected() == 1 && attempt.outcome.is_proven() {
+        audit::settle(connection, attempt.id, attempt.pbx_id).await?;
+    }
     Ok(closed.rows_affected() == 1)
 }
 
@@ -120,7 +136,7 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, requested_tenant, user_counts, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!", change_count,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where pbx_id = $1 and outcome = 'started'
          order by apply_id"#,
@@ -140,7 +156,7 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, user_count, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, requested_tenant, user_counts, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!", change_count,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where apply_id = $1"#,
         id.0,
@@ -156,18 +172,22 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
 const ATTEMPTS: &str = "(
     select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
         request_id, source_address, started_at, ended_at, failure_code, failure_message,
-        user_count, changes, restored_from, notes, bundle_encrypted is not null as bundle_kept
+        requested_tenant, user_counts, changes, restored_from, notes,
+        bundle_encrypted is not null as bundle_kept, change_count
     from apply
     union all
     select apply_id, pbx_id, null, null, on_reload_failure, 'queued', requested_by,
         request_id, source_address, started_at, null, null, null,
-        0, null, restored_from, '[]', false
+        requested_tenant, '{}', null, restored_from, '[]', false, 0
     from queued_apply
 ) a";
 
 /// What a search looks at, as the index has it.
 pub(super) const SEARCHED: &[&str] =
     &["(a.requested_by || ' ' || a.request_id || ' ' || coalesce(a.failure_message, ''))"];
+
+/// What a search looks at beside [`SEARCHED`], which the index needs, when failures are withheld.
+const SEARCHED_OF_TENANT: &[&str] = &["(a.requested_by || ' ' || a.request_id)"];
 
 /// A part of the attempts. The users they included are only counted.
 pub async fn list(
@@ -191,7 +211,18 @@ pub async fn list(
     .equal("a.pbx_id", filter.pbx.map(|pbx| pbx.0))
     .equal("a.outcome", filter.outcome.map(AttemptOutcome::name))
     .equal("a.requested_by", filter.requested_by.clone())
+    .equal(
+        "a.requested_tenant",
+        filter.of_tenant.map(|tenant| tenant.0),
+    )
     .search(SEARCHED, filter.search.as_deref())
+    .search(
+        SEARCHED_OF_TENANT,
+        filter
+            .search
+            .as_deref()
+            .filter(|_| filter.of_tenant.is_some()),
+    )
     .fetch::<ApplyRow>(connection)
     .await?
     .try_map(Attempt::try_from)
@@ -214,13 +245,15 @@ pub(super) struct ApplyRow {
     pub(super) failure_code: Option<String>,
     pub(super) failure_message: Option<String>,
     pub(super) record: Option<Value>,
-    pub(super) user_count: i32,
+    pub(super) requested_tenant: Option<Uuid>,
+    pub(super) user_counts: Value,
     pub(super) users: Value,
     pub(super) changes: Option<Value>,
     pub(super) restored_from: Option<Uuid>,
     pub(super) restored_revision: Option<i64>,
     pub(super) notes: Value,
     pub(super) bundle_kept: bool,
+    pub(super) change_count: i32,
 }
 
 impl TryFrom<ApplyRow> for Attempt {
@@ -263,7 +296,10 @@ impl TryFrom<ApplyRow> for Attempt {
             record: record
                 .transpose()
                 .map_err(|reason| broken("record", reason.to_string()))?,
-            user_count: usize::try_from(row.user_count).unwrap_or_default(),
+            requested_tenant: row.requested_tenant.map(TenantId),
+            user_counts: serde_json::from_value(row.user_counts)
+                .map(UserCounts)
+                .map_err(|reason| broken("user_counts", reason.to_string()))?,
             users: users(id, row.users)?,
             changes: changes.map_err(|reason| broken("changes", reason.to_string()))?,
             restored_from: restored_from
@@ -272,6 +308,7 @@ impl TryFrom<ApplyRow> for Attempt {
             notes: serde_json::from_value(row.notes)
                 .map_err(|reason| broken("notes", reason.to_string()))?,
             bundle_kept: row.bundle_kept,
+            change_count: usize::try_from(row.change_count).ok(),
         })
     }
 }
@@ -330,21 +367,6 @@ fn record_json(attempt: &Attempt) -> Option<Value> {
     serde_json::to_value(record).ok().map(without_nul)
 }
 
-/// PostgreSQL stores no U+0000, but what Asterisk said may hold one.
-fn without_nul(value: Value) -> Value {
-    match value {
-        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
-        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
-        Value::Object(map) => {
-            let pairs = map
-                .into_iter()
-                .map(|(key, inner)| (key, without_nul(inner)));
-            Value::Object(pairs.collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
-    }
-}
-
 fn failure_code(attempt: &Attempt) -> Option<String> {
     let failure = attempt.failure.as_ref()?;
     Some(failure.code.clone())
@@ -356,7 +378,7 @@ fn failure_message(attempt: &Attempt) -> Option<String> {
 }
 
 fn count(attempt: &Attempt) -> i32 {
-    i32::try_from(attempt.user_count).unwrap_or(i32::MAX)
+    i32::try_from(attempt.user_counts.total()).unwrap_or(i32::MAX)
 }
 
 pub(super) fn to_revision(id: ApplyId, revision: i64) -> Result<Revision, DbError> {
@@ -381,13 +403,6 @@ pub(super) fn policy(name: &str) -> Option<OnReloadFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nul_is_replaced_wherever_it_stands() {
-        let value = serde_json::json!({ "a": ["x\0", { "b": "\0" }], "c": 1 });
-        let expected = serde_json::json!({ "a": ["x\u{fffd}", { "b": "\u{fffd}" }], "c": 1 });
-        assert_eq!(without_nul(value), expected);
-    }
 
     #[test]
     fn users_of_before_there_were_tenants_are_those_of_the_default_one() {

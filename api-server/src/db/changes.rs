@@ -1,5 +1,7 @@
 //! Column `apply.changes`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::bundle::Revision;
@@ -8,7 +10,7 @@ use uuid::Uuid;
 use super::applies::default_tenant;
 use crate::domain::UserId;
 use crate::domain::apply::IncludedUser;
-use crate::domain::change::{Action, Counts, ObjectName, Summary, UserChange};
+use crate::domain::change::{Action, Counts, ObjectName, Summary, TenantCounts, UserChange};
 
 #[derive(Serialize, Deserialize)]
 struct SummaryJson {
@@ -17,6 +19,15 @@ struct SummaryJson {
     object_names: Vec<ObjectJson>,
     users: CountsJson,
     user_names: Vec<UserJson>,
+    /// By the number of the tenant; not in rows from before it was counted.
+    #[serde(default)]
+    tenants: BTreeMap<u32, TenantJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TenantJson {
+    objects: CountsJson,
+    users: CountsJson,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,12 +68,17 @@ pub(super) fn to_json(summary: &Summary) -> Value {
         tenant: change.user.tenant,
         extension: change.user.extension,
     };
+    let tenant = |(number, of): (&u32, &TenantCounts)| {
+        let (objects, users) = (counts(of.objects), counts(of.users));
+        (*number, TenantJson { objects, users })
+    };
     let json = SummaryJson {
         against: summary.against.map(|revision| revision.0),
         objects: counts(summary.objects),
         object_names: summary.object_names.iter().map(object).collect(),
         users: counts(summary.users),
         user_names: summary.user_names.iter().map(user).collect(),
+        tenants: summary.tenants.iter().map(tenant).collect(),
     };
     // Numbers and strings always make JSON.
     serde_json::to_value(json).unwrap_or_default()
@@ -105,6 +121,10 @@ pub(super) fn from_json(json: Value) -> Result<Summary, &'static str> {
         changed: json.changed,
         removed: json.removed,
     };
+    let tenant = |(number, of): (u32, TenantJson)| {
+        let (objects, users) = (counts(of.objects), counts(of.users));
+        (number, TenantCounts { objects, users })
+    };
     Ok(Summary {
         against: json.against.map(Revision),
         objects: counts(json.objects),
@@ -119,6 +139,7 @@ pub(super) fn from_json(json: Value) -> Result<Summary, &'static str> {
             .into_iter()
             .map(user)
             .collect::<Result<_, _>>()?,
+        tenants: json.tenants.into_iter().map(tenant).collect(),
     })
 }
 
@@ -152,6 +173,7 @@ mod tests {
                     extension: 1000,
                 },
             }],
+            tenants: BTreeMap::from([(2, TenantCounts::default())]),
         };
         assert_eq!(from_json(to_json(&summary)), Ok(summary));
         assert!(from_json(Value::Null).is_err());

@@ -8,7 +8,7 @@ use super::DbError;
 use super::page::Listing;
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::user::DeletedUser;
-use crate::domain::{Invalid, TenantId, UserId, Version};
+use crate::domain::{Invalid, TenantId, UserId, Version, Within};
 
 sort_keys! {
     /// What deleted users are listed by.
@@ -54,7 +54,7 @@ impl TryFrom<DeletedUserRow> for DeletedUser {
 /// Deleted users of a tenant.
 pub async fn list(
     connection: &mut PgConnection,
-    tenant: TenantId,
+    within: Within,
     page: &Page<DeletedUserSort>,
     search: Option<&str>,
 ) -> Result<Slice<DeletedUser>, DbError> {
@@ -67,7 +67,8 @@ pub async fn list(
         "u.deleted_at",
         "u.user_id",
     )
-    .equal("u.tenant_id", Some(tenant.0))
+    .equal("u.tenant_id", Some(within.tenant().0))
+    .equal("u.user_id", within.user().map(|user| user.0))
     .only("u.deleted_at is not null")
     .search(&["(lower(u.name) || ' ' || lower(u.email))"], search)
     .fetch::<DeletedUserRow>(connection)

@@ -12,7 +12,7 @@ use crate::domain::device::{
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::{
     AdminUser, DeviceId, DeviceSlot, ExtensionNumber, Invalid, PbxId, SipRealm, TenantId,
-    TenantNumber, UserId, Version,
+    TenantNumber, UserId, Version, Within,
 };
 
 #[derive(sqlx::FromRow)]
@@ -393,7 +393,7 @@ pub struct DeviceFilter {
 /// Devices of a tenant.
 pub async fn list(
     connection: &mut PgConnection,
-    tenant: TenantId,
+    within: Within,
     page: &Page<DeviceSort>,
     filter: DeviceFilter,
 ) -> Result<Slice<Device>, DbError> {
@@ -412,7 +412,8 @@ pub async fn list(
         key,
         "d.device_id",
     )
-    .equal("d.tenant_id", Some(tenant.0))
+    .equal("d.tenant_id", Some(within.tenant().0))
+    .equal("d.user_id", within.user().map(|user| user.0))
     .equal("d.user_id", filter.user.map(|user| user.0))
     .equal("d.enabled", filter.enabled)
     .search(&["lower(d.label)"], filter.search.as_deref())

@@ -68,12 +68,45 @@ impl<'a, K: SortKey> Listing<'a, K> {
         self
     }
 
+    /// Only rows whose `column` is later than `time`.
+    #[must_use]
+    pub fn later(mut self, column: &'static str, time: OffsetDateTime) -> Self {
+        self.query.push(" and ").push(column).push(" > ");
+        self.query.push_bind(time);
+        self
+    }
+
     /// Only rows whose `column` begins with `text`; all when there is no text.
     #[must_use]
     pub fn begins(mut self, column: &'static str, text: Option<&str>) -> Self {
         if let Some(text) = text {
             self.query.push(" and ").push(column).push(" like ");
             self.query.push_bind(format!("{}%", escaped(text)));
+        }
+        self
+    }
+
+    /// Only rows whose `column` is not before this time; all when there is none.
+    #[must_use]
+    pub fn since(self, column: &'static str, time: Option<OffsetDateTime>) -> Self {
+        self.compare(column, " >= ", time)
+    }
+
+    /// Only rows whose `column` is before this time; all when there is none.
+    #[must_use]
+    pub fn until(self, column: &'static str, time: Option<OffsetDateTime>) -> Self {
+        self.compare(column, " < ", time)
+    }
+
+    fn compare(
+        mut self,
+        column: &'static str,
+        sign: &'static str,
+        time: Option<OffsetDateTime>,
+    ) -> Self {
+        if let Some(time) = time {
+            self.query.push(" and ").push(column).push(sign);
+            self.query.push_bind(time);
         }
         self
     }

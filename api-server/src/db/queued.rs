@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::DbError;
 use super::applies::{policy, policy_name, restored};
-use crate::domain::apply::{Attempt, AttemptOutcome};
-use crate::domain::{Invalid, PbxId};
+use crate::domain::apply::{Attempt, AttemptOutcome, UserCounts};
+use crate::domain::{Invalid, PbxId, TenantId};
 
 /// How long an apply stays in line without a sign of life of its portal, in seconds.
 const LEASE_SECONDS: f64 = 20.0;
@@ -18,9 +18,9 @@ pub async fn insert(connection: &mut PgConnection, attempt: &Attempt) -> Result<
     sqlx::query!(
         "insert into queued_apply (
             apply_id, pbx_id, on_reload_failure, requested_by, request_id, source_address,
-            started_at, restored_from, lease_until
+            started_at, restored_from, requested_tenant, lease_until
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9))",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10))",
         attempt.id.0,
         attempt.pbx_id.0,
         policy_name(attempt.on_reload_failure),
@@ -29,6 +29,7 @@ pub async fn insert(connection: &mut PgConnection, attempt: &Attempt) -> Result<
         attempt.source_address,
         attempt.started_at,
         attempt.restored_from.map(|source| source.id.0),
+        attempt.requested_tenant.map(|tenant| tenant.0),
         LEASE_SECONDS,
     )
     .execute(connection)
@@ -71,7 +72,7 @@ pub async fn take_abandoned(
         )
         returning apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = q.pbx_id) as "pbx_name!", on_reload_failure, requested_by, request_id, source_address,
-            started_at, restored_from,
+            started_at, restored_from, requested_tenant,
             (select revision from apply s where s.apply_id = q.restored_from) as restored_revision"#,
         pbx.0,
     )
@@ -107,7 +108,7 @@ async fn select(
         QueuedRow,
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = q.pbx_id) as "pbx_name!", on_reload_failure, requested_by, request_id, source_address,
-            started_at, restored_from,
+            started_at, restored_from, requested_tenant,
             (select revision from apply s where s.apply_id = q.restored_from) as restored_revision
          from queued_apply q
          where ($1::uuid is null or apply_id = $1) and ($2::uuid is null or apply_id < $2)
@@ -136,6 +137,7 @@ struct QueuedRow {
     source_address: String,
     started_at: OffsetDateTime,
     restored_from: Option<Uuid>,
+    requested_tenant: Option<Uuid>,
     restored_revision: Option<i64>,
 }
 
@@ -163,7 +165,8 @@ impl TryFrom<QueuedRow> for Attempt {
             ended_at: None,
             failure: None,
             record: None,
-            user_count: 0,
+            requested_tenant: row.requested_tenant.map(TenantId),
+            user_counts: UserCounts::default(),
             users: Vec::new(),
             changes: None,
             restored_from: row
@@ -173,6 +176,7 @@ impl TryFrom<QueuedRow> for Attempt {
                 .transpose()?,
             notes: Vec::new(),
             bundle_kept: false,
+            change_count: Some(0),
         })
     }
 }

@@ -6,10 +6,10 @@ use sqlx::PgConnection;
 use super::DbError;
 use super::applies::{ApplyRow, SEARCHED, restored, to_revision, users};
 use super::page::Listing;
-use crate::domain::PbxId;
 use crate::domain::apply::{ApplyFilter, Attempt, AttemptOutcome, IncludedUser, RevisionSort};
 use crate::domain::page::{Page, Slice};
 use crate::domain::revision::{Doubt, InForce};
+use crate::domain::{PbxId, TenantId};
 
 /// The stored content of a revision.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub async fn in_force(
     let doubt = doubt(&mut *connection, pbx).await?;
     let row = sqlx::query!(
         r#"select apply_id, revision as "revision!", digest as "digest!", requested_by,
-            ended_at as "ended_at!", restored_from, notes,
+            requested_tenant, ended_at as "ended_at!", restored_from, notes,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a
          where pbx_id = $1 and outcome in ('applied', 'unchanged')
@@ -49,6 +49,7 @@ pub async fn in_force(
         revision,
         digest,
         requested_by: row.requested_by,
+        requested_tenant: row.requested_tenant.map(TenantId),
         proven_at: row.ended_at,
         restored_from: restored_from
             .map(|(source, revision)| restored(ApplyId(source), revision))
@@ -128,8 +129,10 @@ pub async fn list(
         "a.apply_id, a.pbx_id, (select name from pbx p where p.pbx_id = a.pbx_id) as pbx_name,
          a.revision, a.digest, a.on_reload_failure, a.outcome,
         a.requested_by, a.request_id, a.source_address, a.started_at, a.ended_at, a.failure_code,
-        a.failure_message, null::jsonb as record, a.user_count, '[]'::jsonb as users, a.changes,
+        a.failure_message, null::jsonb as record, a.requested_tenant, a.user_counts,
+        '[]'::jsonb as users, a.changes,
         a.restored_from, a.notes, a.bundle_encrypted is not null as bundle_kept,
+        a.change_count,
         (select revision from apply s where s.apply_id = a.restored_from) as restored_revision",
         "apply a",
         page,

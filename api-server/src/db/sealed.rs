@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::DbError;
 use super::data_keys::master_key_id;
 use crate::clock::os_rng;
-use crate::domain::DeviceId;
 use crate::domain::idempotency::AnswerId;
+use crate::domain::session::SigningKeyId;
+use crate::domain::{AccountId, DeviceId};
 use crate::vault::{DataKeyId, MasterKeyId, Opener, Place, Vault};
 use shared::bundle::ApplyId;
 
@@ -28,7 +29,14 @@ pub struct Sealed {
 }
 
 /// All of them.
-pub const SEALED: [Sealed; 4] = [
+pub const SEALED: [Sealed; 7] = [
+    Sealed {
+        table: "account",
+        column: "totp_secret_encrypted",
+        key: "account_id::text",
+        place: |key| Some(Place::TotpSecret(AccountId(key.parse().ok()?))),
+        batch: 200,
+    },
     Sealed {
         table: "device",
         column: "sip_password_encrypted",
@@ -59,6 +67,20 @@ pub const SEALED: [Sealed; 4] = [
         key: "apply_id::text",
         place: |key| Some(Place::Bundle(ApplyId(key.parse().ok()?))),
         batch: 5,
+    },
+    Sealed {
+        table: "signing_key",
+        column: "key_encrypted",
+        key: "signing_key_id::text",
+        place: |key| Some(Place::SigningKey(SigningKeyId(key.parse().ok()?))),
+        batch: 200,
+    },
+    Sealed {
+        table: "audit_key",
+        column: "key_encrypted",
+        key: "audit_key_id::text",
+        place: |_| Some(Place::AuditKey),
+        batch: 1,
     },
 ];
 

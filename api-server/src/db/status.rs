@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::DbError;
-use crate::domain::PbxId;
 use crate::domain::apply::{AttemptOutcome, Failure};
 use crate::domain::status::AttemptBrief;
+use crate::domain::{PbxId, TenantId};
 
 /// Of which attempts the newest is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub async fn newest(
 ) -> Result<Option<AttemptBrief>, DbError> {
     sqlx::query_as!(
         BriefRow,
-        "select apply_id, revision, outcome, requested_by, started_at, ended_at, failure_code,
+        "select apply_id, revision, outcome, requested_by, requested_tenant, started_at, ended_at, failure_code,
             failure_message, record->'files' as files
          from apply
          where pbx_id = $1 and revision is not null
@@ -56,7 +56,7 @@ pub async fn of_revisions(
         .collect();
     sqlx::query_as!(
         BriefRow,
-        "select apply_id, revision, outcome, requested_by, started_at, ended_at, failure_code,
+        "select apply_id, revision, outcome, requested_by, requested_tenant, started_at, ended_at, failure_code,
             failure_message, record->'files' as files
          from apply where pbx_id = $1 and revision = any($2)",
         pbx.0,
@@ -92,6 +92,7 @@ struct BriefRow {
     revision: Option<i64>,
     outcome: String,
     requested_by: String,
+    requested_tenant: Option<Uuid>,
     started_at: OffsetDateTime,
     ended_at: Option<OffsetDateTime>,
     failure_code: Option<String>,
@@ -119,6 +120,7 @@ impl TryFrom<BriefRow> for AttemptBrief {
             outcome: AttemptOutcome::from_name(&row.outcome)
                 .ok_or_else(|| broken("outcome", "unknown".to_owned()))?,
             requested_by: row.requested_by,
+            requested_tenant: row.requested_tenant.map(TenantId),
             started_at: row.started_at,
             ended_at: row.ended_at,
             failure: row

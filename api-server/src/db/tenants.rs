@@ -247,6 +247,8 @@ sort_keys! {
 /// Which tenants are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct TenantFilter {
+    /// This one alone.
+    pub only: Option<TenantId>,
     /// Those with this status.
     pub status: Option<String>,
     /// Those that this PBX serves.
@@ -274,6 +276,7 @@ pub async fn list(
         "t.tenant_id",
     )
     .only("t.deleted_at is null")
+    .equal("t.tenant_id", filter.only.map(|tenant| tenant.0))
     .equal("t.status", filter.status)
     .equal("t.pbx_id", filter.pbx.map(|pbx| pbx.0))
     .search(&["lower(t.name)"], filter.search.as_deref())

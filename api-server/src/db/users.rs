@@ -11,7 +11,7 @@ use crate::domain::calling::{CallForward, CallSettings, DialNumber, ForwardDelay
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::tenant::TenantBrief;
 use crate::domain::user::{NewUser, User};
-use crate::domain::{AdminUser, ExtensionNumber, Metadata, TenantId, UserId, Version};
+use crate::domain::{AdminUser, ExtensionNumber, Metadata, TenantId, UserId, Version, Within};
 
 /// The index that keeps an address unique among the living users of a tenant.
 pub const EMAIL_KEY: &str = "user_tenant_email_key";
@@ -302,7 +302,7 @@ pub struct UserFilter {
 /// Living users of a tenant.
 pub async fn list(
     connection: &mut PgConnection,
-    tenant: TenantId,
+    within: Within,
     page: &Page<UserSort>,
     filter: UserFilter,
 ) -> Result<Slice<User>, DbError> {
@@ -330,7 +330,8 @@ pub async fn list(
         key,
         id,
     )
-    .equal(tenant_column, Some(tenant.0))
+    .equal(tenant_column, Some(within.tenant().0))
+    .equal("u.user_id", within.user().map(|user| user.0))
     .only("u.deleted_at is null")
     .equal("u.status", filter.status)
     .equal("u.role", filter.role)

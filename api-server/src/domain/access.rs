@@ -77,13 +77,15 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Whether a tenant is within it, at least in part.
-    pub fn has(self, tenant: TenantId) -> bool {
-        match self {
+    /// What of a tenant is within it; `None`: nothing.
+    pub fn within(self, tenant: TenantId) -> Option<Within> {
+        let user = self.user();
+        let reached = match self {
             Self::Everything => true,
             Self::Tenant(own) | Self::Own(own, _) => own == tenant,
             Self::Nothing => false,
-        }
+        };
+        reached.then_some(Within { tenant, user })
     }
 
     /// The one tenant that it is confined to.
@@ -100,6 +102,36 @@ impl Reach {
             Self::Everything | Self::Tenant(_) | Self::Nothing => None,
             Self::Own(_, user) => Some(user),
         }
+    }
+}
+
+/// The part of a tenant that somebody reaches: what belongs to it is looked up within this part, so
+/// that nothing else is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    tenant: TenantId,
+    user: Option<UserId>,
+}
+
+impl Within {
+    /// All of a tenant.
+    pub const fn all_of(tenant: TenantId) -> Self {
+        Self { tenant, user: None }
+    }
+
+    /// Which tenant.
+    pub const fn tenant(self) -> TenantId {
+        self.tenant
+    }
+
+    /// The one user that it is confined to; `None`: all of the tenant.
+    pub const fn user(self) -> Option<UserId> {
+        self.user
+    }
+
+    /// Whether a user of the tenant is within it, and so what is that user's.
+    pub fn has(self, user: UserId) -> bool {
+        self.user.is_none_or(|own| own == user)
     }
 }
 
@@ -150,6 +182,8 @@ permissions! {
     PbxesWrite = "pbxes.write", "take PBXes into service, change them, take them out of it", [];
     AppliesRead = "applies.read", "see applies and what became of them", [TenantAdmin, Operator];
     AppliesRun = "applies.run", "bring changes into force", [TenantAdmin, Operator];
+    AppliesForce = "applies.force",
+        "go over an agent's safe mode, or leave files in place that Asterisk did not take", [];
     RevisionsRead = "revisions.read", "see the revisions of PBXes", [];
     RevisionsRestore = "revisions.restore", "bring an earlier revision back", [];
     Diagnostics = "diagnostics.run", "preview, compare what is in force, see the state of PBXes",
@@ -193,6 +227,8 @@ impl fmt::Display for Permission {
 pub enum Needs {
     /// Nothing: whoever asks.
     Nothing,
+    /// Nothing; but only somebody with a permission for the whole portal hears details.
+    NothingOr(Permission),
     /// Somebody who has signed in, for what is one's own. API tokens do not suffice.
     Session,
     /// Likewise, or a permission for what is somebody else's.
@@ -204,9 +240,31 @@ pub enum Needs {
 /// What each operation of the API needs, by its id. What stands below `/tenants/{tenant}` has the
 /// id of its twin with `tenant_` in it and needs the same.
 pub const OPERATIONS: &[(&str, Needs)] = {
-    use Needs::{Nothing, Permission as Of};
+    use Needs::{Nothing, NothingOr, Permission as Of, Session, SessionOr};
     use Permission as P;
     &[
+        ("sign_in", Nothing),
+        ("refresh_session", Nothing),
+        ("list_sessions", Session),
+        ("get_session", Session),
+        ("end_session", Session),
+        ("list_accounts", Of(P::AccountsRead)),
+        ("create_account", Of(P::AccountsWrite)),
+        ("get_account", SessionOr(P::AccountsRead)),
+        ("update_account", SessionOr(P::AccountsWrite)),
+        ("delete_account", Of(P::AccountsWrite)),
+        ("unlock_account", Of(P::AccountsWrite)),
+        ("change_password", Session),
+        ("issue_password_reset", Of(P::AccountsWrite)),
+        ("use_password_reset", Nothing),
+        ("begin_totp", Session),
+        ("confirm_totp", Session),
+        ("remove_totp", SessionOr(P::AccountsWrite)),
+        ("replace_recovery_codes", Session),
+        ("list_api_tokens", Session),
+        ("create_api_token", Session),
+        ("get_api_token", Session),
+        ("revoke_api_token", Session),
         ("list_users", Of(P::UsersRead)),
         ("create_user", Of(P::UsersWrite)),
         ("get_user", Of(P::UsersRead)),
@@ -242,8 +300,10 @@ pub const OPERATIONS: &[(&str, Needs)] = {
         ("status", Of(P::Diagnostics)),
         ("verify", Of(P::Diagnostics)),
         ("list_events", Of(P::EventsRead)),
+        ("list_audit", Of(P::AuditRead)),
+        ("get_audit_entry", Of(P::AuditRead)),
         ("live", Nothing),
-        ("ready", Nothing),
+        ("ready", NothingOr(P::Diagnostics)),
         ("get_openapi", Nothing),
     ]
 };
@@ -260,7 +320,25 @@ pub fn needs(operation_id: &str) -> Option<Needs> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+
+    #[test]
+    fn nobody_reaches_beyond_what_is_within() {
+        let [own, other] = [1, 2].map(|n| TenantId(Uuid::from_u128(n)));
+        let [ann, bob] = [3, 4].map(|n| UserId(Uuid::from_u128(n)));
+        for (reach, in_own, in_other) in [
+            (Reach::Everything, Some([true, true]), Some([true, true])),
+            (Reach::Tenant(own), Some([true, true]), None),
+            (Reach::Own(own, ann), Some([true, false]), None),
+            (Reach::Nothing, None, None),
+        ] {
+            let users = |within: Within| [ann, bob].map(|user| within.has(user));
+            assert_eq!(reach.within(own).map(users), in_own, "{reach:?}");
+            assert_eq!(reach.within(other).map(users), in_other, "{reach:?}");
+        }
+    }
 
     #[test]
     fn each_name_is_used_once() {

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use shared::telemetry::TraceContext;
 
-use super::account::{ApiTokenId, SessionId};
+use super::account::{ApiTokenId, Login, SessionId};
 use super::{AccountId, Invalid, Permission, Reach, Role, breaks_a_line};
 
 /// The name in the audit trail of whoever asks in a trusted network without giving one.
 const TRUSTED_NETWORK: &str = "trusted-network";
+
+/// The name in the audit trail of whoever runs the portal's commands on its host.
+const COMMAND_LINE: &str = "command-line";
 
 /// The name in the audit trail of somebody who is not signed in.
 const UNKNOWN: &str = "unknown";
@@ -25,6 +28,16 @@ impl AdminUser {
     /// Whoever reaches the portal in a trusted network.
     pub fn trusted_network() -> Self {
         Self(TRUSTED_NETWORK.to_owned())
+    }
+
+    /// Whoever runs the portal's commands on its host.
+    pub fn command_line() -> Self {
+        Self(COMMAND_LINE.to_owned())
+    }
+
+    /// Whose login that is.
+    pub fn of_login(login: &Login) -> Self {
+        Self(login.as_str().to_owned())
     }
 
     /// Somebody who is not signed in.
@@ -155,6 +168,8 @@ pub struct SignedIn {
 pub enum Principal {
     /// Whoever reaches the address, in trusted-network mode: it may do everything.
     TrustedNetwork,
+    /// Whoever runs the portal's commands on its host, and so has its keys: it may do everything.
+    CommandLine,
     /// Nobody that is known: whoever signs in.
     Unknown,
     /// An account.
@@ -175,10 +190,20 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// Whoever runs a command of the portal on its host.
+    pub fn command_line(request_id: RequestId) -> Self {
+        Self {
+            admin: AdminUser::command_line(),
+            principal: Principal::CommandLine,
+            request_id,
+            source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
     /// Whether it holds a permission, within its reach.
     pub fn may(&self, permission: Permission) -> bool {
         match &self.principal {
-            Principal::TrustedNetwork => true,
+            Principal::TrustedNetwork | Principal::CommandLine => true,
             Principal::Unknown => false,
             Principal::Account(known) => {
                 let within = match &known.credential {
@@ -190,10 +215,25 @@ impl Actor {
         }
     }
 
+    /// The role up to which it gives roles.
+    pub const fn role(&self) -> Option<Role> {
+        match &self.principal {
+            Principal::TrustedNetwork | Principal::CommandLine => Some(Role::PlatformAdmin),
+            Principal::Unknown => None,
+            Principal::Account(known) => Some(known.role),
+        }
+    }
+
+    /// Whether it has signed in, and does not come with an API token.
+    pub fn has_session(&self) -> bool {
+        self.account()
+            .is_some_and(|known| matches!(known.credential, Credential::Session(_)))
+    }
+
     /// How far it sees.
     pub const fn reach(&self) -> Reach {
         match &self.principal {
-            Principal::TrustedNetwork => Reach::Everything,
+            Principal::TrustedNetwork | Principal::CommandLine => Reach::Everything,
             Principal::Unknown => Reach::Nothing,
             Principal::Account(known) => known.reach,
         }
@@ -202,7 +242,7 @@ impl Actor {
     /// The account, if it is one.
     pub const fn account(&self) -> Option<&SignedIn> {
         match &self.principal {
-            Principal::TrustedNetwork | Principal::Unknown => None,
+            Principal::TrustedNetwork | Principal::CommandLine | Principal::Unknown => None,
             Principal::Account(known) => Some(known),
         }
     }
@@ -210,7 +250,9 @@ impl Actor {
     /// What tells it from everybody else, also when its login is somebody else's later.
     pub fn key(&self) -> ActorKey {
         ActorKey(match &self.principal {
-            Principal::TrustedNetwork | Principal::Unknown => self.admin.as_str().to_owned(),
+            Principal::TrustedNetwork | Principal::CommandLine | Principal::Unknown => {
+                self.admin.as_str().to_owned()
+            }
             Principal::Account(known) => format!("account:{}", known.account),
         })
     }

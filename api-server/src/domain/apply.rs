@@ -1,14 +1,19 @@
 //! One attempt to bring what the database says into force on a PBX, as the audit trail keeps it.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use shared::bundle::{ApplyId, Digest, Revision};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
+use super::audit::told_time;
 use super::change::Summary;
 use super::device::{DeviceSlot, endpoint_name};
 use super::idempotency::AttemptRoot;
 use super::page::sort_keys;
-use super::{ExtensionNumber, PbxId, PbxName, TenantNumber, UserId};
+use super::viewer::Confined;
+use super::{ExtensionNumber, PbxId, PbxName, TenantId, TenantNumber, UserId};
 
 /// How an attempt ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +128,23 @@ pub struct ApplyFilter {
     pub requested_by: Option<String>,
     /// Only those that hold this text.
     pub search: Option<String>,
+    /// Only those that somebody of this tenant asked for; then the text is looked for in who asked
+    /// and under which request only.
+    pub of_tenant: Option<TenantId>,
+}
+
+impl ApplyFilter {
+    /// The same for whoever is confined to a tenant. What is withheld must not be found either, or
+    /// it could be guessed letter by letter.
+    #[must_use]
+    pub fn confined(self, to: Confined) -> Self {
+        let asks_for_withheld = self.requested_by.is_some() || self.search.is_some();
+        Self {
+            pbx: Some(to.pbx),
+            of_tenant: asks_for_withheld.then_some(to.tenant),
+            ..self
+        }
+    }
 }
 
 /// Why an attempt did not bring its revision into force.
@@ -141,6 +163,11 @@ impl Failure {
             code: code.into(),
             message: message.into(),
         }
+    }
+
+    /// Whether its message is the portal's own and names no user, request or file: anybody may know.
+    pub fn names_nobody(&self) -> bool {
+        ["never_started", "pbx_deleted", "preview_outdated"].contains(&self.code.as_str())
     }
 }
 
@@ -203,6 +230,31 @@ impl IncludedUser {
     }
 }
 
+/// How many users there are of each tenant, by the tenant's number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserCounts(pub BTreeMap<u32, usize>);
+
+impl UserCounts {
+    /// Of these users.
+    pub fn of(users: &[IncludedUser]) -> Self {
+        let mut counts = BTreeMap::new();
+        for user in users {
+            *counts.entry(user.tenant).or_default() += 1;
+        }
+        Self(counts)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.0.values().sum()
+    }
+
+    /// Forgets those of other tenants.
+    pub fn keep(&mut self, tenant: TenantNumber) {
+        self.0.retain(|number, _| *number == tenant.get());
+    }
+}
+
 /// One attempt.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -226,6 +278,8 @@ pub struct Attempt {
     pub request_id: String,
     /// Where that request came from.
     pub source_address: String,
+    /// The tenant that the administrator is confined to; `None`: none, or it is not known.
+    pub requested_tenant: Option<TenantId>,
     /// When it was asked for.
     pub started_at: OffsetDateTime,
     /// When its outcome was known.
@@ -235,7 +289,7 @@ pub struct Attempt {
     /// What the agent did.
     pub record: Option<ApplyRecord>,
     /// How many users the snapshot held.
-    pub user_count: usize,
+    pub user_counts: UserCounts,
     /// Who they were; empty where only the count was asked for.
     pub users: Vec<IncludedUser>,
     /// What it changes against the bundle that was proven before; `None` when there was no bundle,
@@ -247,9 +301,35 @@ pub struct Attempt {
     pub notes: Vec<String>,
     /// Whether its bundle is still kept.
     pub bundle_kept: bool,
+    /// How many changes of the audit trail it carries: those that were made since the last one that
+    /// was proven.
+    pub change_count: Option<usize>,
 }
 
 impl Attempt {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        let failure = self.failure.as_ref();
+        json!({
+            "id": self.id.0,
+            "pbx_id": self.pbx_id.0,
+            "outcome": self.outcome.name(),
+            "revision": self.revision.map(|revision| revision.0),
+            "digest": self.digest.map(|digest| digest.to_string()),
+            "on_reload_failure": self.on_reload_failure,
+            "requested_by": self.requested_by,
+            "started_at": told_time(self.started_at),
+            "ended_at": self.ended_at.map(told_time),
+            "failure": failure.map(|failure| json!({
+                "code": failure.code,
+                "message": failure.message,
+            })),
+            "restored_from": self.restored_from.map(|source| source.id.0),
+            "user_count": self.user_counts.total(),
+            "change_count": self.change_count,
+        })
+    }
+
     /// Whether its bundle can be brought back: kept, and proven once.
     pub const fn is_restorable(&self) -> bool {
         self.bundle_kept && self.outcome.is_proven()

@@ -11,6 +11,7 @@ use shared::names::{self, Owner};
 
 use super::UserId;
 use super::apply::IncludedUser;
+use super::viewer::Confined;
 
 /// Options whose values may be shown. Whatever is not named here counts as a secret, so that an
 /// option that somebody adds later is hidden until somebody decides.
@@ -94,14 +95,16 @@ pub struct Counts {
 impl Counts {
     fn of(actions: impl Iterator<Item = Action>) -> Self {
         let mut counts = Self::default();
-        for action in actions {
-            match action {
-                Action::Added => counts.added += 1,
-                Action::Changed => counts.changed += 1,
-                Action::Removed => counts.removed += 1,
-            }
-        }
+        actions.for_each(|action| counts.count(action));
         counts
+    }
+
+    const fn count(&mut self, action: Action) {
+        match action {
+            Action::Added => self.added += 1,
+            Action::Changed => self.changed += 1,
+            Action::Removed => self.removed += 1,
+        }
     }
 
     /// All of them.
@@ -119,6 +122,22 @@ pub struct ObjectName {
     pub name: String,
     /// `endpoint`, `auth`, `aor`, `extension`.
     pub kind: String,
+}
+
+impl ObjectName {
+    /// The number of the tenant whose object it is; `None`: nobody's that is known.
+    fn tenant(&self) -> Option<u32> {
+        let context = match self.kind.as_str() {
+            "context" => self.name.as_str(),
+            "extension" => self.name.split_once('@')?.1,
+            _ => return Some(names::owner_of_object(&self.name)?.tenant),
+        };
+        names::tenant_of_context(context)
+    }
+
+    fn is_of(&self, to: Confined) -> bool {
+        self.tenant() == Some(to.number.get())
+    }
 }
 
 /// What is to be shown of a value.
@@ -189,6 +208,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// What of it is a tenant's.
+    #[must_use]
+    pub fn of_tenant(mut self, to: Confined) -> Self {
+        self.objects.retain(|change| change.object.is_of(to));
+        self.users.retain(|change| to.has_user(&change.user));
+        self
+    }
+
     /// Compares two bundles with the users that they were made of.
     ///
     /// # Errors
@@ -236,7 +263,23 @@ impl Changes {
             object_names: objects.map(object).collect(),
             users: self.user_counts(),
             user_names: self.users.iter().take(NAMES_KEPT).cloned().collect(),
+            tenants: self.tenant_counts(),
         }
+    }
+
+    fn tenant_counts(&self) -> BTreeMap<u32, TenantCounts> {
+        let mut tenants: BTreeMap<u32, TenantCounts> = BTreeMap::new();
+        for change in &self.objects {
+            if let Some(tenant) = change.object.tenant() {
+                let counts = tenants.entry(tenant).or_default();
+                counts.objects.count(change.action);
+            }
+        }
+        for change in &self.users {
+            let counts = tenants.entry(change.user.tenant).or_default();
+            counts.users.count(change.action);
+        }
+        tenants
     }
 }
 
@@ -265,6 +308,45 @@ pub struct Summary {
     pub users: Counts,
     /// The first [`NAMES_KEPT`] of them.
     pub user_names: Vec<UserChange>,
+    /// How many of each are of which tenant, by its number; empty when nothing changes, and in what
+    /// was kept before this was counted.
+    pub tenants: BTreeMap<u32, TenantCounts>,
+}
+
+/// How many changes are a tenant's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantCounts {
+    /// Objects.
+    pub objects: Counts,
+    /// Users.
+    pub users: Counts,
+}
+
+impl Summary {
+    /// What of it is a tenant's: the counts, and those of the names that were kept. `None` when it
+    /// was not counted and cannot be any more.
+    pub fn of_tenant(mut self, to: Confined) -> Option<Self> {
+        let names_all = self.objects.total() == self.object_names.len()
+            && self.users.total() == self.user_names.len();
+        let counted = !self.tenants.is_empty();
+        self.object_names.retain(|(_, object)| object.is_of(to));
+        self.user_names.retain(|change| to.has_user(&change.user));
+        let counts = if counted {
+            let own = self.tenants.get(&to.number.get());
+            own.copied().unwrap_or_default()
+        } else if names_all {
+            TenantCounts {
+                objects: Counts::of(self.object_names.iter().map(|(action, _)| *action)),
+                users: Counts::of(self.user_names.iter().map(|change| change.action)),
+            }
+        } else {
+            return None;
+        };
+        self.objects = counts.objects;
+        self.users = counts.users;
+        self.tenants.clear();
+        Some(self)
+    }
 }
 
 type Options = BTreeMap<String, String>;

@@ -3,6 +3,7 @@
 use shared::bundle::{ApplyId, Digest, Revision};
 use time::OffsetDateTime;
 
+use super::TenantId;
 use super::apply::{AttemptOutcome, RestoredFrom};
 
 /// The revision that was proven last.
@@ -16,6 +17,8 @@ pub struct InForce {
     pub digest: Digest,
     /// Who asked for it.
     pub requested_by: String,
+    /// As of the attempt.
+    pub requested_tenant: Option<TenantId>,
     /// When it was proven.
     pub proven_at: OffsetDateTime,
     /// Whose bundle it is, if it was brought back.

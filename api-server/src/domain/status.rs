@@ -9,7 +9,7 @@ use shared::status::{ActiveRevision, CertificateStatus};
 use time::OffsetDateTime;
 
 use super::apply::{AttemptOutcome, Failure};
-use super::{PbxId, PbxName};
+use super::{PbxId, PbxName, TenantId};
 
 /// An attempt in short.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct AttemptBrief {
     pub outcome: AttemptOutcome,
     /// Who asked.
     pub requested_by: String,
+    /// As of the attempt.
+    pub requested_tenant: Option<TenantId>,
     /// When it was asked for.
     pub started_at: OffsetDateTime,
     /// When its outcome was known.

@@ -11,9 +11,10 @@ use serde::Serialize;
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
 
+use super::audit::CarriedBody;
 use super::error::{ApiError, Problem};
 use super::etag::TaggedByContent;
-use super::extract::{By, Id, OptionalBody};
+use super::extract::{AsSeen, By, Id, OptionalBody};
 use super::fields::{FieldError, Fields};
 use super::once::Once;
 use super::openapi::{
@@ -26,14 +27,16 @@ use super::query::pbx;
 use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
 use crate::domain::page::SortKey;
 use crate::domain::pbx::DEFAULT_PBX;
+use crate::domain::viewer::Seen as _;
 use crate::domain::{Actor, Invalid, PbxId};
 use crate::services::apply::{OfPbx, Until};
-use crate::services::{Error, Portal, applies, apply, restore};
+use crate::services::{Error, Portal, applies, apply, audit, restore};
 
 mod body;
 
 pub(super) use body::{
-    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, StepBody, milliseconds,
+    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, ShownApplyBody, StepBody,
+    milliseconds,
 };
 
 /// How to apply. Fields of other names are refused.
@@ -45,14 +48,14 @@ pub(super) struct ApplyRequestBody {
     pbx: Option<String>,
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
-    /// portal's setting when absent.
+    /// portal's setting when absent. `keep_new_files` needs `applies.force`.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
     /// and the answer is 412. When there are several PBXes, `pbx` must be named with it.
     expected_digest: Option<String>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
-    /// safe mode it changes nothing.
+    /// safe mode it changes nothing. Needs `applies.force`.
     force: Option<bool>,
 }
 
@@ -87,7 +90,7 @@ enum PolicyBody {
 /// Of several PBXes, every one that has changes is applied, at the same time and each for itself:
 /// the failure of one holds up no other. `applies` tells of each, also in a problem. The attempt
 /// itself, and the status, are of the first that failed, by name; otherwise of the default PBX, or
-/// the first that was applied.
+/// the first that was applied. Whoever is confined to a tenant applies the PBX of that one.
 ///
 /// With `Prefer: respond-async` (RFC 7240) the answer is 202 as soon as the attempt stands in line:
 /// `GET /applies/{id}` and `GET /applies/{id}/events` tell what becomes of it.
@@ -126,6 +129,7 @@ enum PolicyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    AsSeen(viewer): AsSeen,
     preferred: Preferred,
     once: Once,
     OptionalBody(fields): OptionalBody,
@@ -133,14 +137,16 @@ pub(super) async fn run(
     let mut fields = fields;
     let pbx = fields.or_default("pbx", pbx);
     let (wish, pbx) = wish(fields, pbx).map_err(ApiError::InvalidFields)?;
+    apply::permit(&actor, &wish).map_err(Error::from)?;
     let (own, by, until) = (Arc::clone(&portal), actor.clone(), preferred.until());
     let task = move |root| async move {
         let wish = Wish { root, ..wish };
-        let all = apply::run_several(&own, &by, wish, pbx.as_ref(), until).await?;
+        let all = apply::run_several(&own, (&by, viewer), wish, pbx, until).await?;
         several(all, until)
     };
     let remake = |attempts: Vec<Attempt>| {
-        let all = attempts.into_iter().map(OfPbx::from).collect();
+        let attempts = attempts.into_iter().map(OfPbx::from);
+        let all = attempts.map(|of| of.seen_by(viewer)).collect();
         several(begun(all, until)?, until)
     };
     once.run_slowly(portal, actor, task, remake).await
@@ -284,7 +290,8 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
 /// List the attempts to apply
 ///
 /// The audit trail, the newest first. Every attempt is there, also one that failed before it
-/// reached the PBX.
+/// reached the PBX. Whoever is confined to a tenant finds those of its PBX, and by `requested_by` or
+/// `q` only what was asked for by somebody of that tenant.
 #[utoipa::path(
     get, path = "/applies", tag = "applies", operation_id = "list_applies",
     params(ListParams<Applies>),
@@ -298,11 +305,12 @@ pub(super) fn wish<T>(mut fields: Fields, other: Option<T>) -> Result<(Wish, T),
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     query: ListQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<Applies>()?;
     let filter = apply_filter(&portal, &wanted).await?;
-    let attempts = applies::list(&portal, &filter, &wanted.page).await?;
+    let attempts = applies::list(&portal, viewer, filter, &wanted.page).await?;
     Ok(wanted.answer(attempts.map(ApplyBody::in_list)))
 }
 
@@ -347,17 +355,18 @@ pub(super) async fn apply_filter<K: SortKey>(
         outcome: wanted.text("outcome").and_then(AttemptOutcome::from_name),
         requested_by: wanted.text("requested_by").map(str::to_owned),
         search: wanted.search.clone(),
+        of_tenant: None,
     })
 }
 
 /// Show one attempt to apply
 ///
-/// With every step and the users it included.
+/// With every step, the users it included and the changes that it carried.
 #[utoipa::path(
     get, path = "/applies/{id}", tag = "applies", operation_id = "get_apply",
     params(("id" = Uuid, Path, description = "The attempt"), NoneMatchHeader),
     responses(
-        (status = 200, description = "The attempt", body = ApplyBody,
+        (status = 200, description = "The attempt", body = ShownApplyBody,
             headers(("ETag" = String, description = "Its state"))),
         NotModified,
         (status = 404, description = "`apply_not_found`",
@@ -367,10 +376,16 @@ pub(super) async fn apply_filter<K: SortKey>(
 )]
 pub(super) async fn get(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
+    By(actor): By,
     Id(id): Id,
-) -> Result<TaggedByContent<ApplyBody>, ApiError> {
-    let attempt = applies::get(&portal, ApplyId(id)).await?;
-    Ok(TaggedByContent(attempt.into()))
+) -> Result<TaggedByContent<ShownApplyBody>, ApiError> {
+    let attempt = applies::get(&portal, viewer, ApplyId(id)).await?;
+    let carried = audit::carried(&portal, &actor, attempt.id).await?;
+    Ok(TaggedByContent(ShownApplyBody {
+        apply: attempt.into(),
+        carried: carried.into_iter().map(CarriedBody::from).collect(),
+    }))
 }
 
 #[cfg(test)]

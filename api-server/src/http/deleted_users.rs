@@ -82,7 +82,7 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<DeletedUsers>()?;
     let search = wanted.search.as_deref();
-    let users = deleted_users::list(&portal, tenant.id, &wanted.page, search).await?;
+    let users = deleted_users::list(&portal, tenant.within, &wanted.page, search).await?;
     Ok(wanted.answer(users.map(DeletedUserBody::from)))
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn get(
     tenant: InTenant,
     Id(id): Id,
 ) -> Result<Tagged<DeletedUserBody>, ApiError> {
-    let user = deleted_users::get(&portal, tenant.id, UserId(id)).await?;
+    let user = deleted_users::get(&portal, tenant.within, UserId(id)).await?;
     Ok(Tagged(Tag::version(user.version), user.into()))
 }
 

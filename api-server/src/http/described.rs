@@ -1,5 +1,6 @@
 //! What errors of the services are called in HTTP.
 
+mod accounts;
 mod denied;
 
 use axum::http::StatusCode;
@@ -13,12 +14,14 @@ use crate::services::Error;
 pub(super) fn describe(error: &Error) -> Description {
     match error {
         Error::Denied(denied) => denied::describe(denied),
+        Error::Account(refused) => accounts::describe(*refused),
         Error::DatabaseUnavailable(_) => DATABASE_UNAVAILABLE.told(),
         Error::Database(_)
         | Error::Sealing(_)
         | Error::Unsealing(_)
         | Error::Task(_)
-        | Error::Hashing => internal(),
+        | Error::Hashing
+        | Error::Signing => internal(),
         Error::InvalidField { field, .. } => describe_fields(std::iter::once(*field)),
         Error::PreconditionFailed(_) => PRECONDITION_FAILED.told(),
         Error::PreconditionRequired => PRECONDITION_REQUIRED.told(),
@@ -36,6 +39,7 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::RangeInUse => RANGE_IN_USE.told(),
         Error::DefaultTenantFixed => DEFAULT_TENANT_FIXED.told(),
         Error::TransportNotOffered { kind } => transport_not_offered(kind),
+        Error::SessionNotFound => SESSION_NOT_FOUND.told(),
         Error::UserNotFound => USER_NOT_FOUND.told(),
         Error::EmailTaken => EMAIL_TAKEN.told(),
         Error::ExtensionTaken => EXTENSION_TAKEN.told(),
@@ -52,6 +56,7 @@ pub(super) fn describe(error: &Error) -> Description {
         }
         Error::PbxInUse => PBX_IN_USE.told(),
         Error::DefaultPbxStays => DEFAULT_PBX_STAYS.told(),
+        Error::AuditEntryNotFound => AUDIT_ENTRY_NOT_FOUND.told(),
         Error::ApplyNotFound => APPLY_NOT_FOUND.told(),
         Error::ApplyNotEnded(id) => apply_not_ended(*id),
         Error::NothingToRestore => NOTHING_TO_RESTORE.told(),
@@ -160,6 +165,13 @@ const DEFAULT_TENANT_FIXED: Words = Words(
     "The default tenant keeps its slug, its numbers and its PBX, and cannot be deleted.",
 );
 
+const SESSION_NOT_FOUND: Words = Words(
+    StatusCode::NOT_FOUND,
+    "session_not_found",
+    "Session not found",
+    "You have no session with this id, or it has ended.",
+);
+
 const USER_NOT_FOUND: Words = Words(
     StatusCode::NOT_FOUND,
     "user_not_found",
@@ -228,6 +240,13 @@ const DEFAULT_PBX_STAYS: Words = Words(
     "default_pbx",
     "The default PBX",
     "The default PBX is the portal's own and cannot be deleted.",
+);
+
+const AUDIT_ENTRY_NOT_FOUND: Words = Words(
+    StatusCode::NOT_FOUND,
+    "audit_entry_not_found",
+    "Entry not found",
+    "There is no entry of the audit trail with this id.",
 );
 
 const APPLY_NOT_FOUND: Words = Words(

@@ -201,7 +201,7 @@ pub(super) async fn list(
         enabled: wanted.bool("enabled"),
         search: wanted.search.clone(),
     };
-    let devices = devices::list(&portal, tenant.id, &wanted.page, filter).await?;
+    let devices = devices::list(&portal, tenant.within, &wanted.page, filter).await?;
     Ok(wanted.answer(devices.map(DeviceBody::from)))
 }
 
@@ -223,7 +223,7 @@ pub(super) async fn get(
     tenant: InTenant,
     Id(id): Id,
 ) -> Result<Tagged<DeviceBody>, ApiError> {
-    let device = devices::get(&portal, tenant.id, DeviceId(id)).await?;
+    let device = devices::get(&portal, tenant.within, DeviceId(id)).await?;
     Ok(Tagged(Tag::version(device.version), device.into()))
 }
 
@@ -254,7 +254,7 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let patch = device_patch(fields).map_err(ApiError::InvalidFields)?;
     let device = work::run(&portal, &actor, async |work| {
-        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version)?;
         devices::change(work, locked, patch, &mut os_rng()).await
     })
@@ -306,7 +306,7 @@ pub(super) async fn delete(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
     work::run(&portal, &actor, async |work| {
-        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version)?;
         devices::delete(work, &locked).await
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use super::browsers;
 use super::error::{ApiError, PROBLEM_JSON, Pending, Problem};
 use crate::clock::{Clock as _, SystemClock, os_rng, unix_ms};
 use crate::domain::{RequestId, uuid_v7};
@@ -55,7 +56,7 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
         response
     };
     let response = response.instrument(span).await;
-    finish(response, &id, path)
+    finish(response, &id, &path)
 }
 
 fn request_id(headers: &HeaderMap) -> RequestId {
@@ -81,13 +82,13 @@ fn trace_parent(headers: &HeaderMap) -> Option<TraceContext> {
     }
 }
 
-fn finish(response: Response, id: &RequestId, path: String) -> Response {
-    let mut response = complete(worded(response), id, path);
+fn finish(response: Response, id: &RequestId, path: &str) -> Response {
+    let mut response = complete(worded(response), id, path.to_owned());
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         headers.insert(REQUEST_ID.clone(), value);
     }
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    browsers::instruct(headers, path);
     // Answers tell of people and of the state of this moment: caches keep out.
     let no_store = HeaderValue::from_static("no-store");
     headers.entry(CACHE_CONTROL).or_insert(no_store);

@@ -14,7 +14,6 @@ use super::outcome;
 use crate::causes::causes;
 use crate::domain::apply::Attempt;
 use crate::services::Error;
-use crate::services::denied::Denied;
 
 /// The media type of problem details.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -148,7 +147,7 @@ impl IntoResponse for ApiError {
                 tracing::error!(code, error = causes(error), "request failed");
             }
         }
-        let headers = headers(&this, code);
+        let headers = headers(&this, status, code);
         let (errors, apply) = members(this);
         let problem = Problem {
             kind: format!("urn:synergycall:problem:{code}"),
@@ -171,14 +170,20 @@ impl IntoResponse for ApiError {
 }
 
 /// What a problem says beside its body.
-fn headers(error: &ApiError, code: &str) -> HeaderMap {
+fn headers(error: &ApiError, status: StatusCode, code: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if ["overloaded", "idempotency_key_in_use"].contains(&code) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
     }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     match error {
-        ApiError::Service(Error::Denied(Denied::Unauthenticated)) => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        ApiError::Service(Error::Denied(denied)) => {
+            if let Some(wait) = denied.wait() {
+                // Whole seconds, and never too early.
+                headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+            }
         }
         ApiError::UnsupportedPatch => {
             headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
@@ -206,6 +211,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         ) => (None, Some(Box::new(ApplyBody::from(*attempt)))),
         ApiError::Service(
             Error::Denied(_)
+            | Error::Account(_)
             | Error::DatabaseUnavailable(_)
             | Error::Overloaded(_)
             | Error::AgentUnreachable(_)
@@ -231,6 +237,8 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::TooManyDevices
             | Error::PasswordRevealed
             | Error::Hashing
+            | Error::Signing
+            | Error::SessionNotFound
             | Error::UserNotFound
             | Error::EmailTaken
             | Error::ExtensionPoolExhausted { .. }
@@ -241,6 +249,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::TransportsInUse { .. }
             | Error::PbxInUse
             | Error::DefaultPbxStays
+            | Error::AuditEntryNotFound
             | Error::ApplyNotFound
             | Error::ApplyNotEnded(_)
             | Error::NothingToRestore

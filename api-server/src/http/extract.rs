@@ -14,10 +14,13 @@ use uuid::Uuid;
 use super::envelope::REQUEST_SECONDS;
 use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
+use crate::domain::account::SessionId;
 use crate::domain::tenant::DEFAULT_TENANT;
-use crate::domain::{Actor, TenantId};
+use crate::domain::viewer::Viewer;
+use crate::domain::{Actor, TenantId, Within};
+use crate::services::sessions::SessionRef;
 use crate::services::tenants::{self, TenantRef};
-use crate::services::{Error, Portal};
+use crate::services::{Error, Portal, viewer};
 
 /// The media type of JSON.
 const JSON: &str = "application/json";
@@ -34,6 +37,18 @@ impl<S: Sync> FromRequestParts<S> for By {
     }
 }
 
+/// As whom somebody looks at what is kept of a whole PBX.
+pub(super) struct AsSeen(pub(super) Viewer);
+
+impl FromRequestParts<Arc<Portal>> for AsSeen {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, ApiError> {
+        let By(actor) = By::from_request_parts(parts, portal).await?;
+        Ok(Self(viewer::of(portal, &actor).await?))
+    }
+}
+
 /// The `{id}` of a path.
 pub(super) struct Id(pub(super) Uuid);
 
@@ -47,8 +62,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The `{session}` of a path: an id, or `current`.
+pub(super) struct ThisSession(pub(super) SessionRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for ThisSession {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = path_parameter(parts, state, "session").await;
+        let text = text.ok_or(ApiError::MalformedId)?;
+        if text == "current" {
+            return Ok(Self(SessionRef::Current));
+        }
+        let id = hyphenated(&text).ok_or(ApiError::MalformedId)?;
+        Ok(Self(SessionRef::Id(SessionId(id))))
+    }
+}
+
 /// A parameter of the path, decoded.
-async fn path_parameter<S: Send + Sync>(
+pub(super) async fn path_parameter<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
     name: &str,
@@ -59,7 +91,7 @@ async fn path_parameter<S: Send + Sync>(
 }
 
 /// Only the form with hyphens: one user, one URL.
-fn hyphenated(text: &str) -> Option<Uuid> {
+pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
     (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
 }
 
@@ -68,6 +100,8 @@ fn hyphenated(text: &str) -> Option<Uuid> {
 pub(super) struct InTenant {
     /// Which.
     pub(super) id: TenantId,
+    /// The part of it that whoever asks reaches.
+    pub(super) within: Within,
     base: String,
 }
 
@@ -91,14 +125,12 @@ impl FromRequestParts<Arc<Portal>> for InTenant {
             ),
         };
         // Another tenant is nobody's business, not even whether there is one.
-        if !actor.reach().has(id) {
-            return Err(Error::TenantNotFound.into());
-        }
-        Ok(Self { id, base })
+        let within = actor.reach().within(id).ok_or(Error::TenantNotFound)?;
+        Ok(Self { id, within, base })
     }
 }
 
-fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
+pub(super) fn tenant_ref(text: &str) -> Result<TenantRef, ApiError> {
     if let Some(id) = hyphenated(text) {
         return Ok(TenantRef::Id(TenantId(id)));
     }

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::applies::{ApplyBody, StepBody};
 use super::error::{ApiError, Problem};
-use super::extract::Id;
+use super::extract::{AsSeen, Id};
 use super::openapi::IdProblems;
 use crate::services::Portal;
 use crate::services::follow::{Heard, follow};
@@ -100,10 +100,11 @@ impl<S: Sync> FromRequestParts<S> for Known {
 )]
 pub(super) async fn events(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     Id(id): Id,
     Known(known): Known,
 ) -> Result<Response, ApiError> {
-    let heard = follow(portal, ApplyId(id), known).await?;
+    let heard = follow(portal, viewer, ApplyId(id), known).await?;
     let first = Event::default().retry(Duration::from_millis(RETRY_MS));
     let events = tokio_stream::once(Ok(first)).chain(ReceiverStream::new(heard).map(event));
     let heartbeat = KeepAlive::new().interval(Duration::from_secs(HEARTBEAT_SECONDS));

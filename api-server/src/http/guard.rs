@@ -1,10 +1,10 @@
 //! Who asks, and whether it may: before any handler, by the table of `domain::access`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
@@ -13,19 +13,23 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
 use super::error::ApiError;
+use super::{client_address, cookie};
 use crate::domain::access::{self, AuthMode, Needs};
 use crate::domain::admin::Credential;
 use crate::domain::{Actor, AdminUser, Principal, RequestId};
 use crate::services::authentication::{self, Presented};
 use crate::services::denied::Denied;
-use crate::services::{Error, Portal};
+use crate::services::{Error, Portal, audit};
 
 /// In trusted-network mode: who says to ask.
 const ADMIN_HEADER: &str = "x-admin-user";
 
-/// What an operation needs, if the table knows it.
-#[derive(Clone, Copy)]
-struct Rule(Option<Needs>);
+/// An operation, and what it needs, if the table knows it.
+#[derive(Clone)]
+struct Rule {
+    operation: String,
+    needs: Option<Needs>,
+}
 
 /// The rule of each operation, by method and path.
 pub(super) struct Rules(HashMap<(Method, String), Rule>);
@@ -43,8 +47,9 @@ impl Rules {
                 (Method::DELETE, &item.delete),
             ] {
                 if let Some(operation) = operation {
-                    let id = operation.operation_id.as_deref();
-                    rules.insert((method, path.clone()), Rule(id.and_then(access::needs)));
+                    let operation = operation.operation_id.clone().unwrap_or_default();
+                    let needs = access::needs(&operation);
+                    rules.insert((method, path.clone()), Rule { operation, needs });
                 }
             }
         }
@@ -58,7 +63,7 @@ impl Rules {
             &Method::HEAD => Method::GET,
             method => method.clone(),
         };
-        self.0.get(&(method, path.to_owned())).copied()
+        self.0.get(&(method, path.to_owned())).cloned()
     }
 }
 
@@ -79,32 +84,51 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let Some(Rule(needs)) = guard.rules.of_request(&parts) else {
+    let Some(Rule { operation, needs }) = guard.rules.of_request(&parts) else {
         // The router has a better word for a method that the path does not take.
         return Ok(Request::from_parts(parts, body));
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
-    let actor = actor(guard, needs, &parts).await?;
-    permitted(needs, &actor).map_err(Error::from)?;
+    cookie::same_site(&parts).map_err(Error::from)?;
+    let presented = presented(&parts.headers);
+    let actor = actor(guard, (&operation, needs), &parts, presented.as_ref()).await?;
+    if let (Some(Presented::Cookie(secret)), Some(_)) = (&presented, actor.account()) {
+        cookie::knows_token(&parts, secret).map_err(Error::from)?;
+        parts.extensions.insert(secret.csrf_token());
+    }
+    if let Err(denied) = permitted(needs, &actor) {
+        audit::refused(&guard.portal, &actor, &operation, &denied).await;
+        return Err(Error::from(denied).into());
+    }
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))
 }
 
-async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, ApiError> {
-    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
+async fn actor(
+    guard: &Guard,
+    (operation, needs): (&str, Needs),
+    request: &Parts,
+    presented: Option<&Presented>,
+) -> Result<Actor, ApiError> {
     // The envelope gave the request its id.
     let request_id = request.extensions.get::<RequestId>().cloned();
     let request_id = request_id.ok_or(ApiError::Panicked)?;
-    let source = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    let (admin, principal) = match (guard.portal.settings.auth, needs) {
+    let settings = &guard.portal.settings;
+    let source = client_address::of_request(request, settings.behind_proxy);
+    let (admin, principal) = match (settings.auth, needs) {
         (AuthMode::TrustedNetwork, _) => {
             (trusted_name(&request.headers)?, Principal::TrustedNetwork)
         }
         (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
+        (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, presented, source).await,
         (AuthMode::Login, _) => {
-            let presented = presented(&request.headers);
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
-            let known = authentication::authenticate(&guard.portal, &presented).await?;
+            let known = authentication::authenticate(&guard.portal, presented, source).await;
+            if let Err(Error::Denied(Denied::Unauthenticated)) = &known {
+                let id = request_id.clone();
+                audit::wrong_credentials(&guard.portal, id, source, operation).await;
+            }
+            let known = known?;
             (known.login.clone(), Principal::Account(known))
         }
     };
@@ -116,8 +140,30 @@ async fn actor(guard: &Guard, needs: Needs, request: &Parts) -> Result<Actor, Ap
     })
 }
 
-/// What a request shows of who sent it; what cannot be read is nothing.
+/// Who asks for what nobody needs to sign in for, if that can be known: a supervisor is answered
+/// also when the database is down.
+async fn by_chance(
+    guard: &Guard,
+    presented: Option<&Presented>,
+    source: IpAddr,
+) -> (AdminUser, Principal) {
+    let known = match presented {
+        Some(presented) => authentication::authenticate(&guard.portal, presented, source)
+            .await
+            .ok(),
+        None => None,
+    };
+    known.map_or((AdminUser::unknown(), Principal::Unknown), |known| {
+        (known.login.clone(), Principal::Account(known))
+    })
+}
+
+/// What a request shows of who sent it; what cannot be read is nothing. Beside `Authorization` a
+/// cookie says nothing.
 fn presented(headers: &HeaderMap) -> Option<Presented> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return cookie::read(headers).map(Presented::Cookie);
+    }
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
         return None;
@@ -133,7 +179,7 @@ fn permitted(needs: Needs, actor: &Actor) -> Result<(), Denied> {
         .account()
         .is_none_or(|known| matches!(known.credential, Credential::Session(_)));
     match needs {
-        Needs::Nothing => Ok(()),
+        Needs::Nothing | Needs::NothingOr(_) => Ok(()),
         Needs::Session | Needs::SessionOr(_) if by_session => Ok(()),
         Needs::Session => Err(Denied::SessionNeeded),
         Needs::SessionOr(permission) | Needs::Permission(permission) => {

@@ -9,10 +9,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::extract::By;
 use super::openapi::PanicProblem;
 use super::warnings::WarningBody;
+use crate::domain::{Permission, Reach};
 use crate::services::Portal;
-use crate::services::health::{Check, PbxCheck, readiness};
+use crate::services::health::{Check, PbxCheck, Readiness, readiness};
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,10 +40,11 @@ pub(super) struct ReadyBody {
     /// Asterisk, as the agent sees it; of several PBXes, whether it works on any.
     asterisk: CheckBody,
     /// Each PBX, by name. One of several that does not work is a warning and leaves the status as it
-    /// is.
+    /// is. Empty for whoever is not told details.
     pbxes: Vec<PbxCheckBody>,
     /// What an administrator should look at although all of it works. Doubt about what is in force
     /// on the PBX stands here and leaves the status as it is: the portal is what it is mended with.
+    /// Empty for whoever is not told details.
     warnings: Vec<WarningBody>,
 }
 
@@ -49,7 +52,34 @@ pub(super) struct ReadyBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct CheckBody {
     ok: bool,
+    /// `withheld` for whoever is not told details.
     detail: String,
+}
+
+impl From<Readiness> for ReadyBody {
+    fn from(readiness: Readiness) -> Self {
+        let (pbxes, warnings) = (readiness.pbxes.iter(), readiness.warnings.iter());
+        Self {
+            status: if readiness.ok() { "ready" } else { "not_ready" },
+            agent: readiness.agent().into(),
+            asterisk: readiness.asterisk().into(),
+            pbxes: pbxes.cloned().map(PbxCheckBody::from).collect(),
+            warnings: warnings.cloned().map(WarningBody::from).collect(),
+            database: readiness.database.into(),
+        }
+    }
+}
+
+impl ReadyBody {
+    /// What a supervisor needs, without names, addresses and versions.
+    fn in_short(mut self) -> Self {
+        for check in [&mut self.database, &mut self.agent, &mut self.asterisk] {
+            "withheld".clone_into(&mut check.detail);
+        }
+        self.pbxes.clear();
+        self.warnings.clear();
+        self
+    }
 }
 
 /// A PBX.
@@ -99,7 +129,8 @@ pub(super) async fn live() -> Json<LiveBody> {
 /// Whether the portal can do its work
 ///
 /// The database, and of each PBX the agent and Asterisk, each by itself. The database and one PBX
-/// are enough. Warnings do not change the status.
+/// are enough. Warnings do not change the status. Details are told to whoever has signed in as
+/// somebody who may see the whole portal; an API token with `diagnostics.run` suffices.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses(
@@ -108,28 +139,17 @@ pub(super) async fn live() -> Json<LiveBody> {
         PanicProblem,
     )
 )]
-pub(super) async fn ready(State(portal): State<Arc<Portal>>) -> (StatusCode, Json<ReadyBody>) {
+pub(super) async fn ready(
+    State(portal): State<Arc<Portal>>,
+    By(actor): By,
+) -> (StatusCode, Json<ReadyBody>) {
     let readiness = readiness(&portal).await;
-    let (status, word) = if readiness.ok() {
-        (StatusCode::OK, "ready")
+    let status = if readiness.ok() {
+        StatusCode::OK
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+        StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = ReadyBody {
-        status: word,
-        agent: readiness.agent().into(),
-        asterisk: readiness.asterisk().into(),
-        database: readiness.database.into(),
-        pbxes: readiness
-            .pbxes
-            .into_iter()
-            .map(PbxCheckBody::from)
-            .collect(),
-        warnings: readiness
-            .warnings
-            .into_iter()
-            .map(WarningBody::from)
-            .collect(),
-    };
-    (status, Json(body))
+    let body = ReadyBody::from(readiness);
+    let in_full = actor.reach() == Reach::Everything && actor.may(Permission::Diagnostics);
+    (status, Json(if in_full { body } else { body.in_short() }))
 }

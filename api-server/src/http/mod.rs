@@ -1,8 +1,15 @@
 //! REST: [`router`] is the table of URLs. Handlers take a request apart, call one service, and
 //! answer; bodies (`…Body`) live here and nowhere else.
 
+mod access;
+mod accounts;
+mod api_tokens;
 mod applies;
+mod audit;
+mod browsers;
 mod changes;
+mod client_address;
+mod cookie;
 mod deleted_users;
 mod described;
 mod devices;
@@ -20,6 +27,7 @@ mod once;
 mod openapi;
 mod outcome;
 mod page;
+mod password_resets;
 mod pbxes;
 mod pending;
 mod prefer;
@@ -27,6 +35,8 @@ mod preview;
 mod query;
 mod restore;
 mod revisions;
+mod second_factor;
+mod sessions;
 mod sip_passwords;
 mod status;
 mod tenants;
@@ -66,9 +76,30 @@ fn of_tenant() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(sip_passwords::reveal_password))
 }
 
+/// Who may sign in, and by what else than a session.
+fn of_accounts() -> OpenApiRouter<Arc<Portal>> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::list, accounts::create))
+        .routes(routes!(accounts::get, accounts::change, accounts::delete))
+        .routes(routes!(accounts::unlock))
+        .routes(routes!(password_resets::change))
+        .routes(routes!(password_resets::issue))
+        .routes(routes!(password_resets::redeem))
+        .routes(routes!(second_factor::begin))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::remove))
+        .routes(routes!(second_factor::replace_codes))
+        .routes(routes!(api_tokens::list, api_tokens::create))
+        .routes(routes!(api_tokens::get, api_tokens::revoke))
+}
+
 /// Every path but those of the documentation.
 fn operations() -> OpenApiRouter<Arc<Portal>> {
     let quick = OpenApiRouter::new()
+        .merge(of_accounts())
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::refresh))
+        .routes(routes!(sessions::get, sessions::delete))
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::change, tenants::delete))
         .merge(of_tenant())
@@ -80,6 +111,8 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(follow::events))
         .routes(routes!(status::show))
         .routes(routes!(events::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::get))
         .routes(routes!(preview::show))
         .routes(routes!(revisions::list))
         .routes(routes!(health::live))
@@ -108,7 +141,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document.merge(documentation().into_openapi());
     twins::describe(&mut document);
     no_query::describe(&mut document);
+    access::describe(&mut document);
     document
+}
+
+/// Who holds which permission and what each operation needs, in Markdown.
+pub fn permissions() -> String {
+    access::permissions(&document())
 }
 
 /// The whole of the portal's HTTP.

@@ -23,11 +23,15 @@ use super::error::{PROBLEM_JSON, Problem};
     ),
     components(schemas(Problem, super::follow::StateBody)),
     tags(
+        (name = "sessions", description = "Signing in and out"),
+        (name = "accounts", description = "Who may sign in, their passwords and second factors"),
+        (name = "api-tokens", description = "What programs come with in place of a session"),
         (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
         (name = "devices", description = "Phones and apps of users"),
         (name = "pbxes", description = "Asterisk hosts and their agents"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
+        (name = "audit", description = "Who changed what, and who was refused what"),
         (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),
         (name = "documentation", description = "This document"),
@@ -58,6 +62,24 @@ pub(super) fn problems(described: &[(&str, &str)]) -> Responses {
         ((*status).to_owned(), RefOr::T(response))
     };
     described.iter().map(problem).collect()
+}
+
+/// Adds what else an operation may end as: to what is said of the same status, if anything is.
+pub(super) fn also(known: &mut Responses, more: Responses) {
+    for (status, response) in more {
+        match (known.get_mut(&status), response) {
+            (Some(RefOr::T(known)), RefOr::T(added)) => {
+                if known.description.contains(&added.description) {
+                    continue;
+                }
+                known.description = format!("{}, {}", added.description, known.description);
+            }
+            (Some(_), _) => {}
+            (None, response) => {
+                known.insert(status, response);
+            }
+        }
+    }
 }
 
 const TIMEOUT: (&str, &str) = ("408", "`request_timeout`");
@@ -246,6 +268,9 @@ headers! {
     /// Which state is meant.
     MatchHeader = "If-Match"
         "The ETag of the state that is meant, or several, or `*`: in another one, nothing is changed";
+    /// What shows that a page of the portal itself asks.
+    CsrfHeader = "X-CSRF-Token"
+        "With a cookie only: the token of its session, as sign-in and `GET /sessions/current` tell it";
     /// Which state the client has.
     NoneMatchHeader = "If-None-Match" "The ETag that the client has: 304 when it is that still";
 }

@@ -14,7 +14,8 @@ use crate::services::preview::{Pending, Wanted};
 pub(super) struct PendingBody {
     /// Whether an apply would change anything; null when the data cannot be rendered.
     differs: Option<bool>,
-    /// How many users the configuration would hold.
+    /// How many users the configuration would hold; of the own ones, for whoever is confined to a
+    /// tenant.
     user_count: Option<usize>,
     /// What an apply would change; null when nothing was proven yet, or the two cannot be compared.
     changes: Option<SummaryBody>,
@@ -27,6 +28,7 @@ pub(super) struct PendingBody {
 struct InForceBody {
     apply_id: Uuid,
     revision: u64,
+    /// Withheld from whoever is confined to a tenant, unless it was somebody of that tenant.
     requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
     proven_at: OffsetDateTime,
@@ -41,13 +43,13 @@ impl From<Pending> for PendingBody {
         let in_force = pending.in_force.map(InForceBody::from);
         match pending.wanted {
             Wanted::Bundle {
-                user_count,
+                user_counts,
                 differs,
                 changes,
                 ..
             } => Self {
                 differs: Some(differs),
-                user_count: Some(user_count),
+                user_count: Some(user_counts.total()),
                 changes: changes.map(SummaryBody::from),
                 in_force,
             },

@@ -12,20 +12,21 @@ use uuid::Uuid;
 
 use super::changes::{CountsBody, ObjectChangeBody, RestoredFromBody, UserChangeBody};
 use super::error::{ApiError, Problem};
-use super::extract::By;
+use super::extract::{AsSeen, By};
 use super::openapi::QueryProblems;
 use super::query::{Query, pbx};
 use super::warnings::WarningBody;
 use crate::domain::revision::InForce;
 use crate::domain::tenant::TenantBrief;
-use crate::services::Portal;
 use crate::services::pbxes::{self, Pbx};
 use crate::services::preview::{self, Difference, FileDifference, Finding, Preview};
+use crate::services::{Portal, viewer};
 
 /// Longest list of an answer: objects, users, phones, findings. Counts are of all.
 const LIST_MAX: usize = 500;
 
-/// What an apply would do.
+/// What an apply would do. Whoever is confined to a tenant is told of users, objects and phones its
+/// own; a text that is withheld says so.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PreviewBody {
     pbx_id: Uuid,
@@ -45,7 +46,7 @@ pub(super) struct PreviewBody {
     compared_with: Option<ComparedWithBody>,
     /// What would change; null when there is no bundle, or the two cannot be compared.
     changes: Option<DifferenceBody>,
-    /// Why the two cannot be compared.
+    /// Why the two cannot be compared. Withheld from whoever is confined to a tenant.
     changes_unknown: Option<String>,
     /// What would keep the bundle from coming into force; the first 500.
     findings: Vec<FindingBody>,
@@ -53,11 +54,12 @@ pub(super) struct PreviewBody {
     finding_count: usize,
     /// What the agent looked at.
     check: AgentCheckBody,
-    /// What an administrator should know besides.
+    /// What an administrator should know besides. Withheld from whoever is confined to a tenant: that
+    /// there is something is told.
     notes: Vec<String>,
     /// What an administrator should look at before: `drift` names each managed file that somebody
     /// else has changed, and that an apply overwrites; `agent_unreachable`: what the agent would
-    /// have to say is not known.
+    /// have to say is not known. Whoever is confined to a tenant is told each code once.
     warnings: Vec<WarningBody>,
 }
 
@@ -68,6 +70,7 @@ struct ComparedWithBody {
     #[schema(example = 7)]
     revision: u64,
     digest: String,
+    /// Withheld from whoever is confined to a tenant, unless it was somebody of that tenant.
     requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
     proven_at: OffsetDateTime,
@@ -91,6 +94,7 @@ struct FindingBody {
     slot: Option<&'static str>,
     /// From 1; 0 where it concerns the whole.
     line: u32,
+    /// Withheld from whoever is confined to a tenant.
     message: String,
 }
 
@@ -101,7 +105,7 @@ struct AgentCheckBody {
     by_agent: bool,
     /// Whether a throw-away Asterisk read it.
     preflight_ran: bool,
-    /// What happened, or why it did not.
+    /// What happened, or why it did not. Withheld from whoever is confined to a tenant.
     detail: String,
 }
 
@@ -113,11 +117,12 @@ struct DifferenceBody {
     users: UserChangesBody,
     /// Whose users these are.
     tenants: Vec<TenantOfPreviewBody>,
+    /// Empty for whoever is confined to a tenant: they hold the lines of all.
     files: Vec<FileDifferenceBody>,
     /// The phones that are registered at an object that changes or goes; null when that is not
     /// known.
     phones: Option<PhonesBody>,
-    /// Why it is not known.
+    /// Why it is not known. Withheld from whoever is confined to a tenant.
     phones_unknown: Option<String>,
 }
 
@@ -223,14 +228,15 @@ impl PreviewBody {
                 detail,
             },
         };
+        let wanted = preview.wanted.as_ref();
         let finding_count = preview.findings.len();
         Self {
             pbx_id: pbx.id.0,
             pbx: pbx.name().to_string(),
             would_apply,
             changes_nothing,
-            digest: preview.wanted.map(|wanted| wanted.digest.to_string()),
-            user_count: preview.wanted.map(|wanted| wanted.user_count),
+            digest: wanted.map(|wanted| wanted.digest.to_string()),
+            user_count: wanted.map(|wanted| wanted.user_counts.total()),
             compared_with: preview.in_force.map(ComparedWithBody::from),
             changes,
             changes_unknown,
@@ -349,7 +355,8 @@ impl From<RegisteredPhone> for PhoneBody {
 ///
 /// Renders what the database says and compares it with what is in force. Nothing is written and no
 /// apply is held up. What the agent does not say within 10 s is answered as not known. Counts are
-/// always of all, lists and diffs have an end.
+/// always of all, lists and diffs have an end. Whoever is confined to a tenant sees the PBX of that
+/// one.
 #[utoipa::path(
     get, path = "/apply/preview", tag = "applies", operation_id = "preview_apply",
     params(
@@ -366,12 +373,13 @@ impl From<RegisteredPhone> for PhoneBody {
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    AsSeen(viewer): AsSeen,
     Query(mut fields): Query,
 ) -> Result<Json<PreviewBody>, ApiError> {
     let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = viewer::meant(&portal, viewer, pbx).await?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
-    // Several questions at once make a large future.
-    let preview = Box::pin(preview::preview(&portal, &pbx, &actor.request_id)).await?;
+    let preview = preview::preview(&portal, viewer, &pbx, &actor.request_id).await?;
     Ok(Json(PreviewBody::read(&pbx, preview)))
 }

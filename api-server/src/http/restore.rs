@@ -12,7 +12,7 @@ use super::extract::{By, Id, OptionalBody};
 use super::once::Once;
 use super::openapi::{ByHeader, OnceHeader, OnceProblems, RestoreProblems};
 use super::prefer::Preferred;
-use crate::services::Portal;
+use crate::services::{Error, Portal, apply};
 
 /// Bring an earlier revision back
 ///
@@ -64,5 +64,6 @@ pub(super) async fn run(
     OptionalBody(fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let (wish, ()) = wish(fields, Some(())).map_err(ApiError::InvalidFields)?;
+    apply::permit(&actor, &wish).map_err(Error::from)?;
     restore_once(once, portal, actor, preferred, (ApplyId(id), wish)).await
 }

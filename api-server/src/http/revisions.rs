@@ -80,7 +80,7 @@ impl RevisionBody {
             requested_by: attempt.requested_by,
             changes: attempt.changes.map(SummaryBody::from),
             restored_from: attempt.restored_from.map(RestoredFromBody::from),
-            user_count: attempt.user_count,
+            user_count: attempt.user_counts.total(),
         })
     }
 }

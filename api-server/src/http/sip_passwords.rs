@@ -79,7 +79,7 @@ pub(super) async fn rotate(
     let expected = condition.required()?;
     let (overlap, show) = rotation(fields).map_err(ApiError::InvalidFields)?;
     once.run(&portal, &actor, async |work| {
-        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version).map_err(Error::from)?;
         let rotated = devices::rotate(work, locked, overlap, show, &mut os_rng()).await?;
         let tag = Tag::version(rotated.device.version);
@@ -148,7 +148,7 @@ pub(super) async fn reveal_password(
     once: Once,
 ) -> Result<Response, ApiError> {
     once.run(&portal, &actor, async |work| {
-        let locked = devices::locked(work, tenant.id, DeviceId(id)).await?;
+        let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version).map_err(Error::from)?;
         let shown = devices::reveal(work, locked).await?;
         let tag = Tag::version(shown.device.version);

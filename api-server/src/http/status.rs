@@ -9,6 +9,7 @@ use axum::extract::State;
 
 use self::body::PbxStatusBody;
 use super::error::{ApiError, Problem};
+use super::extract::AsSeen;
 use super::openapi::QueryProblems;
 use super::query::{Query, pbx};
 use crate::services::{Portal, status};
@@ -17,7 +18,8 @@ use crate::services::{Portal, status};
 ///
 /// For each PBX and each of its files: what the database would have, what was applied last, what
 /// lies on the disk of the PBX host, what Asterisk has read, and what that comes to. An agent that
-/// cannot be reached is no error: what the database knows is told.
+/// cannot be reached is no error: what the database knows is told. Whoever is confined to a tenant
+/// sees the PBX of that one.
 #[utoipa::path(
     get, path = "/apply/status", tag = "status", operation_id = "status",
     params(
@@ -32,10 +34,11 @@ use crate::services::{Portal, status};
 )]
 pub(super) async fn show(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     Query(mut fields): Query,
 ) -> Result<Json<Vec<PbxStatusBody>>, ApiError> {
     let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
-    let states = Box::pin(status::read(&portal, pbx.as_ref())).await?;
+    let states = Box::pin(status::read(&portal, viewer, pbx)).await?;
     Ok(Json(states.into_iter().map(PbxStatusBody::from).collect()))
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
 use super::etag::{IfMatch, Tag, Tagged};
-use super::extract::{Body, By, InTenant, PatchBody};
+use super::extract::{AsSeen, Body, By, InTenant, PatchBody};
 use super::fields::{FieldError, Fields, map, number, text};
 use super::once::{Answer, Once};
 use super::openapi::{
@@ -231,6 +231,8 @@ impl Listed for Tenants {
 }
 
 /// List tenants
+///
+/// Whoever is confined to a tenant finds that one.
 #[utoipa::path(
     get, path = "/tenants", tag = "tenants", operation_id = "list_tenants",
     params(ListParams<Tenants>),
@@ -242,10 +244,12 @@ impl Listed for Tenants {
 )]
 pub(super) async fn list(
     State(portal): State<Arc<Portal>>,
+    AsSeen(viewer): AsSeen,
     query: ListQuery,
 ) -> Result<Response, ApiError> {
     let wanted = query.read::<Tenants>()?;
     let filter = TenantFilter {
+        only: viewer.tenant(),
         status: wanted.text("status").map(str::to_owned),
         pbx: wanted.id("pbx_id").map(PbxId),
         search: wanted.search.clone(),

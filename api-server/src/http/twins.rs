@@ -5,14 +5,24 @@ use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi, RefOr, Required};
 
-use super::openapi::problems;
+use super::openapi::{also, problems};
 
 /// Where the paths of a tenant begin.
-const PREFIX: &str = "/tenants/{tenant}/";
+pub(super) const PREFIX: &str = "/tenants/{tenant}/";
 
 /// Names the tenant among the parameters of each path below it, and gives its operations names of
-/// their own.
+/// their own. Without a prefix a tenant may be missing as well: the default one, to whoever is confined
+/// to another.
 pub(super) fn describe(document: &mut OpenApi) {
+    let paths = document.paths.paths.keys();
+    let below = paths.filter_map(|path| path.strip_prefix(PREFIX));
+    let twins: Vec<String> = below.map(|rest| format!("/{rest}")).collect();
+    for twin in &twins {
+        let item = document.paths.paths.get_mut(twin);
+        item.into_iter()
+            .flat_map(operations)
+            .for_each(no_such_tenant);
+    }
     let below = document.paths.paths.iter_mut();
     for (_, item) in below.filter(|(path, _)| path.starts_with(PREFIX)) {
         for operation in operations(item) {
@@ -35,21 +45,12 @@ pub(super) fn describe(document: &mut OpenApi) {
 
 /// The tenant may be nobody, whatever else may be missing.
 fn no_such_tenant(operation: &mut Operation) {
-    let known = operation.responses.responses.get_mut("404");
-    let said = "`tenant_not_found`";
-    match known {
-        Some(RefOr::T(response)) => {
-            response.description = format!("{said}, {}", response.description);
-        }
-        Some(RefOr::Ref(_)) => {}
-        None => {
-            let mut added = problems(&[("404", said)]);
-            operation.responses.responses.append(&mut added);
-        }
-    }
+    let said = problems(&[("404", "`tenant_not_found`")]);
+    also(&mut operation.responses.responses, said);
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+/// The operations of a path.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
         &mut item.get,
         &mut item.post,

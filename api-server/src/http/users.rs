@@ -262,7 +262,7 @@ pub(super) async fn list(
         email: wanted.text("email").map(str::to_owned),
         search: wanted.search.clone(),
     };
-    let users = users::list(&portal, tenant.id, &wanted.page, filter).await?;
+    let users = users::list(&portal, tenant.within, &wanted.page, filter).await?;
     Ok(wanted.answer(users.map(UserBody::from)))
 }
 
@@ -284,7 +284,7 @@ pub(super) async fn get(
     tenant: InTenant,
     Id(id): Id,
 ) -> Result<Tagged<UserBody>, ApiError> {
-    let user = users::get(&portal, tenant.id, UserId(id)).await?;
+    let user = users::get(&portal, tenant.within, UserId(id)).await?;
     Ok(Tagged(Tag::version(user.version), user.into()))
 }
 
@@ -292,6 +292,9 @@ pub(super) async fn get(
 ///
 /// Changes what the body names and nothing else (JSON Merge Patch, RFC 7396). `"status":
 /// "suspended"` keeps the number and ends the service with the next apply.
+///
+/// `voicemail`, `dnd` and `call_forward` may be changed by the user itself. Every other field needs
+/// `users.write`, and `role` `accounts.write` as well.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users", operation_id = "update_user",
     params(("id" = Uuid, Path, description = "The user"), ByHeader, MatchHeader),
@@ -301,7 +304,7 @@ pub(super) async fn get(
             headers(("ETag" = String, description = "Its state"))),
         (status = 404, description = "`user_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`email_taken`, `extension_taken`",
+        (status = 409, description = "`email_taken`, `extension_taken`, `own_account`",
             body = Problem, content_type = "application/problem+json"),
         PatchProblems,
     )
@@ -317,7 +320,7 @@ pub(super) async fn change(
     let patch = user_patch(fields).map_err(ApiError::InvalidFields)?;
     let patch = pins::of_patch(patch).await?;
     let user = work::run(&portal, &actor, async |work| {
-        let user = users::locked(work, tenant.id, UserId(id)).await?;
+        let user = users::locked(work, tenant.within, UserId(id)).await?;
         expected.check(user.version)?;
         users::change(work, user, patch).await
     })
@@ -350,14 +353,16 @@ fn user_patch(mut fields: Fields) -> Result<UserPatch<VoicemailPin>, Vec<FieldEr
 
 /// Delete a user
 ///
-/// The extension is free at once and the devices are gone; the phones keep working until the next
-/// apply. What is left stands in `/deleted-users`.
+/// The extension is free at once, devices and account are gone; the phones keep working until the
+/// next apply. What is left stands in `/deleted-users`.
 #[utoipa::path(
     delete, path = "/users/{id}", tag = "users", operation_id = "delete_user",
     params(("id" = Uuid, Path, description = "The user"), ByHeader, MatchHeader),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "`user_not_found`: unknown, or deleted before",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`own_account`: that of whoever asks",
             body = Problem, content_type = "application/problem+json"),
         IdProblems,
         MatchProblems,
@@ -371,7 +376,7 @@ pub(super) async fn delete(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
     work::run(&portal, &actor, async |work| {
-        let user = users::locked(work, tenant.id, UserId(id)).await?;
+        let user = users::locked(work, tenant.within, UserId(id)).await?;
         expected.check(user.version)?;
         users::delete(work, &user).await
     })

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::applies::{MismatchBody, milliseconds};
 use super::error::{ApiError, Problem};
-use super::extract::{By, OptionalBody};
+use super::extract::{AsSeen, By, OptionalBody};
 use super::once::Once;
 use super::openapi::{BodyProblems, ByHeader, OnceHeader, OnceProblems};
 use super::query::pbx;
 use crate::services::pbxes::{self, Pbx};
-use crate::services::{Error, Portal, verify};
+use crate::services::{Error, Portal, verify, viewer};
 
 /// What to compare. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -26,7 +26,8 @@ use crate::services::{Error, Portal, verify};
     reason = "the document shows it; the handler reads the field"
 )]
 struct VerifyRequestBody {
-    /// The id or the name of a PBX; the default one when absent.
+    /// The id or the name of a PBX; when absent, the default one, or that of the tenant that whoever
+    /// asks is confined to.
     pbx: Option<String>,
 }
 
@@ -45,9 +46,10 @@ pub(super) struct VerifyBody {
     digest: String,
     /// How many objects and extensions were compared in every part.
     compared: u64,
-    /// Each that differs.
+    /// Each that differs; of its own, for whoever is confined to a tenant.
     mismatches: Vec<MismatchBody>,
-    /// Why it could not be compared to the end; null when it was.
+    /// Why it could not be compared to the end; null when it was. Withheld from whoever is confined
+    /// to a tenant.
     failure: Option<String>,
     /// How long it took, to a tenth.
     duration_ms: f64,
@@ -99,15 +101,17 @@ impl VerifyBody {
 pub(super) async fn run(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
+    AsSeen(viewer): AsSeen,
     once: Once,
     OptionalBody(mut fields): OptionalBody,
 ) -> Result<Response, ApiError> {
     let pbx = fields.or_default("pbx", pbx);
     let pbx = fields.finish(pbx).map_err(ApiError::InvalidFields)?;
+    let pbx = viewer::meant(&portal, viewer, pbx).await?;
     let pbx = pbxes::named_or_default(&portal, pbx.as_ref()).await?;
     let (own, by) = (Arc::clone(&portal), actor.clone());
     let task = move |_| async move {
-        let report = verify::run_to_the_end(own, Arc::clone(&pbx), by).await?;
+        let report = verify::run_to_the_end(own, viewer, Arc::clone(&pbx), by).await?;
         Ok(Json(VerifyBody::read(&pbx, report)).into_response())
     };
     // It begins no attempts.

@@ -6,9 +6,25 @@ use super::{Error, Portal};
 use crate::db;
 use crate::domain::apply::{ApplyFilter, ApplySort, Attempt};
 use crate::domain::page::{Page, Slice};
+use crate::domain::viewer::{Seen as _, Viewer};
 
-/// One attempt, with the users it included.
-pub async fn get(portal: &Portal, id: ApplyId) -> Result<Attempt, Error> {
+/// One attempt, with the users it included, as the viewer may see it.
+///
+/// # Errors
+/// [`Error::ApplyNotFound`].
+pub async fn get(portal: &Portal, viewer: Viewer, id: ApplyId) -> Result<Attempt, Error> {
+    let attempt = find(portal, id).await?;
+    if !viewer.sees(attempt.pbx_id) {
+        return Err(Error::ApplyNotFound);
+    }
+    Ok(attempt.seen_by(viewer))
+}
+
+/// All of one attempt.
+///
+/// # Errors
+/// [`Error::ApplyNotFound`].
+pub(super) async fn find(portal: &Portal, id: ApplyId) -> Result<Attempt, Error> {
     let mut connection = portal.database.acquire().await?;
     if let Some(attempt) = db::applies::find(&mut connection, id).await? {
         return Ok(attempt);
@@ -21,12 +37,24 @@ pub async fn get(portal: &Portal, id: ApplyId) -> Result<Attempt, Error> {
     attempt.ok_or(Error::ApplyNotFound)
 }
 
-/// A part of the attempts, those in line among them.
+/// A part of the attempts, those in line among them, as the viewer may see them.
+///
+/// # Errors
+/// [`Error::PbxNotFound`] when the filter names a PBX of which the viewer sees nothing.
 pub async fn list(
     portal: &Portal,
-    filter: &ApplyFilter,
+    viewer: Viewer,
+    filter: ApplyFilter,
     page: &Page<ApplySort>,
 ) -> Result<Slice<Attempt>, Error> {
+    if filter.pbx.is_some_and(|pbx| !viewer.sees(pbx)) {
+        return Err(Error::PbxNotFound);
+    }
+    let filter = match viewer {
+        Viewer::Everything => filter,
+        Viewer::Confined(to) => filter.confined(to),
+    };
     let mut connection = portal.database.acquire().await?;
-    Ok(db::applies::list(&mut connection, filter, page).await?)
+    let attempts = db::applies::list(&mut connection, &filter, page).await?;
+    Ok(attempts.map(|attempt| attempt.seen_by(viewer)))
 }

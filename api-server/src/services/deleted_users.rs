@@ -3,30 +3,34 @@
 use super::work::Work;
 use super::{Error, Portal};
 use crate::db;
+use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::user::DeletedUser;
-use crate::domain::{Expected, TenantId, UserId};
+use crate::domain::{Expected, TenantId, UserId, Within};
 
 pub use crate::db::deleted_users::DeletedUserSort;
 
 /// Deleted users of a tenant.
 pub async fn list(
     portal: &Portal,
-    tenant: TenantId,
+    within: Within,
     page: &Page<DeletedUserSort>,
     search: Option<&str>,
 ) -> Result<Slice<DeletedUser>, Error> {
     let mut connection = portal.database.acquire().await?;
-    Ok(db::deleted_users::list(&mut connection, tenant, page, search).await?)
+    Ok(db::deleted_users::list(&mut connection, within, page, search).await?)
 }
 
 /// One deleted user.
 ///
 /// # Errors
 /// [`Error::UserNotFound`].
-pub async fn get(portal: &Portal, tenant: TenantId, id: UserId) -> Result<DeletedUser, Error> {
+pub async fn get(portal: &Portal, within: Within, id: UserId) -> Result<DeletedUser, Error> {
+    if !within.has(id) {
+        return Err(Error::UserNotFound);
+    }
     let mut connection = portal.database.acquire().await?;
-    db::deleted_users::find(&mut connection, tenant, id)
+    db::deleted_users::find(&mut connection, within.tenant(), id)
         .await?
         .ok_or(Error::UserNotFound)
 }
@@ -49,6 +53,8 @@ pub async fn purge(
     if !db::deleted_users::purge(work.connection(), tenant, id).await? {
         return Err(Error::UserNotFound);
     }
+    let entry = Entry::new("user.purged", "user", &id).called(user.name.as_str());
+    work.record(entry.of(tenant).changing(Some(user.told()), None));
     let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(user = %id, by = by.as_str(), "user purged"));
     Ok(())

@@ -22,6 +22,7 @@ use super::{Error, Portal, applies};
 use crate::agent::AgentError;
 use crate::db::{self, DbError};
 use crate::domain::apply::{Attempt, AttemptOutcome};
+use crate::domain::viewer::{Seen as _, Viewer};
 
 /// What is found but not taken yet.
 const PENDING_MAX: usize = 4;
@@ -46,12 +47,13 @@ pub enum Heard {
     Ended(Arc<Attempt>),
 }
 
-/// Follows an apply whose first `known` steps are known already.
+/// Follows an apply whose first `known` steps are known already, as the viewer may see it.
 ///
 /// # Errors
 /// [`Error::ApplyNotFound`], and [`Error::Overloaded`] when too many follow.
 pub async fn follow(
     portal: Arc<Portal>,
+    viewer: Viewer,
     id: ApplyId,
     known: u32,
 ) -> Result<mpsc::Receiver<Heard>, Error> {
@@ -59,15 +61,17 @@ pub async fn follow(
         .live
         .take_place()
         .ok_or(Error::Overloaded("too many applies are being followed"))?;
-    let own = portal.live.find(id);
+    let own = portal.live.find_on(id);
     let first = match &own {
         Some(_) => None,
-        None => Some(applies::get(&portal, id).await?),
+        None => Some(applies::find(&portal, id).await?),
     };
-    let pbx = match &first {
-        Some(attempt) => Some(attempt.pbx_id),
-        None => portal.live.pbx_of(id),
-    };
+    let of_first = first.as_ref().map(|attempt| attempt.pbx_id);
+    let pbx = own.as_ref().map(|(pbx, _)| *pbx).or(of_first);
+    if !pbx.is_some_and(|pbx| viewer.sees(pbx)) {
+        return Err(Error::ApplyNotFound);
+    }
+    let own = own.map(|(_, own)| own);
     // One that is no longer in service has nothing to tell.
     let pbx = match pbx {
         Some(pbx) if first.as_ref().is_none_or(|a| !a.outcome.has_ended()) => {
@@ -79,6 +83,7 @@ pub async fn follow(
     let stopping = portal.live.stopping();
     let follower = Follower {
         portal,
+        viewer,
         pbx,
         id,
         known,
@@ -101,6 +106,7 @@ struct Gone;
 
 struct Follower {
     portal: Arc<Portal>,
+    viewer: Viewer,
     pbx: Option<Arc<Pbx>>,
     id: ApplyId,
     known: u32,
@@ -148,6 +154,7 @@ impl Follower {
 
     async fn say(&self, heard: Heard) -> Result<(), Gone> {
         let limit = Duration::from_secs(TAKE_SECONDS);
+        let heard = heard.seen_by(self.viewer);
         self.out.send_timeout(heard, limit).await.map_err(|_| Gone)
     }
 }
@@ -237,7 +244,7 @@ impl Source {
         match self.outcome().await {
             Ok(Some(AttemptOutcome::Queued)) => Err(Some(State::Waiting)),
             Ok(Some(AttemptOutcome::Started)) => Err(Some(State::Started)),
-            Ok(Some(_)) => match applies::get(&self.portal, self.id).await {
+            Ok(Some(_)) => match applies::find(&self.portal, self.id).await {
                 Ok(attempt) => Ok(News::Ended(Arc::new(attempt))),
                 Err(_) => Err(Some(State::DatabaseLost)),
             },

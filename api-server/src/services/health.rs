@@ -111,7 +111,8 @@ pub async fn readiness(portal: &Portal) -> Readiness {
     let agents = at_once(pbxes.iter().map(|pbx| async { pbx.agent().status().await }));
     let (database, agents) = tokio::join!(database(portal), agents);
     let several = pbxes.len() > 1;
-    let mut warnings = warnings::of_link(portal);
+    let mut warnings = warnings::of_entrance(portal);
+    warnings.extend(warnings::of_link(portal));
     let mut checks = Vec::new();
     for (pbx, agent) in pbxes.iter().zip(agents) {
         let mut found = match &agent {

@@ -91,7 +91,7 @@ async fn answer_to(
     if used.fingerprint != request.fingerprint {
         return Err(Error::KeyReused);
     }
-    let vault = &work.portal.vault;
+    let vault = work.vault;
     let opener = vault.opener(work.connection()).await?;
     let open = |sealed| open(&opener, actor, request, sealed);
     used.answer.map(open).transpose()
@@ -103,7 +103,7 @@ async fn keep(
     answer: &StoredAnswer,
 ) -> Result<(), Error> {
     let actor = &work.actor.key();
-    let key = work.portal.vault.sealer(work.connection()).await?;
+    let key = work.vault.sealer(work.connection()).await?;
     let sealed = seal(&key, actor, request, answer)?;
     Ok(db::idempotency::keep(work.connection(), actor, &request.key, &sealed).await?)
 }

@@ -128,9 +128,11 @@ impl Live {
         Some(self.lock().get(&id)?.progress.subscribe())
     }
 
-    /// On which PBX an apply of this process runs.
-    pub(super) fn pbx_of(&self, id: ApplyId) -> Option<PbxId> {
-        Some(self.lock().get(&id)?.pbx)
+    /// Likewise, with the PBX that it runs on.
+    pub(super) fn find_on(&self, id: ApplyId) -> Option<(PbxId, watch::Receiver<Progress>)> {
+        let applies = self.lock();
+        let running = applies.get(&id)?;
+        Some((running.pbx, running.progress.subscribe()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ApplyId, Running>> {

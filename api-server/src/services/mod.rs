@@ -1,8 +1,12 @@
 //! What the portal can do, free of HTTP: a file for each entity.
 
+pub mod access_tokens;
+pub mod accounts;
+pub mod api_tokens;
 pub mod applies;
 pub mod apply;
 mod at_once;
+pub mod audit;
 pub mod authentication;
 mod compare;
 pub mod counters;
@@ -15,6 +19,8 @@ pub mod health;
 pub mod idempotency;
 pub mod live;
 pub mod monitor;
+pub mod password_resets;
+pub mod passwords;
 pub mod pbxes;
 pub mod pins;
 pub mod preview;
@@ -22,10 +28,14 @@ pub mod reconcile;
 pub mod restore;
 pub mod revisions;
 pub mod rotation;
+pub mod second_factor;
+pub mod sessions;
+pub mod sign_in;
 pub mod status;
 pub mod tenants;
 pub mod users;
 pub mod verify;
+pub mod viewer;
 mod warnings;
 pub mod work;
 
@@ -45,6 +55,7 @@ use crate::domain::access::AuthMode;
 use crate::domain::apply::Attempt;
 use crate::domain::device::Transport;
 use crate::domain::version::Moved;
+use crate::https::Https;
 use crate::vault::{OpenError, TooLarge, Vault};
 
 /// What every service works with.
@@ -55,6 +66,8 @@ pub struct Portal {
     pub vault: Vault,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The certificate that clients see; a proxy has it when `None`.
+    pub https: Option<Arc<Https>>,
     /// The PBXes: what is kept apart for each.
     pub pbxes: pbxes::Pbxes,
     /// What the environment says.
@@ -65,8 +78,12 @@ pub struct Portal {
     pub live: live::Live,
     /// What was counted.
     pub counters: counters::Counters,
+    /// Who was refused something in the last minute.
+    pub refusals: audit::Refusals,
     /// Who may render for a question: one at a time.
     pub rendering: tokio::sync::Semaphore,
+    /// What sign-in and authentication keep in memory.
+    pub gate: authentication::Gate,
 }
 
 /// What the environment says about the work of the services.
@@ -74,6 +91,8 @@ pub struct Portal {
 pub struct Settings {
     /// How it is known who asks.
     pub auth: AuthMode,
+    /// Whether all clients come through a proxy on this machine.
+    pub behind_proxy: bool,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
     /// How long an apply waits for another one.
@@ -82,7 +101,7 @@ pub struct Settings {
     pub apply_deadline: Duration,
     /// How often the agent is asked how it is.
     pub monitor_period: Duration,
-    /// How long before the end of a certificate of the link to warn.
+    /// How long before the end of a certificate to warn.
     pub cert_warning: time::Duration,
     /// How many bundles of proven revisions are kept, at least 1.
     pub bundles_kept: u32,
@@ -95,6 +114,9 @@ pub enum Error {
     /// Whoever asks may not.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Something is not done to an account or its tokens.
+    #[error(transparent)]
+    Account(#[from] accounts::Refused),
     /// The portal has too much to do: the same will work later.
     #[error("{0}")]
     Overloaded(&'static str),
@@ -166,9 +188,15 @@ pub enum Error {
     /// The password was shown already.
     #[error("the password was shown already")]
     PasswordRevealed,
-    /// The PIN could not be hashed.
+    /// A password or PIN could not be hashed.
     #[error("hashing failed")]
     Hashing,
+    /// An access token could not be signed.
+    #[error("an access token could not be signed")]
+    Signing,
+    /// No living session of whoever asks has that id.
+    #[error("no such session")]
+    SessionNotFound,
     /// No living user has that id.
     #[error("no such user")]
     UserNotFound,
@@ -225,6 +253,9 @@ pub enum Error {
     /// The default PBX cannot be taken out of service.
     #[error("the default PBX stays")]
     DefaultPbxStays,
+    /// No entry of the audit trail has that id.
+    #[error("no such entry of the audit trail")]
+    AuditEntryNotFound,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,

@@ -12,12 +12,13 @@ use super::compare::{Content, Instant, Unrenderable};
 use super::pbxes::Pbx;
 use super::{Error, Portal};
 use crate::db;
-use crate::domain::apply::RestoredFrom;
+use crate::domain::apply::{RestoredFrom, UserCounts};
 use crate::domain::change::Changes;
 use crate::domain::diff::{Diff, unified};
 use crate::domain::revision::InForce;
 use crate::domain::status::Warning;
 use crate::domain::tenant::TenantBrief;
+use crate::domain::viewer::{Seen as _, Viewer};
 use crate::domain::{RequestId, UserId};
 
 pub use pending::{Pending, Wanted, pending};
@@ -48,12 +49,12 @@ pub struct Preview {
 }
 
 /// What would be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedBundle {
     /// What `expected_digest` of an apply names.
     pub digest: Digest,
     /// How many users it holds.
-    pub user_count: usize,
+    pub user_counts: UserCounts,
 }
 
 /// What would change.
@@ -121,18 +122,29 @@ impl Preview {
 
     /// Whether it is in force already.
     pub fn changes_nothing(&self) -> bool {
-        let wanted = self.wanted.map(|wanted| wanted.digest);
+        let wanted = self.wanted.as_ref().map(|wanted| wanted.digest);
         let in_force = self.in_force.as_ref().map(|in_force| in_force.digest);
         wanted.is_some() && wanted == in_force
     }
 }
 
-/// What an apply of a PBX would do now.
+/// What an apply of a PBX would do now, as the viewer may see it.
 ///
 /// # Errors
 /// The database cannot be asked. An agent that cannot be asked is no error, nor is data that can be
 /// no configuration.
-pub async fn preview(portal: &Portal, pbx: &Pbx, request_id: &RequestId) -> Result<Preview, Error> {
+pub async fn preview(
+    portal: &Portal,
+    viewer: Viewer,
+    pbx: &Pbx,
+    request_id: &RequestId,
+) -> Result<Preview, Error> {
+    // Several questions at once make a large future.
+    let preview = Box::pin(whole(portal, pbx, request_id)).await?;
+    Ok(preview.seen_by(viewer))
+}
+
+async fn whole(portal: &Portal, pbx: &Pbx, request_id: &RequestId) -> Result<Preview, Error> {
     let instant = Instant::read(portal, pbx.id).await?;
     let look = move || Look::at(instant);
     let mut look = tokio::task::spawn_blocking(look).await?;
@@ -181,7 +193,7 @@ impl Look {
         let baseline = &instant.baseline;
         let wanted = content.as_ref().map(|content| WantedBundle {
             digest: content.digest(),
-            user_count: content.users.len(),
+            user_counts: UserCounts::of(&content.users),
         });
         let difference = content.as_ref().map(|content| {
             let known = baseline.open(&instant.opener)?;

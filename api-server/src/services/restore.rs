@@ -24,7 +24,7 @@ const NAMES_MAX: usize = 20;
 /// # Errors
 /// [`Error::ApplyNotFound`]; [`Error::PbxNotFound`] when it is no longer in service.
 pub async fn pbx(portal: &Portal, id: ApplyId) -> Result<Arc<Pbx>, Error> {
-    let attempt = applies::get(portal, id).await?;
+    let attempt = applies::find(portal, id).await?;
     pbxes::find(portal, &attempt.pbx_id.into()).await
 }
 
@@ -37,7 +37,7 @@ pub async fn pbx(portal: &Portal, id: ApplyId) -> Result<Arc<Pbx>, Error> {
 /// [`Error::ApplyNotFound`], [`Error::ApplyNotEnded`], [`Error::NeverProven`],
 /// [`Error::NothingToRestore`].
 pub async fn source(portal: &Portal, pbx: PbxId, id: ApplyId) -> Result<RestoredFrom, Error> {
-    let attempt = applies::get(portal, id).await?;
+    let attempt = applies::find(portal, id).await?;
     if attempt.pbx_id != pbx {
         return Err(Error::ApplyNotFound);
     }

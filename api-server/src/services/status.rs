@@ -11,7 +11,7 @@ use super::at_once::at_once;
 use super::counters::FOLLOWERS;
 use super::pbxes::{self, Pbx};
 use super::preview::{self, Pending};
-use super::{Error, Portal, warnings};
+use super::{Error, Portal, viewer, warnings};
 use crate::db::status::Newest;
 use crate::db::{self, DbError};
 use crate::domain::apply::Attempt;
@@ -22,6 +22,7 @@ use crate::domain::status::{
     AgentView, AttemptBrief, Content, Drift, FileState, LastApplied, LinkCertificate, Loaded,
     PbxState, Verdict, Wanted, WantedFile, Warning,
 };
+use crate::domain::viewer::{Seen as _, Viewer};
 use crate::domain::{PbxId, PbxName};
 use crate::render;
 
@@ -34,18 +35,23 @@ const QUEUED_MAX: u16 = 1000;
 /// What is known of a PBX, and what the database wants beyond what is in force.
 pub type Status = (PbxState, Pending);
 
-/// Every PBX, by name, or the one that is named. An agent that cannot be reached is no error: what
+/// Every PBX, by name, or the one that is named, as the viewer may see it. An agent that cannot be reached is no error: what
 /// the database knows is answered. All agents are asked at once, each for as long as it may take.
 ///
 /// # Errors
 /// The database cannot be asked; [`Error::PbxNotFound`].
-pub async fn read(portal: &Portal, named: Option<&PbxRef>) -> Result<Vec<Status>, Error> {
-    let pbxes = match named {
-        Some(named) => vec![pbxes::find(portal, named).await?],
+pub async fn read(
+    portal: &Portal,
+    viewer: Viewer,
+    named: Option<PbxRef>,
+) -> Result<Vec<Status>, Error> {
+    let pbxes = match viewer::meant(portal, viewer, named).await? {
+        Some(named) => vec![pbxes::find(portal, &named).await?],
         None => portal.pbxes.all(),
     };
     let states = at_once(pbxes.iter().map(|pbx| of(portal, pbx))).await;
-    states.into_iter().collect()
+    let seen = |(state, pending): Status| (state.seen_by(viewer), pending.seen_by(viewer));
+    states.into_iter().map(|state| state.map(seen)).collect()
 }
 
 async fn of(portal: &Portal, pbx: &Pbx) -> Result<Status, Error> {
@@ -150,6 +156,7 @@ fn brief(attempt: Attempt) -> AttemptBrief {
         revision: attempt.revision,
         outcome: attempt.outcome,
         requested_by: attempt.requested_by,
+        requested_tenant: attempt.requested_tenant,
         started_at: attempt.started_at,
         ended_at: attempt.ended_at,
         failure: attempt.failure,

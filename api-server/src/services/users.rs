@@ -2,18 +2,21 @@
 
 use rand::CryptoRng;
 
+use super::accounts;
+use super::denied;
 use super::devices::{self, Credentials};
 use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
+use crate::domain::audit::Entry;
 use crate::domain::calling::CallSettings;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::{NewUser, User, UserPatch};
-use crate::domain::{ExtensionNumber, Invalid, TenantId, UserId, Version, uuid_v7};
+use crate::domain::{ExtensionNumber, Invalid, TenantId, UserId, Version, Within, uuid_v7};
 
 pub use crate::db::users::{UserFilter, UserSort};
 
@@ -68,7 +71,17 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
+    work.record(told("user.created", &user).changing(None, Some(user.told())));
+    devices::record_created(work, &device.device);
     Ok(CreatedUser { user, device })
+}
+
+/// An entry of the audit trail about a user, which the next apply carries.
+fn told(action: &'static str, user: &User) -> Entry {
+    Entry::new(action, "user", &user.id)
+        .called(user.name.as_str())
+        .of(user.tenant)
+        .on_pbx_of_tenant()
 }
 
 async fn allocate(
@@ -109,30 +122,37 @@ const fn outside_range() -> Error {
 /// Living users of a tenant.
 pub async fn list(
     portal: &Portal,
-    tenant: TenantId,
+    within: Within,
     page: &Page<UserSort>,
     filter: UserFilter,
 ) -> Result<Slice<User>, Error> {
     let mut connection = portal.database.acquire().await?;
-    Ok(db::users::list(&mut connection, tenant, page, filter).await?)
+    Ok(db::users::list(&mut connection, within, page, filter).await?)
 }
 
 /// One living user.
 ///
 /// # Errors
 /// [`Error::UserNotFound`].
-pub async fn get(portal: &Portal, tenant: TenantId, id: UserId) -> Result<User, Error> {
+pub async fn get(portal: &Portal, within: Within, id: UserId) -> Result<User, Error> {
+    reached(within, id)?;
     let mut connection = portal.database.acquire().await?;
-    db::users::find(&mut connection, tenant, id)
+    db::users::find(&mut connection, within.tenant(), id)
         .await?
         .ok_or(Error::UserNotFound)
+}
+
+fn reached(within: Within, id: UserId) -> Result<(), Error> {
+    within.has(id).then_some(()).ok_or(Error::UserNotFound)
 }
 
 /// A living user that nobody else changes until the work is done.
 ///
 /// # Errors
 /// [`Error::UserNotFound`].
-pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: UserId) -> Result<User, Error> {
+pub async fn locked(work: &mut Work<'_>, within: Within, id: UserId) -> Result<User, Error> {
+    reached(within, id)?;
+    let tenant = within.tenant();
     if !db::users::lock(work.connection(), tenant, id).await? {
         return Err(Error::UserNotFound);
     }
@@ -145,8 +165,13 @@ pub async fn locked(work: &mut Work<'_>, tenant: TenantId, id: UserId) -> Result
 /// the user's endpoints: the phones must be set up with the new names.
 ///
 /// # Errors
-/// [`Error::EmailTaken`], [`Error::ExtensionTaken`], [`Error::InvalidField`].
-pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Result<User, Error> {
+/// [`denied::Denied::Forbidden`] when whoever asks may not change what is named; [`Error::EmailTaken`],
+/// [`Error::ExtensionTaken`], [`Error::InvalidField`].
+pub async fn change(work: &mut Work<'_>, before: User, patch: UserPatch) -> Result<User, Error> {
+    for permission in patch.needs() {
+        denied::must(work.actor, permission)?;
+    }
+    let mut user = before.clone();
     set(&mut user.name, patch.name);
     set(&mut user.email, patch.email);
     set(&mut user.status, patch.status);
@@ -165,6 +190,9 @@ pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Re
         renumber(work, &user, number).await?;
         user.extension = number;
     }
+    accounts::follow_user(work, (before.role.get(), before.status), &user).await?;
+    let after = user.told_after(&before);
+    work.record(told("user.changed", &user).changing(Some(before.told()), Some(after)));
     let (id, by) = (user.id, work.actor.admin.clone());
     let status = user.status.name();
     work.afterwards(move || tracing::info!(user = %id, status, by = by.as_str(), "user changed"));
@@ -184,13 +212,19 @@ async fn renumber(work: &mut Work<'_>, user: &User, number: ExtensionNumber) -> 
         .map_err(number_taken)
 }
 
-/// Ends a user of [`locked`]; the number is free at once, the devices are gone. The phones stay
+/// Ends a user of [`locked`]; the number is free at once, devices and account are gone. The phones stay
 /// registered until the next apply.
 pub async fn delete(work: &mut Work<'_>, user: &User) -> Result<(), Error> {
     let (id, now, by) = (user.id, work.now, work.actor.admin.clone());
+    accounts::end_of_user(work, user.tenant, id).await?;
+    let devices = devices::all_of(work, user).await?;
     let extension = db::users::delete(work.connection(), user.tenant, id, &by, now)
         .await?
         .ok_or(Error::UserNotFound)?;
+    for device in &devices {
+        devices::record_deleted(work, device);
+    }
+    work.record(told("user.deleted", user).changing(Some(user.told()), None));
     work.afterwards(
         move || tracing::info!(user = %id, %extension, by = by.as_str(), "user deleted"),
     );

@@ -3,6 +3,7 @@
 use shared::status::AgentStatus;
 
 use super::Portal;
+use crate::domain::access::AuthMode;
 use crate::domain::revision::{Doubt, InForce};
 use crate::domain::status::Warning;
 
@@ -12,6 +13,21 @@ pub(super) fn of_link(portal: &Portal) -> Vec<Warning> {
     let (_, warnings) = portal.pbxes.default().agent().certificates(now, early);
     let warning = |message| Warning::new("link_certificate", message);
     warnings.into_iter().map(warning).collect()
+}
+
+/// What the way in gives reason for: the certificate that clients see, and that nobody signs in.
+pub(super) fn of_entrance(portal: &Portal) -> Vec<Warning> {
+    let (now, early) = (portal.clock.now(), portal.settings.cert_warning);
+    let https = portal.https.as_ref();
+    let found = https.map_or_else(Vec::new, |https| https.warnings(now, early));
+    let warning = |message| Warning::new("https_certificate", message);
+    let mut warnings: Vec<_> = found.into_iter().map(warning).collect();
+    if portal.settings.auth == AuthMode::TrustedNetwork {
+        let message = "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches the portal \
+                       administers the PBX";
+        warnings.push(Warning::new("trusted_network", message));
+    }
+    warnings
 }
 
 /// What the agent tells. Its own words have no codes: they get one where what it tells besides

@@ -5,24 +5,28 @@
 //! [`idempotency::once`](super::idempotency::once) the one for requests that may be repeated.
 
 use std::mem;
+use std::sync::Arc;
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use super::{Error, Portal};
-use crate::db;
+use crate::db::audit::AuditKey;
+use crate::db::{self, DbError};
 use crate::domain::Actor;
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Author, Entry};
+use crate::vault::Vault;
 
 /// Changes that are made together.
 pub struct Work<'a> {
-    /// What every service works with.
-    pub portal: &'a Portal,
+    /// Encryption at rest.
+    pub vault: &'a Vault,
     /// Who asks.
     pub actor: &'a Actor,
     /// When: one instant for everything in it.
     pub now: OffsetDateTime,
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction<'a, Postgres>,
+    audit_key: Arc<AuditKey>,
     entries: Vec<Entry>,
     afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
 }
@@ -30,14 +34,41 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Begins one. Dropped before [`Work::commit`], it leaves nothing.
     pub async fn begin(portal: &'a Portal, actor: &'a Actor) -> Result<Self, Error> {
-        Ok(Self {
-            portal,
+        let (vault, now) = (&portal.vault, portal.clock.now());
+        let transaction = portal.database.begin().await?;
+        // There is one since the database could be worked with.
+        let audit_key = portal.database.audit_key()?;
+        Ok(Self::of(transaction, (vault, audit_key), actor, now))
+    }
+
+    /// Begins one for a command on the portal's host, which has a connection of its own and serves
+    /// nobody.
+    pub async fn on(
+        connection: &'a mut PgConnection,
+        (vault, audit_key): (&'a Vault, AuditKey),
+        actor: &'a Actor,
+        now: OffsetDateTime,
+    ) -> Result<Self, Error> {
+        let transaction = connection.begin().await.map_err(DbError::from)?;
+        let keys = (vault, Arc::new(audit_key));
+        Ok(Self::of(transaction, keys, actor, now))
+    }
+
+    fn of(
+        transaction: Transaction<'a, Postgres>,
+        (vault, audit_key): (&'a Vault, Arc<AuditKey>),
+        actor: &'a Actor,
+        now: OffsetDateTime,
+    ) -> Self {
+        Self {
+            vault,
             actor,
-            now: portal.clock.now(),
-            transaction: portal.database.begin().await?,
+            now,
+            transaction,
+            audit_key,
             entries: Vec::new(),
             afterwards: Vec::new(),
-        })
+        }
     }
 
     /// The connection that the transaction runs on.
@@ -61,7 +92,9 @@ impl<'a> Work<'a> {
             mem::take(&mut self.entries),
             mem::take(&mut self.afterwards),
         );
-        db::audit::append(&mut self.transaction, self.actor, self.now, &entries).await?;
+        let (key, author) = (&self.audit_key, Author::from(self.actor));
+        // Last: until the commit, a lane of the trail is this transaction's.
+        db::audit::append(&mut self.transaction, key, &author, self.now, &entries).await?;
         db::commit(self.transaction).await?;
         for act in afterwards {
             act();

@@ -4,9 +4,8 @@
 //! What was let in once is not let in for ever: [`Loaded::admits`] says whether a peer would be let
 //! in now, and both ends ask it for every RPC.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier as _;
@@ -15,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier as _;
 use rustls::{ClientConfig, ServerConfig};
 use time::OffsetDateTime;
 
+use super::reloading::Reloading;
 use super::{AGENT_DNS_NAME, Identity, PinnedClient, PinnedServer, TlsError, TlsFiles};
 
 /// What new connections are made with, and what open ones are measured by.
@@ -69,19 +69,8 @@ pub struct Material<C> {
     files: TlsFiles,
     peer: Identity,
     load: Load<C>,
-    state: Mutex<State<C>>,
+    loaded: Reloading<Loaded<C>>,
 }
-
-#[derive(Debug)]
-struct State<C> {
-    /// Of the files that were looked at last, whatever came of it.
-    stamps: Option<Stamps>,
-    loaded: Option<Arc<Loaded<C>>>,
-    fault: Option<String>,
-}
-
-/// Time of the last change, size and inode of each file.
-type Stamps = Vec<Option<(i64, i64, u64, u64)>>;
 
 impl Material<ServerConfig> {
     /// Of the agent, which lets in `portal` alone.
@@ -105,16 +94,11 @@ impl Material<ClientConfig> {
 
 impl<C> Material<C> {
     const fn new(files: TlsFiles, peer: Identity, load: Load<C>) -> Self {
-        let state = State {
-            stamps: None,
-            loaded: None,
-            fault: None,
-        };
         Self {
             files,
             peer,
             load,
-            state: Mutex::new(state),
+            loaded: Reloading::new("link"),
         }
     }
 
@@ -124,69 +108,30 @@ impl<C> Material<C> {
     /// # Errors
     /// The files cannot be used, and never could.
     pub fn current(&self) -> Result<Arc<Loaded<C>>, TlsError> {
-        let mut state = self.state();
-        let stamps = stamps(&self.files);
-        if let Some(loaded) = &state.loaded
-            && state.stamps.as_ref() == Some(&stamps)
-        {
-            return Ok(Arc::clone(loaded));
-        }
-        let before = state.loaded.clone();
-        state.stamps = Some(stamps);
-        match ((self.load)(&self.files, &self.peer), before) {
-            (Ok((config, verifier)), before) => {
-                if before.is_some() {
-                    tracing::info!("TLS material changed on disk: it is in force now");
-                }
-                let loaded = Arc::new(Loaded {
-                    version: before.map_or(1, |before| before.version + 1),
-                    config: Arc::new(config),
-                    verifier,
-                });
-                state.loaded = Some(Arc::clone(&loaded));
-                state.fault = None;
-                Ok(loaded)
-            }
-            (Err(error), Some(before)) => {
-                let fault = error.to_string();
-                tracing::error!(
-                    error = fault,
-                    "TLS material changed on disk and cannot be used: the old one stays in force"
-                );
-                state.fault = Some(fault);
-                Ok(before)
-            }
-            (Err(error), None) => Err(error),
-        }
+        let files = &self.files;
+        let paths: Vec<&Path> = [&files.ca, &files.cert, &files.key]
+            .into_iter()
+            .chain(&files.crl)
+            .map(PathBuf::as_path)
+            .collect();
+        self.loaded.current(&paths, |version| {
+            let (config, verifier) = (self.load)(files, &self.peer)?;
+            Ok(Loaded {
+                version,
+                config: Arc::new(config),
+                verifier,
+            })
+        })
     }
 
     /// Why files that changed are not in force; `None` when they are.
     pub fn fault(&self) -> Option<String> {
-        self.current().err().map(|error| error.to_string()).or_else(|| {
-            let fault = self.state().fault.clone();
-            fault.map(|fault| {
-                format!("the TLS files changed and cannot be used, the old ones are in force: {fault}")
-            })
-        })
+        let never = self.current().err().map(|error| error.to_string());
+        never.or_else(|| self.loaded.fault())
     }
 
     /// The files.
     pub const fn files(&self) -> &TlsFiles {
         &self.files
     }
-
-    fn state(&self) -> MutexGuard<'_, State<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn stamps(files: &TlsFiles) -> Stamps {
-    let stamp = |path: &Path| {
-        let data = std::fs::metadata(path).ok()?;
-        Some((data.ctime(), data.ctime_nsec(), data.size(), data.ino()))
-    };
-    let paths = [&files.ca, &files.cert, &files.key]
-        .into_iter()
-        .chain(&files.crl);
-    paths.map(|path| stamp(path)).collect()
 }

@@ -1,4 +1,5 @@
-//! When the material of one end of the link ends, and what to say of it in good time.
+//! When the material of one end of the link, or a certificate for HTTPS, ends, and what to say of
+//! it in good time.
 //!
 //! Reads the files as they are: also what cannot be used any more, which is when it matters most.
 
@@ -81,6 +82,28 @@ impl CertificateStatus {
             None
         }
     }
+}
+
+/// What an administrator has to be told of the certificates in one file, each called `name`:
+/// whatever ends within `early` of `now`, or has ended, or cannot be read.
+pub fn of_certificates(
+    name: &str,
+    path: &Path,
+    now: OffsetDateTime,
+    early: Duration,
+) -> Vec<String> {
+    let ends = match certificates(path) {
+        Ok(ends) => ends,
+        Err(error) => return vec![format!("the {name} cannot be read: {error}")],
+    };
+    let status = |not_after| CertificateStatus {
+        name: name.to_owned(),
+        not_after,
+    };
+    let warnings = ends.into_iter().map(status);
+    warnings
+        .filter_map(|status| status.warning(now, early))
+        .collect()
 }
 
 fn certificates(path: &Path) -> Result<Vec<OffsetDateTime>, TlsError> {

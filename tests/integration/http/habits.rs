@@ -2,6 +2,7 @@
 //! OpenAPI document says of it, and by what it does. A route that is not known here fails, so that
 //! nobody adds one without saying how it is to be judged.
 
+mod audited;
 mod behaviour;
 mod documented;
 
@@ -45,16 +46,16 @@ enum Kind {
 
 /// A route of the document.
 #[derive(Clone, Debug)]
-struct Route {
-    method: Method,
-    path: String,
-    operation: Value,
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) operation: Value,
     kind: Kind,
 }
 
 impl Route {
     /// As in `GET /users`.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
@@ -68,13 +69,13 @@ impl Route {
             .collect()
     }
 
-    fn parameter(&self, place: &str, name: &str) -> Option<&Value> {
+    pub(crate) fn parameter(&self, place: &str, name: &str) -> Option<&Value> {
         let parameters = self.parameters(place);
         let found = parameters.into_iter().find(|(given, _)| *given == name);
         found.map(|(_, schema)| schema)
     }
 
-    fn has_response(&self, status: u16) -> bool {
+    pub(crate) fn has_response(&self, status: u16) -> bool {
         self.operation["responses"]
             .get(status.to_string())
             .is_some()
@@ -82,7 +83,7 @@ impl Route {
 }
 
 /// Every route of the document; fails on one that cannot be judged.
-fn routes(document: &Value) -> anyhow::Result<Vec<Route>> {
+pub(crate) fn routes(document: &Value) -> anyhow::Result<Vec<Route>> {
     let paths = document["paths"].as_object().context("no paths")?;
     let mut routes = Vec::new();
     for (path, item) in paths {
@@ -117,12 +118,12 @@ fn kind(method: &Method, path: &str, operation: &Value, item: &Value) -> anyhow:
 }
 
 /// A request that a route takes.
-struct Sample {
+pub(crate) struct Sample {
     method: Method,
     /// As in the document, without `/tenants/{tenant}` before it.
     path: &'static str,
     /// Its body; another one for another number.
-    body: fn(usize) -> Value,
+    pub(crate) body: fn(usize) -> Value,
 }
 
 /// A sample for each POST and PATCH. A route under `/tenants/{tenant}` takes that of its twin. Where a
@@ -202,7 +203,7 @@ const SAMPLES: &[Sample] = &[
 ];
 
 /// What stands for the id of a user in a sample.
-const A_USER: &str = "a user";
+pub(crate) const A_USER: &str = "a user";
 
 /// For routes that take no body: a key sees the difference all the same.
 fn nothing_or_something(n: usize) -> Value {
@@ -219,7 +220,7 @@ fn pbx(name: &str, number: usize) -> Value {
 }
 
 /// The sample of a route.
-fn sample(route: &Route) -> anyhow::Result<&'static Sample> {
+pub(crate) fn sample(route: &Route) -> anyhow::Result<&'static Sample> {
     let path = in_default_tenant(&route.path);
     let mut samples = SAMPLES.iter();
     let found = samples.find(|sample| sample.path == path && sample.method == route.method);
@@ -242,6 +243,12 @@ async fn place(client: &Client, path: &str, number: usize) -> anyhow::Result<Str
     let Some((collection, rest)) = path.split_once("/{") else {
         return Ok(path.to_owned());
     };
+    if collection == "/audit" {
+        // Nobody makes one; there is one of everything.
+        let all = client.get("/audit?limit=1").await?.expect(200)?.json()?;
+        let id = all[0]["id"].as_str().context("no entry")?;
+        return Ok(format!("/audit/{id}"));
+    }
     let (_, rest) = rest.split_once('}').context("a parameter without an end")?;
     let (path, body) = match collection {
         "/users" | "/deleted-users" => {
@@ -292,7 +299,7 @@ async fn bodies(client: &Client, route: &Route, numbers: [usize; 2]) -> anyhow::
 }
 
 /// A request with a JSON body, if there is one.
-fn request(client: &Client, method: &Method, path: &str, body: &Value) -> Request {
+pub(crate) fn request(client: &Client, method: &Method, path: &str, body: &Value) -> Request {
     let request = client.request(method.clone(), path);
     if body.is_null() {
         request

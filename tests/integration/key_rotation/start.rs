@@ -24,7 +24,7 @@ pub(super) async fn serve(
         .arg("serve")
         .env("DATABASE_URL", url)
         .env("LISTEN_ADDR", Loopback::take()?.port(8080).to_string())
-        .env("AUTH_MODE", "trusted_network")
+        .env("PLAIN_HTTP", "behind_proxy")
         .env("PBX_AGENT_ADDR", agent.to_string());
     for (name, value) in tests::pki::environment(&tls) {
         program = program.env(name, value);

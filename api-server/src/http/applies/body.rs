@@ -10,12 +10,14 @@ use uuid::Uuid;
 
 use super::PolicyBody;
 use crate::domain::apply::Attempt;
+use crate::http::audit::CarriedBody;
 use crate::http::changes::{RestoredFromBody, SummaryBody};
 use crate::http::described;
 use crate::http::error::Description;
 use crate::services::apply::OfPbx;
 
-/// One attempt to bring what the database says into force.
+/// One attempt to bring what the database says into force. Whoever is confined to a tenant is told of
+/// users, changes and mismatches its own; a text that is withheld says so.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ApplyBody {
     id: Uuid,
@@ -37,7 +39,8 @@ pub(in crate::http) struct ApplyBody {
     digest: Option<String>,
     #[schema(value_type = PolicyBody)]
     on_reload_failure: OnReloadFailure,
-    /// Who asked, from `X-Admin-User`.
+    /// Who asked. Withheld, as the next two, from whoever is confined to a tenant, unless it was
+    /// somebody of that tenant.
     requested_by: String,
     request_id: String,
     /// Where the request came from.
@@ -57,24 +60,39 @@ pub(in crate::http) struct ApplyBody {
     /// Each object that Asterisk holds otherwise than the files say.
     mismatches: Vec<MismatchBody>,
     /// What an administrator should know although the outcome stands; after a restore also how the
-    /// database differs from the PBX, and whose accounts work or do not work because of it.
+    /// database differs from the PBX, and whose accounts work or do not work because of it. Withheld
+    /// from whoever is confined to a tenant: that there are any is told.
     notes: Vec<String>,
     /// The revision whose files are live since; null when there never was one, or it is not known.
     live_revision: Option<u64>,
     /// What it changes against the revision that was proven before: counts, and the first names.
-    /// Null when it had no bundle, or the two could not be compared.
+    /// Null when it had no bundle, or the two could not be compared. Whoever is confined to a tenant
+    /// is told its own counts, and its own of those names; null when they were not counted by tenant.
     changes: Option<SummaryBody>,
     /// Whose bundle it brought back; null when it rendered what the database said.
     restored_from: Option<RestoredFromBody>,
     /// Whether `POST /applies/{id}/restore` can bring it back: it was proven, and its bundle is
     /// still kept.
     restorable: bool,
+    /// How many changes of the audit trail it carried: all that were made since the last one that
+    /// was proven. `GET /audit?apply=…` lists them. A restore carries none. Null for
+    /// whoever is confined to a tenant.
+    change_count: Option<usize>,
     /// How many users the configuration holds.
     user_count: usize,
     /// Who they are; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     users: Option<Vec<IncludedUserBody>>,
+}
+
+/// One attempt, with what it carried.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct ShownApplyBody {
+    #[serde(flatten)]
+    pub(in crate::http) apply: ApplyBody,
+    /// The first 500 changes that it carried, in their order.
+    pub(in crate::http) carried: Vec<CarriedBody>,
 }
 
 /// One attempt, and what became of each PBX.
@@ -142,7 +160,7 @@ impl From<&OfPbx> for PbxApplyBody {
 pub(in crate::http) struct FailureBody {
     /// For programs.
     pub(in crate::http) code: String,
-    /// For people.
+    /// For people. Withheld from whoever is confined to a tenant where it may name others.
     pub(in crate::http) message: String,
 }
 
@@ -160,7 +178,7 @@ pub(in crate::http) struct StepBody {
     /// To a tenth.
     duration_ms: f64,
     ok: bool,
-    /// What Asterisk or the operating system said.
+    /// What Asterisk or the operating system said. Withheld from whoever is confined to a tenant.
     said: String,
 }
 
@@ -280,7 +298,8 @@ impl From<Attempt> for ApplyBody {
             changes: attempt.changes.map(SummaryBody::from),
             restored_from: attempt.restored_from.map(RestoredFromBody::from),
             restorable,
-            user_count: attempt.user_count,
+            change_count: attempt.change_count,
+            user_count: attempt.user_counts.total(),
             users: Some(users.collect()),
         };
         if let Some(record) = attempt.record {

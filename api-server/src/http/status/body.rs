@@ -17,7 +17,8 @@ use crate::http::pending::PendingBody;
 use crate::http::warnings::WarningBody;
 use crate::services::status::Status;
 
-/// What is wanted, applied, on disk and loaded on a PBX.
+/// What is wanted, applied, on disk and loaded on a PBX. Whoever is confined to a tenant is told of
+/// users and changes its own; a text that is withheld says so.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct PbxStatusBody {
     id: Uuid,
@@ -25,9 +26,12 @@ pub(in crate::http) struct PbxStatusBody {
     name: String,
     /// Whether something is wrong; `reasons` says what.
     degraded: bool,
-    /// In words; empty when nothing is wrong.
+    /// In words; empty when nothing is wrong. Withheld from whoever is confined to a tenant, as are
+    /// `wanted_problem`, `foreign_files` and `safe_mode`, and the agent's own words: that there is
+    /// something is told.
     reasons: Vec<String>,
-    /// What else an administrator should look at.
+    /// What else an administrator should look at. Whoever is confined to a tenant is told each code
+    /// once.
     warnings: Vec<WarningBody>,
     /// `reachable` or `unreachable`. When it is unreachable, only what the database knows is told.
     #[schema(value_type = String, example = "reachable")]
@@ -62,7 +66,8 @@ pub(in crate::http) struct PbxStatusBody {
     /// Why the agent touches nothing; null when it works.
     safe_mode: Option<String>,
     certificates: Vec<CertificateBody>,
-    /// What was counted since the portal and the agent started, by metric name.
+    /// What was counted since the portal and the agent started, by metric name. Empty for whoever
+    /// is confined to a tenant.
     counters: BTreeMap<String, u64>,
 }
 
@@ -157,6 +162,7 @@ struct AttemptBriefBody {
     #[schema(value_type = String, example = "applied")]
     outcome: &'static str,
     revision: Option<u64>,
+    /// Withheld from whoever is confined to a tenant, unless it was somebody of that tenant.
     requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
     started_at: OffsetDateTime,

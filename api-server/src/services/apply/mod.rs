@@ -11,24 +11,39 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use shared::bundle::{ApplyId, Revision};
+use shared::record::OnReloadFailure;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use self::prepare::Prepared;
 use self::send::Sent;
+use super::denied::{self, Denied};
 use super::live::State;
 use super::pbxes::Pbx;
-use super::{Error, Portal, reconcile, restore};
+use super::work::Work;
+use super::{Error, Portal, audit, reconcile, restore};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
 use crate::db;
-use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
-use crate::domain::{Actor, uuid_v7};
+use crate::domain::apply::{Attempt, AttemptOutcome, Failure, UserCounts, Wish};
+use crate::domain::{Actor, Permission, uuid_v7};
 use crate::vault::Place;
 
 pub use background::{accept, run_to_the_end};
 pub use queue::{AllEnded, Queue, Runs};
 pub use several::{OfPbx, Until, run_several};
+
+/// Whether somebody may have what a wish asks for beyond an apply: what concerns every tenant of the
+/// PBX.
+///
+/// # Errors
+/// [`Denied::Forbidden`].
+pub fn permit(actor: &Actor, wish: &Wish) -> Result<(), Denied> {
+    if wish.force || wish.on_reload_failure == Some(OnReloadFailure::KeepNewFiles) {
+        denied::must(actor, Permission::AppliesForce)?;
+    }
+    Ok(())
+}
 
 /// Applies, and answers the attempt as the audit trail keeps it, however it ended.
 ///
@@ -76,7 +91,7 @@ async fn run_in_turn(
 ) -> Result<(), Error> {
     tell(portal, attempt, State::Waiting);
     let Some(turn) = pbx.queue.wait(portal, pbx.id).await? else {
-        return end_busy(portal, attempt).await;
+        return end_busy(portal, actor, attempt).await;
     };
     let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
     let result = run_alone(portal, pbx, actor, wish, attempt)
@@ -102,9 +117,11 @@ async fn run_alone(
     reconcile::settle(portal, pbx).await?;
     let prepared = match prepare::prepare(portal, pbx, attempt, wish).await? {
         Ok(prepared) => prepared,
-        Err((outcome, failure)) => return end_unsent(portal, attempt, outcome, failure).await,
+        Err((outcome, failure)) => {
+            return end_unsent(portal, actor, attempt, outcome, failure).await;
+        }
     };
-    let revision = match open(portal, attempt, &prepared).await? {
+    let revision = match open(portal, actor, attempt, &prepared).await? {
         Opened::As(revision) => revision,
         Opened::LeftTheLine => {
             let outcome = AttemptOutcome::NeverStarted;
@@ -113,7 +130,7 @@ async fn run_alone(
         }
         Opened::OutOfService => {
             let outcome = AttemptOutcome::NeverStarted;
-            return end_unsent(portal, attempt, outcome, out_of_service()).await;
+            return end_unsent(portal, actor, attempt, outcome, out_of_service()).await;
         }
     };
     tell(portal, attempt, State::Sending);
@@ -124,7 +141,7 @@ async fn run_alone(
         on_reload_failure: attempt.on_reload_failure,
         force: wish.force,
     };
-    tracing::info!(apply = %order.id, %revision, digest = %order.digest, users = attempt.user_count,
+    tracing::info!(apply = %order.id, %revision, digest = %order.digest, users = attempt.user_counts.total(),
         by = attempt.requested_by, "apply started");
     let sent = send::send(
         portal,
@@ -164,12 +181,14 @@ async fn begin(portal: &Portal, pbx: &Pbx, actor: &Actor, wish: &Wish) -> Result
         ended_at: None,
         failure: None,
         record: None,
-        user_count: 0,
+        requested_tenant: actor.reach().tenant(),
+        user_counts: UserCounts::default(),
         users: Vec::new(),
         changes: None,
         restored_from,
         notes: Vec::new(),
         bundle_kept: false,
+        change_count: Some(0),
     })
 }
 
@@ -190,23 +209,28 @@ fn out_of_service() -> Failure {
 /// Commits the attempt as `started`, with its bundle and the next revision.
 async fn open(
     portal: &Portal,
+    actor: &Actor,
     attempt: &mut Attempt,
     prepared: &Prepared,
 ) -> Result<Opened, Error> {
-    let mut transaction = portal.database.begin().await?;
-    if !leaves_the_line(&mut transaction, attempt).await? {
+    let mut work = Work::begin(portal, actor).await?;
+    if !leaves_the_line(work.connection(), attempt).await? {
         return Ok(Opened::LeftTheLine);
     }
-    let seal = portal.vault.sealer(&mut transaction).await?;
+    let seal = portal.vault.sealer(work.connection()).await?;
     let (id, kept, digest) = (attempt.id, Arc::clone(&prepared.kept), prepared.digest);
     // Of thousands of users, too much for the threads that serve requests.
     let encrypt = move || seal.seal(Place::Bundle(id), &kept, &mut os_rng());
     let encrypted = tokio::task::spawn_blocking(encrypt).await??;
-    let revision = db::applies::open(&mut transaction, attempt, digest, &encrypted).await?;
-    let Some(revision) = revision else {
+    let carried = &prepared.carried;
+    let opened = db::applies::open(work.connection(), attempt, digest, &encrypted, carried).await?;
+    let Some(revision) = opened else {
         return Ok(Opened::OutOfService);
     };
-    db::commit(transaction).await?;
+    if attempt.outcome != AttemptOutcome::Queued {
+        work.record(audit::requested(attempt, actor));
+    }
+    work.commit().await?;
     attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);
     tracing::Span::current().record("revision", revision.0);
@@ -278,22 +302,27 @@ async fn catch_up(portal: &Portal, pbx: &Pbx, mut failure: Failure) -> Failure {
 /// Ends an attempt before there was a bundle.
 async fn end_unsent(
     portal: &Portal,
+    actor: &Actor,
     attempt: &mut Attempt,
     outcome: AttemptOutcome,
     failure: Failure,
 ) -> Result<(), Error> {
-    let mut transaction = portal.database.begin().await?;
-    let there = leaves_the_line(&mut transaction, attempt).await?;
+    let mut work = Work::begin(portal, actor).await?;
+    let there = leaves_the_line(work.connection(), attempt).await?;
+    if attempt.outcome != AttemptOutcome::Queued {
+        work.record(audit::requested(attempt, actor));
+    }
     attempt.fail(outcome, failure, portal.clock.now());
     report(attempt);
     if there {
-        db::applies::insert_ended(&mut transaction, attempt).await?;
-        db::commit(transaction).await?;
+        db::applies::insert_ended(work.connection(), attempt).await?;
+        work.record(audit::ended(attempt));
+        work.commit().await?;
     }
     Ok(())
 }
 
-async fn end_busy(portal: &Portal, attempt: &mut Attempt) -> Result<(), Error> {
+async fn end_busy(portal: &Portal, actor: &Actor, attempt: &mut Attempt) -> Result<(), Error> {
     let mut connection = portal.database.acquire().await?;
     let running = db::applies::unsettled(&mut connection, attempt.pbx_id).await?;
     drop(connection);
@@ -307,7 +336,7 @@ async fn end_busy(portal: &Portal, attempt: &mut Attempt) -> Result<(), Error> {
         },
     );
     let failure = Failure::new("apply_busy", message);
-    end_unsent(portal, attempt, AttemptOutcome::Busy, failure).await
+    end_unsent(portal, actor, attempt, AttemptOutcome::Busy, failure).await
 }
 
 /// One line in the log for each ended attempt.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{accept, run_to_the_end};
 use crate::domain::apply::{Attempt, Wish};
 use crate::domain::pbx::PbxRef;
+use crate::domain::viewer::{Seen as _, Viewer};
 use crate::domain::{Actor, Invalid, PbxId, PbxName};
 use crate::services::at_once::at_once;
 use crate::services::pbxes::{self, Pbx};
 use crate::services::preview::{self, Pending};
-use crate::services::{Error, Portal};
+use crate::services::{Error, Portal, viewer};
 
 /// What a wish came to on one PBX.
 #[derive(Debug)]
@@ -43,19 +44,20 @@ pub enum Until {
 
 /// Applies the PBX that is named, or every one that has changes; all of them when none has, so that
 /// each is proven. What there is of several is answered by name; the failure of one is no failure of
-/// another.
+/// another. A viewer who is confined to a tenant applies the PBX of that one.
 ///
 /// # Errors
 /// [`Error::PbxNotFound`]; [`Error::InvalidField`] when one digest is expected of several. Nothing
 /// was begun then.
 pub async fn run_several(
     portal: &Arc<Portal>,
-    actor: &Actor,
+    (actor, viewer): (&Actor, Viewer),
     wish: Wish,
-    named: Option<&PbxRef>,
+    named: Option<PbxRef>,
     until: Until,
 ) -> Result<Vec<OfPbx>, Error> {
-    let chosen = choose(portal, wish, named).await?;
+    let named = viewer::meant(portal, viewer, named).await?;
+    let chosen = choose(portal, wish, named.as_ref()).await?;
     let all = chosen.into_iter().map(|(pbx, included)| async move {
         let attempt = if included {
             let (portal, own, actor) = (Arc::clone(portal), Arc::clone(&pbx), actor.clone());
@@ -71,6 +73,7 @@ pub async fn run_several(
             name: pbx.name(),
             attempt,
         }
+        .seen_by(viewer)
     });
     Ok(at_once(all).await)
 }

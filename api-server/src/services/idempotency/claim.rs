@@ -142,7 +142,7 @@ async fn attempts(portal: &Portal, root: AttemptRoot) -> Result<Vec<Attempt>, Er
     drop(connection);
     let mut attempts = Vec::new();
     for pbx in pbxes {
-        match applies::get(portal, root.attempt(pbx)).await {
+        match applies::find(portal, root.attempt(pbx)).await {
             Ok(attempt) => attempts.push(attempt),
             Err(Error::ApplyNotFound) => {}
             Err(error) => return Err(error),

@@ -3,6 +3,7 @@
 use shared::bundle::Digest;
 
 use crate::domain::PbxId;
+use crate::domain::apply::UserCounts;
 use crate::domain::change::Summary;
 use crate::domain::revision::InForce;
 use crate::services::compare::Instant;
@@ -27,7 +28,7 @@ pub enum Wanted {
         /// Its digest.
         digest: Digest,
         /// How many users it holds.
-        user_count: usize,
+        user_counts: UserCounts,
         /// Whether it is not what is in force.
         differs: bool,
         /// What an apply would change; `None` when the two cannot be compared.
@@ -59,7 +60,7 @@ pub async fn pending(portal: &Portal, pbx: PbxId) -> Result<Pending, Error> {
         let wanted = match instant.render() {
             Ok(content) => Wanted::Bundle {
                 digest: content.digest(),
-                user_count: content.users.len(),
+                user_counts: UserCounts::of(&content.users),
                 differs: !baseline.is(&content),
                 changes: baseline.summary(&instant.opener, &content),
             },

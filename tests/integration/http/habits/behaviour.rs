@@ -77,6 +77,7 @@ fn values(name: &str, schema: &Value) -> Vec<String> {
         ("cursor", ..) => return Vec::new(),
         (_, Some("integer"), _) => "1",
         (_, Some("boolean"), _) => "true",
+        (_, _, Some("date-time")) => "2026-01-31T12:00:00Z",
         (_, _, Some("uuid")) => "01900000-0000-7000-8000-00000000ffff",
         _ => "x",
     };

@@ -1,0 +1,215 @@
+//! Hashing of passwords and PINs: slow by design, so it is done apart from the threads that serve
+//! requests, by two at a time, and only so many may wait for it.
+//!
+//! What is tried against an account that does not exist, or has no password, is tried against
+//! [`NOBODYS`] instead: it costs the same, because it is the same.
+
+use argon2::password_hash::phc;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::{Semaphore, TryAcquireError};
+
+use super::Error;
+use crate::domain::password::{NewPassword, Password, PasswordHash};
+
+/// How many are worked on at once: each takes 19 MiB and some 20 ms of a core.
+const AT_ONCE: usize = 2;
+
+/// How many more may wait, for less than a second then.
+const WAITING_MAX: usize = 32;
+
+static PLACES: Semaphore = Semaphore::const_new(AT_ONCE + WAITING_MAX);
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// A hash with the parameters of all others, of octets that nobody knows a password for.
+const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$oiLVW8ebCtTONnV8qEZyxg$SnljG1pOybxxYDazsQLoPite5oVz9VNbv/hVWqu8Db0";
+
+/// What trying a password showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is right.
+    Right {
+        /// Its hash was made with less effort than is made now.
+        outdated: bool,
+    },
+    /// It is wrong, or there is none.
+    Wrong,
+}
+
+/// Hashes a password that was chosen.
+///
+/// # Errors
+/// [`Error::Overloaded`].
+pub async fn hash(password: NewPassword) -> Result<PasswordHash, Error> {
+    let hash = in_turn(move || hashed(password.expose())).await??;
+    Ok(PasswordHash::new(hash))
+}
+
+/// Hashes a password that was right, with the effort of today.
+///
+/// # Errors
+/// [`Error::Overloaded`].
+pub async fn rehash(password: Password) -> Result<PasswordHash, Error> {
+    let hash = in_turn(move || hashed(password.expose())).await??;
+    Ok(PasswordHash::new(hash))
+}
+
+/// Judges a password that somebody wants to have, and hashes it. `about` is what is known of its
+/// owner.
+///
+/// # Errors
+/// [`Error::InvalidField`] of `field`; [`Error::Overloaded`].
+pub async fn choose(
+    field: &'static str,
+    password: Password,
+    about: Vec<String>,
+) -> Result<PasswordHash, Error> {
+    let work = move || {
+        let about: Vec<&str> = about.iter().map(String::as_str).collect();
+        let chosen = NewPassword::choose(password, &about);
+        let chosen = chosen.map_err(|reason| Error::InvalidField { field, reason })?;
+        hashed(chosen.expose())
+    };
+    Ok(PasswordHash::new(in_turn(work).await??))
+}
+
+/// Tries a password against a hash; `None` where there is none.
+///
+/// # Errors
+/// [`Error::Overloaded`].
+pub async fn verify(password: Password, hash: Option<PasswordHash>) -> Result<Verdict, Error> {
+    in_turn(move || judge(&password, hash.as_ref(), evaluate)).await
+}
+
+fn judge(
+    password: &Password,
+    hash: Option<&PasswordHash>,
+    evaluate: impl FnOnce(&Password, &str) -> bool,
+) -> Verdict {
+    let against = hash.map_or(NOBODYS, PasswordHash::expose);
+    match (evaluate(password, against), hash) {
+        (true, Some(hash)) => Verdict::Right {
+            outdated: is_outdated(hash.expose()),
+        },
+        (true, None) | (false, _) => Verdict::Wrong,
+    }
+}
+
+/// Carries slow work out when it is its turn.
+///
+/// # Errors
+/// [`Error::Overloaded`] when too many wait already.
+pub(super) async fn in_turn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let place = PLACES.try_acquire().map_err(|error| match error {
+        TryAcquireError::NoPermits | TryAcquireError::Closed => {
+            Error::Overloaded("too many passwords are being checked")
+        }
+    })?;
+    let turn = TURNS.acquire().await;
+    // What was begun goes on when its request is given up, and keeps its place until then.
+    let work = move || {
+        let _held = (place, turn);
+        work()
+    };
+    Ok(tokio::task::spawn_blocking(work).await?)
+}
+
+/// Hashes with the parameters of today.
+pub(super) fn hashed(secret: &str) -> Result<String, Error> {
+    argon2()
+        .hash_password(secret.as_bytes())
+        .map(|hash: phc::PasswordHash| hash.to_string())
+        .map_err(|_| Error::Hashing)
+}
+
+fn argon2() -> Argon2<'static> {
+    // The crate's parameters are OWASP's: 19 MiB, two passes.
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
+}
+
+fn evaluate(password: &Password, hash: &str) -> bool {
+    phc::PasswordHash::new(hash).is_ok_and(|hash| {
+        let verified = argon2().verify_password(password.expose().as_bytes(), &hash);
+        verified.is_ok()
+    })
+}
+
+fn is_outdated(hash: &str) -> bool {
+    let Ok(hash) = phc::PasswordHash::new(hash) else {
+        return true;
+    };
+    let same = hash.algorithm == Algorithm::Argon2id.ident()
+        && hash.version == Some(Version::V0x13.into())
+        && Params::try_from(&hash).is_ok_and(|params| {
+            params.m_cost() == Params::DEFAULT_M_COST
+                && params.t_cost() == Params::DEFAULT_T_COST
+                && params.p_cost() == Params::DEFAULT_P_COST
+        });
+    !same
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn right_and_wrong() {
+        let chosen = NewPassword::choose(password("correct horse battery staple"), &[]).unwrap();
+        let hash = hash(chosen).await.unwrap();
+        let start = "$argon2id$v=19$m=19456,t=2,p=1$";
+        assert!(hash.expose().starts_with(start));
+        let right = verify(password("correct horse battery staple"), Some(hash.clone()));
+        assert_eq!(right.await.unwrap(), Verdict::Right { outdated: false });
+        let wrong = verify(password("correct horse battery stapler"), Some(hash));
+        assert_eq!(wrong.await.unwrap(), Verdict::Wrong);
+    }
+
+    /// Nobody can tell by the time of the answer whether there is such an account: in each case
+    /// there is one evaluation, of a hash with the same parameters.
+    #[test]
+    fn nobody_costs_as_much_as_somebody() {
+        let somebodys = PasswordHash::new(hashed("correct horse battery staple").unwrap());
+        for (hash, matches) in [
+            (Some(&somebodys), true),
+            (Some(&somebodys), false),
+            (None, true),
+            (None, false),
+        ] {
+            let evaluated = RefCell::new(Vec::new());
+            let verdict = judge(&password("x"), hash, |_, against| {
+                evaluated.borrow_mut().push(against.to_owned());
+                matches
+            });
+            let evaluated = evaluated.into_inner();
+            assert_eq!(evaluated.len(), 1);
+            assert!(!is_outdated(&evaluated[0]), "other parameters");
+            assert_eq!(evaluated[0].len(), somebodys.expose().len());
+            let right = matches!(verdict, Verdict::Right { .. });
+            // Not even whoever found a password for nobody's hash gets in.
+            assert_eq!(right, matches && hash.is_some());
+        }
+        assert!(phc::PasswordHash::new(NOBODYS).is_ok());
+    }
+
+    #[test]
+    fn less_effort_is_outdated() {
+        let weaker = NOBODYS.replace("m=19456", "m=9216");
+        for (hash, outdated) in [
+            (NOBODYS, false),
+            (&weaker, true),
+            (&NOBODYS.replace("t=2", "t=1"), true),
+            (&NOBODYS.replace("argon2id", "argon2i"), true),
+            ("x", true),
+        ] {
+            assert_eq!(is_outdated(hash), outdated, "{hash}");
+        }
+    }
+}
