@@ -71,10 +71,11 @@ pub(super) fn carry_out(command: AccountCommand) -> anyhow::Result<()> {
     let said = run(async {
         let mut connection = super::connect(config.database).await?;
         db::data_keys::ensure(&mut connection, &config.vault).await?;
+        let audit_key = db::audit::ensure_key(&mut connection, &config.vault).await?;
         let now = SystemClock.now();
         let request = RequestId::from(uuid_v7(unix_ms(now), &mut os_rng()));
         let actor = Actor::command_line(request);
-        let mut work = Work::on(&mut connection, &config.vault, &actor, now).await?;
+        let mut work = Work::on(&mut connection, (&config.vault, audit_key), &actor, now).await?;
         let said = changed(&mut work, command).await?;
         work.commit().await?;
         anyhow::Ok(said)

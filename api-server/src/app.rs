@@ -18,6 +18,7 @@ use crate::domain::access::AuthMode;
 use crate::domain::pbx::{DEFAULT_PBX, DEFAULT_PBX_NAME};
 use crate::https::Https;
 use crate::services::apply::{AllEnded, Runs};
+use crate::services::audit::{self, Refusals};
 use crate::services::authentication::Gate;
 use crate::services::counters::Counters;
 use crate::services::live::Live;
@@ -55,7 +56,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let database = portal.database.clone();
     let mut keeper = tokio::spawn(database.clone().keep());
     // Monitors and reconcilers are its own, and end with it.
-    let watch = tokio::spawn(pbxes::keep(Arc::clone(&portal)));
+    let watch = tokio::spawn({
+        let portal = Arc::clone(&portal);
+        async move {
+            tokio::join!(
+                pbxes::keep(Arc::clone(&portal)),
+                audit::keep_anchored(portal)
+            )
+        }
+    });
     let watchdog = tokio::spawn(watchdog());
     tell(NotifyState::Ready);
 
@@ -127,7 +136,8 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
     };
     let (runs, ended) = Runs::new();
     let portal = Portal {
-        database: Database::new(config.database.clone(), pbx, config.vault.clone()),
+        database: Database::new(config.database.clone(), pbx, config.vault.clone())
+            .owned_by(config.migration.clone()),
         vault: config.vault.clone(),
         clock: Arc::new(SystemClock),
         https,
@@ -145,6 +155,7 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
         runs,
         live: Live::default(),
         counters: Counters::default(),
+        refusals: Refusals::default(),
         rendering: Semaphore::new(1),
         gate: Gate::default(),
     };

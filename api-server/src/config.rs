@@ -38,6 +38,8 @@ const BUNDLES_KEPT: u32 = 200;
 pub struct Config {
     /// `DATABASE_URL` or `DATABASE_URL_FILE`.
     pub database: PgConnectOptions,
+    /// `MIGRATION_DATABASE_URL` or `MIGRATION_DATABASE_URL_FILE`: the role that owns the schema.
+    pub migration: Option<PgConnectOptions>,
     /// Where and by what clients reach it.
     pub entrance: Entrance,
     /// `AUTH_MODE`: `login` (the default) or `trusted_network`.
@@ -71,7 +73,8 @@ impl Config {
     /// Reads every variable before it reports any error.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         let mut env = Env::new(lookup);
-        let database = database(&mut env);
+        let database = database(&mut env, "DATABASE_URL");
+        let migration = migration(&mut env, lookup);
         let vault = vault(&mut env);
         let Mode(auth) = env.or("AUTH_MODE", Mode(AuthMode::Login));
         let entrance = Entrance::read(&mut env, auth);
@@ -96,6 +99,7 @@ impl Config {
         let config = || {
             Some(Self {
                 database: database?,
+                migration,
                 entrance: entrance?,
                 auth,
                 vault: vault?,
@@ -144,7 +148,7 @@ impl KeyConfig {
     }
 
     fn of(env: &mut Env<'_>) -> Option<Self> {
-        let (database, vault) = (database(env), vault(env));
+        let (database, vault) = (database(env, "DATABASE_URL"), vault(env));
         Some(Self {
             database: database?,
             vault: vault?,
@@ -152,13 +156,23 @@ impl KeyConfig {
     }
 }
 
-fn database(env: &mut Env<'_>) -> Option<PgConnectOptions> {
-    let url = env.secret("DATABASE_URL", "postgres://user:password@host/database")?;
+fn database(env: &mut Env<'_>, name: &str) -> Option<PgConnectOptions> {
+    let url = env.secret(name, "postgres://user:password@host/database")?;
     // The parser's own words may repeat parts of the URL.
     match url.expose_secret().parse() {
         Ok(options) => Some(options),
-        Err(_) => env.fault("DATABASE_URL: is no PostgreSQL URL".to_owned()),
+        Err(_) => env.fault(format!("{name}: is no PostgreSQL URL")),
     }
+}
+
+/// Only when it is set.
+fn migration(
+    env: &mut Env<'_>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Option<PgConnectOptions> {
+    let name = "MIGRATION_DATABASE_URL";
+    lookup(name).or_else(|| lookup(&format!("{name}_FILE")))?;
+    database(env, name)
 }
 
 fn vault(env: &mut Env<'_>) -> Option<Vault> {

@@ -3,11 +3,12 @@
 mod account_command;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use api_server::clock::{Clock as _, SystemClock, os_rng};
 use api_server::config::{Config, KeyConfig};
+use api_server::db::audit::{Fault, Head};
 use api_server::pki::{self, Overwrite, Pair, Role};
 use api_server::services::rotation;
 use api_server::{app, db, http, vault};
@@ -44,6 +45,9 @@ enum Command {
     /// Create accounts, reset their passwords, end their lock-outs; on the database of `DATABASE_URL`
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Look after the audit trail
+    #[command(subcommand)]
+    Audit(Audit),
     /// Make the private CA and certificates for the link to the agents, or one for HTTPS
     #[command(subcommand)]
     Certs(Certs),
@@ -56,6 +60,18 @@ enum SecretKey {
     Rotate,
     /// End a rotation: the database opens with `SECRET_KEY`, now the new one, and no other key
     Retire,
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Verify that nothing of it was changed, removed or added: the database (`DATABASE_URL`), with the
+    /// key that `SECRET_KEY` opens. Prints each fault and the head of each lane; exit status 1 when
+    /// there is a fault
+    Verify {
+        /// Heads that were kept elsewhere: what this command printed, or the portal's log
+        #[arg(long, value_name = "FILE")]
+        since_head: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -140,6 +156,7 @@ fn main() -> anyhow::Result<()> {
             action: Some(SecretKey::Retire),
         } => retire(),
         Command::Account(command) => account_command::carry_out(command),
+        Command::Audit(Audit::Verify { since_head }) => verify_audit(since_head.as_deref()),
         Command::Certs(certs) => make_certificates(certs),
     }
 }
@@ -200,6 +217,47 @@ fn retire() -> anyhow::Result<()> {
              still need the key of their time."
         ),
     })
+}
+
+fn verify_audit(kept: Option<&Path>) -> anyhow::Result<()> {
+    shared::telemetry::init();
+    let config = KeyConfig::read(&process_env)?;
+    let kept = match kept {
+        None => Vec::new(),
+        Some(file) => {
+            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+            Head::all_in(&String::from_utf8_lossy(&text))
+                .with_context(|| format!("{} holds no head", file.display()))?
+        }
+    };
+    let verified = run(async {
+        // Nothing is changed, so the schema stays as it is.
+        let mut connection = db::connect_to_read(config.database).await?;
+        let key = db::audit::key(&mut connection, &config.vault).await?;
+        let key = key.context("the database has no audit trail yet")?;
+        let mut printed = Ok(());
+        let tell = |fault: Fault| {
+            if printed.is_ok() {
+                printed = print(&format!("fault: {fault}"));
+            }
+        };
+        let verified = db::audit::verify(&mut connection, &key, &kept, tell).await?;
+        printed?;
+        Ok(verified)
+    })?;
+    for head in &verified.heads {
+        print(&head.to_string())?;
+    }
+    let (entries, lanes) = (verified.entries, verified.heads.len());
+    if verified.faults > 0 {
+        bail!(
+            "{} faults in {entries} entries, {lanes} lanes",
+            verified.faults
+        );
+    }
+    print(&format!(
+        "{entries} entries in {lanes} lanes: as they were written"
+    ))
 }
 
 fn make_certificates(certs: Certs) -> anyhow::Result<()> {

@@ -53,6 +53,8 @@ pub enum Place {
     SigningKey(SigningKeyId),
     /// `account.totp_secret_encrypted` of this account.
     TotpSecret(AccountId),
+    /// `audit_key.key_encrypted`, of which there is one.
+    AuditKey,
 }
 
 impl Place {
@@ -64,6 +66,7 @@ impl Place {
             Self::Answer(answer) => format!("idempotency_key.answer:{answer}"),
             Self::TotpSecret(account) => format!("account.totp_secret:{account}"),
             Self::SigningKey(key) => format!("signing_key.key:{key}"),
+            Self::AuditKey => "audit_key.key".to_owned(),
         }
     }
 
@@ -76,7 +79,8 @@ impl Place {
             Self::PreviousSipPassword(_)
             | Self::Answer(_)
             | Self::TotpSecret(_)
-            | Self::SigningKey(_) => None,
+            | Self::SigningKey(_)
+            | Self::AuditKey => None,
         }
     }
 }

@@ -25,11 +25,15 @@ pub(crate) async fn audited(client: &Client, reply: &Reply) -> anyhow::Result<Va
         .with_context(|| format!("no attempt in {reply}"))?;
     let of_this = |of: &Value| of["apply_id"] == id && of["outcome"] == told["outcome"];
     ensure!(each.is_none_or(|each| each.iter().any(of_this)), "{reply}");
-    let kept = client
+    let mut kept = client
         .get(&format!("/applies/{id}"))
         .await?
         .expect(200)?
         .json()?;
+    // Which the reply only counts.
+    let carried = kept.as_object_mut().and_then(|kept| kept.remove("carried"));
+    let carried = carried.context("not told what it carried")?;
+    ensure!(carried.is_array(), "{carried}");
     ensure!(
         kept == told,
         "the audit trail keeps {kept}\nthe reply told {told}"

@@ -1,7 +1,9 @@
 //! The integration tests, one binary: every test brings its own database, certificates, agent and
 //! Asterisk.
 
+mod accounts;
 mod audit;
+mod audit_log;
 mod audit_trail;
 mod capacity;
 mod certificates;
@@ -19,6 +21,7 @@ mod harness;
 mod held;
 mod hostile_names;
 mod http;
+mod https;
 mod key_rotation;
 mod layering;
 mod life;

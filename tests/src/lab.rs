@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::asterisk::{Asterisk, Settings};
@@ -294,7 +295,11 @@ async fn first_client(
         has_its_schema(&client).await?;
         return Ok((client, None));
     }
-    let administrator = portal.create_administrator(ADMINISTRATOR).await?;
+    let administrator = Administrator {
+        login: ADMINISTRATOR.to_owned(),
+        password: Uuid::new_v4().to_string(),
+    };
+    portal.create_administrator(&administrator).await?;
     let client = client
         .sign_in(&administrator.login, &administrator.password)
         .await?;

@@ -11,14 +11,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api_server::pki::{HttpsPair, Role};
 use nix::sys::signal::Signal;
-use uuid::Uuid;
 
 use self::client::http_client;
 use crate::agent::{add, binary};
 use crate::loopback::Loopback;
 use crate::pki::{self, Pki};
 use crate::process::{Process, Program, wait_until};
-use crate::scratch::{self, Place};
+use crate::scratch::{self, Place, Scratch};
 
 pub use self::client::Client;
 pub use self::reply::Reply;
@@ -186,8 +185,9 @@ impl Portal {
         program.run(COMMAND_DEADLINE).await?.success()
     }
 
-    /// An administrator of the whole portal, made as the first one of an installation is.
-    pub async fn create_administrator(&self, login: &str) -> anyhow::Result<Administrator> {
+    /// Makes the account of an administrator of the whole portal, as the first one of an
+    /// installation is made.
+    pub async fn create_administrator(&self, wanted: &Administrator) -> anyhow::Result<()> {
         let client = self.client()?;
         // The schema is made once the database is reached.
         let ready = async || {
@@ -195,17 +195,19 @@ impl Portal {
             ready.is_ok_and(|r| r.json().is_ok_and(|body| body["database"]["ok"] == true))
         };
         wait_until("the portal has its schema", START_DEADLINE, ready).await?;
-        let password = format!("of the tests {}", Uuid::now_v7());
-        let file = self.place.path().join("password");
-        scratch::write(&file, 0o600, &password)?;
+        let password = Scratch::new("password")?;
+        let file = password.path().join("password");
+        scratch::write(&file, 0o600, &wanted.password)?;
         let file = file.display().to_string();
-        let create = ["account", "create", login, "--name", "Administrator"];
+        let create = [
+            "account",
+            "create",
+            &wanted.login,
+            "--name",
+            "Administrator",
+        ];
         let create = create.into_iter().chain(["--password-file", &file]);
-        self.command(&create.collect::<Vec<_>>()).await?;
-        Ok(Administrator {
-            login: login.to_owned(),
-            password,
-        })
+        self.command(&create.collect::<Vec<_>>()).await.map(drop)
     }
 
     /// Stops it in an orderly way (SIGTERM).

@@ -9,22 +9,24 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::page::Listing;
-use super::{DbError, changes};
+use super::{DbError, audit, changes, without_nul};
 use crate::domain::apply::{
     ApplyFilter, ApplySort, Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom,
     UserCounts,
 };
+use crate::domain::audit::PendingChange;
 use crate::domain::page::{Page, Slice};
 use crate::domain::{Invalid, PbxId, TenantId, TenantNumber, UserId};
 
-/// Inserts an attempt that goes to the agent, with its bundle, and gives it the next revision of
-/// its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
+/// Inserts an attempt that goes to the agent, with its bundle and the changes that it carries, and
+/// gives it the next revision of its PBX; `None` when that is no longer in service. To be called under the PBX's lock, and
 /// committed before anything is sent.
 pub async fn open(
     connection: &mut PgConnection,
     attempt: &Attempt,
     digest: Digest,
     bundle_encrypted: &[u8],
+    carried: &[PendingChange],
 ) -> Result<Option<Revision>, DbError> {
     let revision = sqlx::query_scalar!(
         r#"
@@ -36,10 +38,10 @@ pub async fn open(
         insert into apply (
             apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, user_count, users, bundle_encrypted,
-            changes, restored_from, notes, requested_tenant, user_counts
+            changes, restored_from, notes, requested_tenant, user_counts, change_count
         )
         select $1, $2, last_revision, $3, $4, 'started', $5, $6, $7, $8, $9, $10, $11, $12, $13,
-            $14, $15, $16
+            $14, $15, $16, $17
         from next
         returning revision as "revision!"
         "#,
@@ -59,9 +61,13 @@ pub async fn open(
         serde_json::json!(attempt.notes),
         attempt.requested_tenant.map(|tenant| tenant.0),
         serde_json::json!(attempt.user_counts.0),
+        i32::try_from(carried.len()).unwrap_or(i32::MAX),
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
+    if revision.is_some() {
+        audit::carry(connection, attempt.id, carried).await?;
+    }
     revision
         .map(|revision| to_revision(attempt.id, revision))
         .transpose()
@@ -98,7 +104,8 @@ pub async fn insert_ended(connection: &mut PgConnection, attempt: &Attempt) -> R
     Ok(())
 }
 
-/// Writes how an attempt ended; `false` when its row was closed already.
+/// Writes how an attempt ended; `false` when its row was closed already. When it is proven, what it
+/// carried waits no longer.
 ///
 /// `never_started` may be replaced: it is a conclusion, and a portal that was stopped between
 /// commit and sending may prove it wrong when it wakes.
@@ -114,8 +121,11 @@ pub async fn close(connection: &mut PgConnection, attempt: &Attempt) -> Result<b
         failure_message(attempt),
         record_json(attempt),
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    if closed.rows_affected() == 1 && attempt.outcome.is_proven() {
+        audit::settle(connection, attempt.id, attempt.pbx_id).await?;
+    }
     Ok(closed.rows_affected() == 1)
 }
 
@@ -126,7 +136,7 @@ pub async fn unsettled(connection: &mut PgConnection, pbx: PbxId) -> Result<Vec<
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, requested_tenant, user_counts, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, requested_tenant, user_counts, '[]'::jsonb as "users!", changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!", change_count,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where pbx_id = $1 and outcome = 'started'
          order by apply_id"#,
@@ -146,7 +156,7 @@ pub async fn find(connection: &mut PgConnection, id: ApplyId) -> Result<Option<A
         r#"select apply_id, pbx_id,
             (select name from pbx p where p.pbx_id = a.pbx_id) as "pbx_name!", revision, digest, on_reload_failure, outcome, requested_by,
             request_id, source_address, started_at, ended_at, failure_code, failure_message,
-            record, requested_tenant, user_counts, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!",
+            record, requested_tenant, user_counts, users, changes, restored_from, notes, bundle_encrypted is not null as "bundle_kept!", change_count,
             (select revision from apply s where s.apply_id = a.restored_from) as restored_revision
          from apply a where apply_id = $1"#,
         id.0,
@@ -163,12 +173,12 @@ const ATTEMPTS: &str = "(
     select apply_id, pbx_id, revision, digest, on_reload_failure, outcome, requested_by,
         request_id, source_address, started_at, ended_at, failure_code, failure_message,
         requested_tenant, user_counts, changes, restored_from, notes,
-        bundle_encrypted is not null as bundle_kept
+        bundle_encrypted is not null as bundle_kept, change_count
     from apply
     union all
     select apply_id, pbx_id, null, null, on_reload_failure, 'queued', requested_by,
         request_id, source_address, started_at, null, null, null,
-        requested_tenant, '{}', null, restored_from, '[]', false
+        requested_tenant, '{}', null, restored_from, '[]', false, 0
     from queued_apply
 ) a";
 
@@ -243,6 +253,7 @@ pub(super) struct ApplyRow {
     pub(super) restored_revision: Option<i64>,
     pub(super) notes: Value,
     pub(super) bundle_kept: bool,
+    pub(super) change_count: i32,
 }
 
 impl TryFrom<ApplyRow> for Attempt {
@@ -297,6 +308,7 @@ impl TryFrom<ApplyRow> for Attempt {
             notes: serde_json::from_value(row.notes)
                 .map_err(|reason| broken("notes", reason.to_string()))?,
             bundle_kept: row.bundle_kept,
+            change_count: usize::try_from(row.change_count).ok(),
         })
     }
 }
@@ -355,21 +367,6 @@ fn record_json(attempt: &Attempt) -> Option<Value> {
     serde_json::to_value(record).ok().map(without_nul)
 }
 
-/// PostgreSQL stores no U+0000, but what Asterisk said may hold one.
-fn without_nul(value: Value) -> Value {
-    match value {
-        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
-        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
-        Value::Object(map) => {
-            let pairs = map
-                .into_iter()
-                .map(|(key, inner)| (key, without_nul(inner)));
-            Value::Object(pairs.collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
-    }
-}
-
 fn failure_code(attempt: &Attempt) -> Option<String> {
     let failure = attempt.failure.as_ref()?;
     Some(failure.code.clone())
@@ -406,13 +403,6 @@ pub(super) fn policy(name: &str) -> Option<OnReloadFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nul_is_replaced_wherever_it_stands() {
-        let value = serde_json::json!({ "a": ["x\0", { "b": "\0" }], "c": 1 });
-        let expected = serde_json::json!({ "a": ["x\u{fffd}", { "b": "\u{fffd}" }], "c": 1 });
-        assert_eq!(without_nul(value), expected);
-    }
 
     #[test]
     fn users_of_before_there_were_tenants_are_those_of_the_default_one() {

@@ -18,12 +18,14 @@ mod error;
 pub mod events;
 pub mod extensions;
 pub mod idempotency;
+mod nul;
 pub mod page;
 pub mod password_resets;
 pub mod pbxes;
 pub mod queued;
 pub mod recovery_codes;
 pub mod revisions;
+mod schema;
 pub mod sealed;
 pub mod sessions;
 pub mod sign_in;
@@ -36,23 +38,23 @@ pub mod users;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
+use self::audit::AuditKey;
 use self::data_keys::KeyError;
 use self::pbxes::PbxSettings;
 use crate::causes::causes;
 use crate::clock::{Clock as _, SystemClock, os_rng};
 use crate::vault::Vault;
 
-pub use error::DbError;
+use self::nul::without_nul;
 
-/// Every migration, compiled in.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+pub use error::DbError;
+pub use schema::MIGRATOR;
 
 /// How long a request waits for a usable connection, in milliseconds.
 const ACQUIRE_MS: u64 = 2_000;
@@ -107,9 +109,12 @@ impl Schema {
 pub struct Database {
     pool: PgPool,
     options: PgConnectOptions,
+    /// Who brings the schema up to date, if not the same role.
+    owner: Option<PgConnectOptions>,
     schema: Arc<Schema>,
     pbx: Arc<PbxSettings>,
     vault: Vault,
+    audit_key: Arc<Mutex<Option<Arc<AuditKey>>>>,
 }
 
 impl Database {
@@ -139,10 +144,19 @@ impl Database {
         Self {
             pool,
             options,
+            owner: None,
             schema,
             pbx: Arc::new(pbx),
             vault,
+            audit_key: Arc::default(),
         }
+    }
+
+    /// With a role of its own for whoever brings the schema up to date.
+    #[must_use]
+    pub fn owned_by(self, owner: Option<PgConnectOptions>) -> Self {
+        let owner = owner.map(session);
+        Self { owner, ..self }
     }
 
     /// Brings the schema up to date whenever the database is new or back. Runs for ever, unless the
@@ -194,11 +208,16 @@ impl Database {
     }
 
     async fn prepare(&self) -> Result<(), PrepareError> {
-        let mut connection = migrated(self.options.clone()).await?;
+        let mut connection = migrated(self.options.clone(), self.owner.clone()).await?;
         data_keys::ensure(&mut connection, &self.vault).await?;
         let now = SystemClock.now();
         signing_keys::ensure(&mut connection, &self.vault, now, &mut os_rng()).await?;
-        pbxes::configure(&mut connection, &self.pbx).await?;
+        let key = Arc::new(audit::ensure_key(&mut connection, &self.vault).await?);
+        *self
+            .audit_key
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&key));
+        pbxes::configure(&mut connection, &self.pbx, &key, now).await?;
         let epoch = epoch(&mut connection).await?;
         *self
             .schema
@@ -207,6 +226,16 @@ impl Database {
             .unwrap_or_else(PoisonError::into_inner) = Some(epoch);
         connection.close().await?;
         Ok(())
+    }
+
+    /// What the entries of its audit trail are sealed with.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] before it was reached for the first time.
+    pub fn audit_key(&self) -> Result<Arc<AuditKey>, DbError> {
+        let key = self.audit_key.lock();
+        let key = key.unwrap_or_else(PoisonError::into_inner).clone();
+        key.ok_or(DbError::Unavailable(None))
     }
 
     /// Whether queries are served now.
@@ -299,18 +328,36 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
 /// # Errors
 /// Why not, with everything behind it.
 pub async fn connect_apart(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
-    migrated(session(options)).await
+    migrated(session(options), None).await
 }
 
-async fn migrated(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
-    // A migration may take longer than any query of a request.
-    let options = options.options([("statement_timeout", "10min")]);
-    let limit = Duration::from_secs(CONNECT_SECONDS);
-    let mut connection = tokio::time::timeout(limit, PgConnection::connect_with(&options))
-        .await
-        .map_err(|_| PrepareError::Silent)??;
-    MIGRATOR.run_direct(None, &mut connection, false).await?;
+/// A connection in whose one transaction everything is read as of one instant, whatever the schema.
+///
+/// # Errors
+/// Why not.
+pub async fn connect_to_read(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+    let mut connection = connected(session(options)).await?;
+    sqlx::query!("begin isolation level repeatable read, read only")
+        .execute(&mut connection)
+        .await?;
     Ok(connection)
+}
+
+async fn connected(options: PgConnectOptions) -> Result<PgConnection, PrepareError> {
+    let limit = Duration::from_secs(CONNECT_SECONDS);
+    tokio::time::timeout(limit, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| PrepareError::Silent)?
+        .map_err(PrepareError::Connection)
+}
+
+async fn migrated(
+    service: PgConnectOptions,
+    owner: Option<PgConnectOptions>,
+) -> Result<PgConnection, PrepareError> {
+    // A migration may take longer than any query of a request.
+    let patient = |options: PgConnectOptions| options.options([("statement_timeout", "10min")]);
+    schema::migrated(patient(service), owner.map(patient)).await
 }
 
 /// Ends a transaction.

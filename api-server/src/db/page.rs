@@ -86,6 +86,31 @@ impl<'a, K: SortKey> Listing<'a, K> {
         self
     }
 
+    /// Only rows whose `column` is not before this time; all when there is none.
+    #[must_use]
+    pub fn since(self, column: &'static str, time: Option<OffsetDateTime>) -> Self {
+        self.compare(column, " >= ", time)
+    }
+
+    /// Only rows whose `column` is before this time; all when there is none.
+    #[must_use]
+    pub fn until(self, column: &'static str, time: Option<OffsetDateTime>) -> Self {
+        self.compare(column, " < ", time)
+    }
+
+    fn compare(
+        mut self,
+        column: &'static str,
+        sign: &'static str,
+        time: Option<OffsetDateTime>,
+    ) -> Self {
+        if let Some(time) = time {
+            self.query.push(" and ").push(column).push(sign);
+            self.query.push_bind(time);
+        }
+        self
+    }
+
     /// Only rows one of whose `columns` holds `text`, whatever its case; all when there is no text.
     #[must_use]
     pub fn search(mut self, columns: &[&'static str], text: Option<&str>) -> Self {

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use shared::bundle::Revision;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::DbError;
+use super::audit::{self, AuditKey};
 use super::page::Listing;
+use crate::domain::audit::{Author, Entry};
 use crate::domain::device::{Transport, TransportSection};
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::pbx::{AgentAddress, NewPbx, Pbx, PbxRef, Transports};
@@ -37,12 +39,17 @@ pub struct PbxSettings {
     pub sip_realm: SipRealm,
 }
 
-/// Writes the settings into the PBX's row.
+/// Writes the settings into the PBX's row. What changes by that is in the audit trail.
 pub async fn configure(
     connection: &mut PgConnection,
     settings: &PbxSettings,
+    key: &AuditKey,
+    at: OffsetDateTime,
 ) -> Result<(), DbError> {
-    sqlx::query!(
+    let mut transaction = connection.begin().await?;
+    // Before the first time there is no agent, which no PBX in service lacks.
+    let before = find(&mut transaction, &settings.id.into()).await.ok();
+    let changed = sqlx::query!(
         "update pbx
          set agent_address = $2, agent_identity = $3, sip_realm = $4, version = version + 1
          where pbx_id = $1
@@ -52,9 +59,19 @@ pub async fn configure(
         settings.agent_identity.to_string(),
         settings.sip_realm.as_str(),
     )
-    .execute(connection)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    if changed.rows_affected() > 0
+        && let Some(after) = find(&mut transaction, &settings.id.into()).await?
+    {
+        let before = before.flatten().map(|before| before.told());
+        let entry = Entry::new("pbx.changed", "pbx", &after.id)
+            .called(after.name.as_str())
+            .on(after.id)
+            .changing(before, Some(after.told()));
+        audit::append(&mut transaction, key, &Author::portal(), at, &[entry]).await?;
+    }
+    Ok(transaction.commit().await?)
 }
 
 /// Raises the last revision of a PBX to `revision` unless it is higher already.

@@ -176,6 +176,7 @@ impl TryFrom<QueuedRow> for Attempt {
                 .transpose()?,
             notes: Vec::new(),
             bundle_kept: false,
+            change_count: Some(0),
         })
     }
 }

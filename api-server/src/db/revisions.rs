@@ -132,6 +132,7 @@ pub async fn list(
         a.failure_message, null::jsonb as record, a.requested_tenant, a.user_counts,
         '[]'::jsonb as users, a.changes,
         a.restored_from, a.notes, a.bundle_encrypted is not null as bundle_kept,
+        a.change_count,
         (select revision from apply s where s.apply_id = a.restored_from) as restored_revision",
         "apply a",
         page,

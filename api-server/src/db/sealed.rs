@@ -29,7 +29,7 @@ pub struct Sealed {
 }
 
 /// All of them.
-pub const SEALED: [Sealed; 6] = [
+pub const SEALED: [Sealed; 7] = [
     Sealed {
         table: "account",
         column: "totp_secret_encrypted",
@@ -74,6 +74,13 @@ pub const SEALED: [Sealed; 6] = [
         key: "signing_key_id::text",
         place: |key| Some(Place::SigningKey(SigningKeyId(key.parse().ok()?))),
         batch: 200,
+    },
+    Sealed {
+        table: "audit_key",
+        column: "key_encrypted",
+        key: "audit_key_id::text",
+        place: |_| Some(Place::AuditKey),
+        batch: 1,
     },
 ];
 

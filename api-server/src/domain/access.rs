@@ -114,6 +114,11 @@ pub struct Within {
 }
 
 impl Within {
+    /// All of a tenant.
+    pub const fn all_of(tenant: TenantId) -> Self {
+        Self { tenant, user: None }
+    }
+
     /// Which tenant.
     pub const fn tenant(self) -> TenantId {
         self.tenant
@@ -295,6 +300,8 @@ pub const OPERATIONS: &[(&str, Needs)] = {
         ("status", Of(P::Diagnostics)),
         ("verify", Of(P::Diagnostics)),
         ("list_events", Of(P::EventsRead)),
+        ("list_audit", Of(P::AuditRead)),
+        ("get_audit_entry", Of(P::AuditRead)),
         ("live", Nothing),
         ("ready", NothingOr(P::Diagnostics)),
         ("get_openapi", Nothing),

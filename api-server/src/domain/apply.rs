@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
 use shared::bundle::{ApplyId, Digest, Revision};
 use shared::record::{ApplyRecord, OnReloadFailure, Outcome};
 use time::OffsetDateTime;
 
+use super::audit::told_time;
 use super::change::Summary;
 use super::device::{DeviceSlot, endpoint_name};
 use super::idempotency::AttemptRoot;
@@ -299,9 +301,35 @@ pub struct Attempt {
     pub notes: Vec<String>,
     /// Whether its bundle is still kept.
     pub bundle_kept: bool,
+    /// How many changes of the audit trail it carries: those that were made since the last one that
+    /// was proven.
+    pub change_count: Option<usize>,
 }
 
 impl Attempt {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        let failure = self.failure.as_ref();
+        json!({
+            "id": self.id.0,
+            "pbx_id": self.pbx_id.0,
+            "outcome": self.outcome.name(),
+            "revision": self.revision.map(|revision| revision.0),
+            "digest": self.digest.map(|digest| digest.to_string()),
+            "on_reload_failure": self.on_reload_failure,
+            "requested_by": self.requested_by,
+            "started_at": told_time(self.started_at),
+            "ended_at": self.ended_at.map(told_time),
+            "failure": failure.map(|failure| json!({
+                "code": failure.code,
+                "message": failure.message,
+            })),
+            "restored_from": self.restored_from.map(|source| source.id.0),
+            "user_count": self.user_counts.total(),
+            "change_count": self.change_count,
+        })
+    }
+
     /// Whether its bundle can be brought back: kept, and proven once.
     pub const fn is_restorable(&self) -> bool {
         self.bundle_kept && self.outcome.is_proven()

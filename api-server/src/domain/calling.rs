@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
 
+use super::audit::SECRET;
 use super::patch::{Patch, set};
 use super::{Invalid, redacted};
 
@@ -199,6 +201,36 @@ impl<P> CallSettingsPatch<P> {
 }
 
 impl CallSettings {
+    /// What the audit trail keeps of them: members of a user. The PIN is a secret.
+    pub fn told(&self) -> [(&'static str, Value); 4] {
+        let number = |number: &Option<DialNumber>| number.as_ref().map(|n| n.as_str().to_owned());
+        let forward = &self.forward;
+        [
+            (
+                "outbound_caller_id",
+                json!(number(&self.outbound_caller_id)),
+            ),
+            (
+                "voicemail",
+                json!({
+                    "enabled": self.voicemail_enabled,
+                    "pin": self.voicemail_pin.as_ref().map(|_| SECRET),
+                }),
+            ),
+            ("dnd", json!(self.dnd)),
+            (
+                "call_forward",
+                json!({
+                    "always": number(&forward.always),
+                    "busy": number(&forward.busy),
+                    "no_answer": number(&forward.no_answer),
+                    "unregistered": number(&forward.unregistered),
+                    "delay_seconds": forward.delay.seconds(),
+                }),
+            ),
+        ]
+    }
+
     /// Changes what `patch` names.
     pub fn apply(&mut self, patch: CallSettingsPatch) {
         patch.outbound_caller_id.apply(&mut self.outbound_caller_id);

@@ -83,6 +83,16 @@ pub struct Slice<T> {
     pub next: Option<Position>,
 }
 
+impl<T> Default for Slice<T> {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 impl<T> Slice<T> {
     /// With every row turned into something else.
     pub fn map<U>(self, turn: impl FnMut(T) -> U) -> Slice<U> {

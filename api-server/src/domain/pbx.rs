@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use serde_json::{Map, Value, json};
 use shared::tls::Identity;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::told_time;
 use super::device::{Transport, TransportSection};
 use super::{Invalid, Version, typed_id};
 
@@ -214,6 +216,24 @@ impl PbxPatch {
 }
 
 impl Pbx {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        let transports = self.transports.0.iter();
+        let transports: Map<String, Value> = transports
+            .map(|(transport, section)| (transport.name().to_owned(), section.as_str().into()))
+            .collect();
+        json!({
+            "id": self.id.0,
+            "name": self.name.as_str(),
+            "agent_address": self.agent_address.as_str(),
+            "agent_identity": self.agent_identity.to_string(),
+            "sip_realm": self.sip_realm.as_str(),
+            "transports": transports,
+            "version": self.version.0,
+            "created_at": told_time(self.created_at),
+        })
+    }
+
     /// In which of the fields that the environment sets of the default PBX `other` differs.
     pub fn agent_differs(&self, other: &Self) -> Vec<&'static str> {
         let fields = [

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use super::audit::told_time;
 use super::{DisplayName, ExtensionNumber, Invalid, Metadata, PbxId, Version, typed_id};
 
 typed_id! {
@@ -86,6 +87,26 @@ pub struct Tenant {
     pub created_at: OffsetDateTime,
     /// When it was changed last.
     pub updated_at: OffsetDateTime,
+}
+
+impl Tenant {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        json!({
+            "id": self.id.0,
+            "number": self.number.get(),
+            "slug": self.slug.as_str(),
+            "name": self.name.as_str(),
+            "pbx_id": self.pbx.0,
+            "ext_min": self.extensions.min.get(),
+            "ext_max": self.extensions.max.get(),
+            "status": self.status.name(),
+            "metadata": self.metadata.as_object(),
+            "version": self.version.0,
+            "created_at": told_time(self.created_at),
+            "updated_at": told_time(self.updated_at),
+        })
+    }
 }
 
 /// What a tenant is created from.

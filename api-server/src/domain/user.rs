@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use rand::{CryptoRng, RngExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use super::audit::{mark_changed, told_time};
 use super::calling::{CallSettings, CallSettingsPatch, PinHash};
 use super::patch::Patch;
 use super::tenant::ServiceStatus;
@@ -49,6 +50,38 @@ pub struct User {
     pub updated_at: OffsetDateTime,
 }
 
+impl User {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        let mut told = json!({
+            "id": self.id.0,
+            "tenant_id": self.tenant.0,
+            "name": self.name.as_str(),
+            "email": self.email.as_str(),
+            "extension": self.extension.get(),
+            "status": self.status.name(),
+            "role": self.role.name(),
+            "metadata": self.metadata.as_object(),
+            "version": self.version.0,
+            "created_at": told_time(self.created_at),
+            "updated_at": told_time(self.updated_at),
+        });
+        for (name, value) in self.calls.told() {
+            told[name] = value;
+        }
+        told
+    }
+
+    /// Likewise once it has become what it is from `before`.
+    pub fn told_after(&self, before: &Self) -> Value {
+        let mut told = self.told();
+        if self.calls.voicemail_pin != before.calls.voicemail_pin {
+            mark_changed(&mut told, "/voicemail/pin");
+        }
+        told
+    }
+}
+
 /// What is left of a user: no number, no device.
 #[derive(Clone, Debug)]
 pub struct DeletedUser {
@@ -68,6 +101,22 @@ pub struct DeletedUser {
     pub deleted_at: OffsetDateTime,
     /// By whom.
     pub deleted_by: String,
+}
+
+impl DeletedUser {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        json!({
+            "id": self.id.0,
+            "tenant_id": self.tenant.0,
+            "name": self.name.as_str(),
+            "email": self.email.as_str(),
+            "version": self.version.0,
+            "created_at": told_time(self.created_at),
+            "deleted_at": told_time(self.deleted_at),
+            "deleted_by": self.deleted_by,
+        })
+    }
 }
 
 /// What a user is created from, with a PIN that is hashed already.

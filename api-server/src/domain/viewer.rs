@@ -195,6 +195,8 @@ impl Seen for Attempt {
             restored_from,
             mut notes,
             bundle_kept,
+            // Of all tenants together.
+            change_count: _,
         } = self;
         let asked = [&mut requested_by, &mut request_id, &mut source_address];
         to.asked(requested_tenant, asked);
@@ -223,6 +225,7 @@ impl Seen for Attempt {
             restored_from,
             notes,
             bundle_kept,
+            change_count: None,
         }
     }
 }

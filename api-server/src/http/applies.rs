@@ -11,6 +11,7 @@ use serde::Serialize;
 use shared::bundle::ApplyId;
 use utoipa::ToSchema;
 
+use super::audit::CarriedBody;
 use super::error::{ApiError, Problem};
 use super::etag::TaggedByContent;
 use super::extract::{AsSeen, By, Id, OptionalBody};
@@ -29,12 +30,13 @@ use crate::domain::pbx::DEFAULT_PBX;
 use crate::domain::viewer::Seen as _;
 use crate::domain::{Actor, Invalid, PbxId};
 use crate::services::apply::{OfPbx, Until};
-use crate::services::{Error, Portal, applies, apply, restore};
+use crate::services::{Error, Portal, applies, apply, audit, restore};
 
 mod body;
 
 pub(super) use body::{
-    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, StepBody, milliseconds,
+    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, ShownApplyBody, StepBody,
+    milliseconds,
 };
 
 /// How to apply. Fields of other names are refused.
@@ -359,12 +361,12 @@ pub(super) async fn apply_filter<K: SortKey>(
 
 /// Show one attempt to apply
 ///
-/// With every step and the users it included.
+/// With every step, the users it included and the changes that it carried.
 #[utoipa::path(
     get, path = "/applies/{id}", tag = "applies", operation_id = "get_apply",
     params(("id" = Uuid, Path, description = "The attempt"), NoneMatchHeader),
     responses(
-        (status = 200, description = "The attempt", body = ApplyBody,
+        (status = 200, description = "The attempt", body = ShownApplyBody,
             headers(("ETag" = String, description = "Its state"))),
         NotModified,
         (status = 404, description = "`apply_not_found`",
@@ -375,10 +377,15 @@ pub(super) async fn apply_filter<K: SortKey>(
 pub(super) async fn get(
     State(portal): State<Arc<Portal>>,
     AsSeen(viewer): AsSeen,
+    By(actor): By,
     Id(id): Id,
-) -> Result<TaggedByContent<ApplyBody>, ApiError> {
+) -> Result<TaggedByContent<ShownApplyBody>, ApiError> {
     let attempt = applies::get(&portal, viewer, ApplyId(id)).await?;
-    Ok(TaggedByContent(attempt.into()))
+    let carried = audit::carried(&portal, &actor, attempt.id).await?;
+    Ok(TaggedByContent(ShownApplyBody {
+        apply: attempt.into(),
+        carried: carried.into_iter().map(CarriedBody::from).collect(),
+    }))
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ pub(super) fn describe(error: &Error) -> Description {
         }
         Error::PbxInUse => PBX_IN_USE.told(),
         Error::DefaultPbxStays => DEFAULT_PBX_STAYS.told(),
+        Error::AuditEntryNotFound => AUDIT_ENTRY_NOT_FOUND.told(),
         Error::ApplyNotFound => APPLY_NOT_FOUND.told(),
         Error::ApplyNotEnded(id) => apply_not_ended(*id),
         Error::NothingToRestore => NOTHING_TO_RESTORE.told(),
@@ -239,6 +240,13 @@ const DEFAULT_PBX_STAYS: Words = Words(
     "default_pbx",
     "The default PBX",
     "The default PBX is the portal's own and cannot be deleted.",
+);
+
+const AUDIT_ENTRY_NOT_FOUND: Words = Words(
+    StatusCode::NOT_FOUND,
+    "audit_entry_not_found",
+    "Entry not found",
+    "There is no entry of the audit trail with this id.",
 );
 
 const APPLY_NOT_FOUND: Words = Words(

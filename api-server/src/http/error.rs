@@ -249,6 +249,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::TransportsInUse { .. }
             | Error::PbxInUse
             | Error::DefaultPbxStays
+            | Error::AuditEntryNotFound
             | Error::ApplyNotFound
             | Error::ApplyNotEnded(_)
             | Error::NothingToRestore

@@ -19,14 +19,17 @@ use crate::domain::admin::Credential;
 use crate::domain::{Actor, AdminUser, Principal, RequestId};
 use crate::services::authentication::{self, Presented};
 use crate::services::denied::Denied;
-use crate::services::{Error, Portal};
+use crate::services::{Error, Portal, audit};
 
 /// In trusted-network mode: who says to ask.
 const ADMIN_HEADER: &str = "x-admin-user";
 
-/// What an operation needs, if the table knows it.
-#[derive(Clone, Copy)]
-struct Rule(Option<Needs>);
+/// An operation, and what it needs, if the table knows it.
+#[derive(Clone)]
+struct Rule {
+    operation: String,
+    needs: Option<Needs>,
+}
 
 /// The rule of each operation, by method and path.
 pub(super) struct Rules(HashMap<(Method, String), Rule>);
@@ -44,8 +47,9 @@ impl Rules {
                 (Method::DELETE, &item.delete),
             ] {
                 if let Some(operation) = operation {
-                    let id = operation.operation_id.as_deref();
-                    rules.insert((method, path.clone()), Rule(id.and_then(access::needs)));
+                    let operation = operation.operation_id.clone().unwrap_or_default();
+                    let needs = access::needs(&operation);
+                    rules.insert((method, path.clone()), Rule { operation, needs });
                 }
             }
         }
@@ -59,7 +63,7 @@ impl Rules {
             &Method::HEAD => Method::GET,
             method => method.clone(),
         };
-        self.0.get(&(method, path.to_owned())).copied()
+        self.0.get(&(method, path.to_owned())).cloned()
     }
 }
 
@@ -80,26 +84,29 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let Some(Rule(needs)) = guard.rules.of_request(&parts) else {
+    let Some(Rule { operation, needs }) = guard.rules.of_request(&parts) else {
         // The router has a better word for a method that the path does not take.
         return Ok(Request::from_parts(parts, body));
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
     cookie::same_site(&parts).map_err(Error::from)?;
     let presented = presented(&parts.headers);
-    let actor = actor(guard, needs, &parts, presented.as_ref()).await?;
+    let actor = actor(guard, (&operation, needs), &parts, presented.as_ref()).await?;
     if let (Some(Presented::Cookie(secret)), Some(_)) = (&presented, actor.account()) {
         cookie::knows_token(&parts, secret).map_err(Error::from)?;
         parts.extensions.insert(secret.csrf_token());
     }
-    permitted(needs, &actor).map_err(Error::from)?;
+    if let Err(denied) = permitted(needs, &actor) {
+        audit::refused(&guard.portal, &actor, &operation, &denied).await;
+        return Err(Error::from(denied).into());
+    }
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))
 }
 
 async fn actor(
     guard: &Guard,
-    needs: Needs,
+    (operation, needs): (&str, Needs),
     request: &Parts,
     presented: Option<&Presented>,
 ) -> Result<Actor, ApiError> {
@@ -116,7 +123,12 @@ async fn actor(
         (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, presented, source).await,
         (AuthMode::Login, _) => {
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
-            let known = authentication::authenticate(&guard.portal, presented, source).await?;
+            let known = authentication::authenticate(&guard.portal, presented, source).await;
+            if let Err(Error::Denied(Denied::Unauthenticated)) = &known {
+                let id = request_id.clone();
+                audit::wrong_credentials(&guard.portal, id, source, operation).await;
+            }
+            let known = known?;
             (known.login.clone(), Principal::Account(known))
         }
     };

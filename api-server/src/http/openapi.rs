@@ -31,6 +31,7 @@ use super::error::{PROBLEM_JSON, Problem};
         (name = "devices", description = "Phones and apps of users"),
         (name = "pbxes", description = "Asterisk hosts and their agents"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
+        (name = "audit", description = "Who changed what, and who was refused what"),
         (name = "status", description = "What is in force, on disk and loaded, and what happened"),
         (name = "health", description = "Is it alive, can it work"),
         (name = "documentation", description = "This document"),

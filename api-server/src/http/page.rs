@@ -16,6 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
@@ -68,6 +69,8 @@ pub(super) enum Takes {
     Number,
     /// `true` or `false`.
     Bool,
+    /// A time, RFC 3339.
+    Time,
     /// One of these.
     OneOf(fn() -> Vec<&'static str>),
 }
@@ -111,6 +114,7 @@ enum FilterValue {
     Pbx(PbxRef),
     Number(i64),
     Bool(bool),
+    Time(OffsetDateTime),
 }
 
 impl ListQuery {
@@ -184,6 +188,14 @@ impl<K: SortKey> Wanted<K> {
     pub(super) fn bool(&self, name: &str) -> Option<bool> {
         match self.value(name)? {
             FilterValue::Bool(bool) => Some(*bool),
+            _ => None,
+        }
+    }
+
+    /// Likewise, as a time.
+    pub(super) fn time(&self, name: &str) -> Option<OffsetDateTime> {
+        match self.value(name)? {
+            FilterValue::Time(time) => Some(*time),
             _ => None,
         }
     }
@@ -357,6 +369,9 @@ fn filter_value(takes: Takes, text: &str) -> Result<FilterValue, Invalid> {
             .parse()
             .map(FilterValue::Bool)
             .map_err(|_| malformed("must be true or false")),
+        Takes::Time => OffsetDateTime::parse(text, &Rfc3339)
+            .map(FilterValue::Time)
+            .map_err(|_| malformed("must be a time such as 2026-01-31T12:00:00Z")),
         Takes::OneOf(words) => words()
             .contains(&text)
             .then(|| FilterValue::Text(text.to_owned()))
@@ -422,6 +437,9 @@ fn schema(takes: Takes) -> utoipa::openapi::schema::Object {
         Takes::Id => typed(Type::String).format(Some(SchemaFormat::Custom("uuid".to_owned()))),
         Takes::Number => typed(Type::Integer),
         Takes::Bool => typed(Type::Boolean),
+        Takes::Time => {
+            typed(Type::String).format(Some(SchemaFormat::Custom("date-time".to_owned())))
+        }
         Takes::OneOf(words) => typed(Type::String).enum_values(Some(words())),
     }
     .build()

@@ -304,7 +304,7 @@ pub(super) async fn get(
             headers(("ETag" = String, description = "Its state"))),
         (status = 404, description = "`user_not_found`",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`email_taken`, `extension_taken`",
+        (status = 409, description = "`email_taken`, `extension_taken`, `own_account`",
             body = Problem, content_type = "application/problem+json"),
         PatchProblems,
     )
@@ -353,14 +353,16 @@ fn user_patch(mut fields: Fields) -> Result<UserPatch<VoicemailPin>, Vec<FieldEr
 
 /// Delete a user
 ///
-/// The extension is free at once and the devices are gone; the phones keep working until the next
-/// apply. What is left stands in `/deleted-users`.
+/// The extension is free at once, devices and account are gone; the phones keep working until the
+/// next apply. What is left stands in `/deleted-users`.
 #[utoipa::path(
     delete, path = "/users/{id}", tag = "users", operation_id = "delete_user",
     params(("id" = Uuid, Path, description = "The user"), ByHeader, MatchHeader),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "`user_not_found`: unknown, or deleted before",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`own_account`: that of whoever asks",
             body = Problem, content_type = "application/problem+json"),
         IdProblems,
         MatchProblems,

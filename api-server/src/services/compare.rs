@@ -1,13 +1,14 @@
 //! What is in force, what a bundle changes against it: for whoever applies, previews or restores.
 
 use shared::bundle::{ApplyId, Bundle, Digest, Revision};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::apply::stored;
 use crate::db::revisions::{self, StoredContent};
 use crate::db::{self, DbError};
 use crate::domain::PbxId;
 use crate::domain::apply::IncludedUser;
+use crate::domain::audit::PendingChange;
 use crate::domain::change::{Changes, Side, Summary};
 use crate::domain::revision::InForce;
 use crate::domain::snapshot::Snapshot;
@@ -174,7 +175,27 @@ pub(super) struct Instant {
 impl Instant {
     /// Reads both in one transaction.
     pub(super) async fn read(portal: &super::Portal, pbx: PbxId) -> Result<Self, DbError> {
+        let transaction = db::snapshot::begin(&portal.database).await?;
+        Self::read_within(portal, transaction, pbx).await
+    }
+
+    /// Likewise, with the changes that an apply of it carries: those that it shows and that no apply
+    /// has brought into force.
+    pub(super) async fn read_to_apply(
+        portal: &super::Portal,
+        pbx: PbxId,
+    ) -> Result<(Self, Vec<PendingChange>), DbError> {
         let mut transaction = db::snapshot::begin(&portal.database).await?;
+        let pending = db::audit::pending(&mut transaction, pbx).await?;
+        let instant = Self::read_within(portal, transaction, pbx).await?;
+        Ok((instant, pending))
+    }
+
+    async fn read_within(
+        portal: &super::Portal,
+        mut transaction: Transaction<'static, Postgres>,
+        pbx: PbxId,
+    ) -> Result<Self, DbError> {
         let baseline = Baseline::read(&mut transaction, pbx).await?;
         let now = portal.clock.now();
         let opener = portal.vault.opener(&mut transaction).await?;

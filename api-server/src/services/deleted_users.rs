@@ -3,6 +3,7 @@
 use super::work::Work;
 use super::{Error, Portal};
 use crate::db;
+use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::user::DeletedUser;
 use crate::domain::{Expected, TenantId, UserId, Within};
@@ -52,6 +53,8 @@ pub async fn purge(
     if !db::deleted_users::purge(work.connection(), tenant, id).await? {
         return Err(Error::UserNotFound);
     }
+    let entry = Entry::new("user.purged", "user", &id).called(user.name.as_str());
+    work.record(entry.of(tenant).changing(Some(user.told()), None));
     let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(user = %id, by = by.as_str(), "user purged"));
     Ok(())

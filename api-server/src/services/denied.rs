@@ -67,9 +67,9 @@ impl Denied {
             Self::SignInLocked { wait } | Self::TooManyAttempts { wait } => Some(*wait),
             Self::Unauthenticated
             | Self::Forbidden(_)
-            | Self::SessionNeeded
             | Self::RoleAboveOwn
             | Self::ResetRefused
+            | Self::SessionNeeded
             | Self::WrongCredentials
             | Self::SecondFactorRequired
             | Self::WrongCode

@@ -12,11 +12,13 @@ use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db;
 use crate::db::devices::{NewRow, SealedPasswords};
+use crate::domain::audit::Entry;
 use crate::domain::device::{
     Device, DeviceId, DeviceLabel, DevicePatch, DeviceSettings, NewDevice, Transport,
 };
-use crate::domain::page::{Page, Slice};
+use crate::domain::page::{Page, Slice, SortKey as _};
 use crate::domain::patch::set;
+use crate::domain::user::User;
 use crate::domain::{
     DeviceSlot, ExtensionNumber, Invalid, SipPassword, SipRealm, TenantId, TenantNumber, UserId,
     Version, Within, uuid_v7,
@@ -59,7 +61,50 @@ pub async fn create(
     check_transport(work, tenant, new.settings.transport).await?;
     let (extension, slot) = place(work, tenant, new.user).await?;
     let made = made(work, (tenant, slot), new, show, rng).await?;
-    Ok(made.of(extension))
+    let credentials = made.of(extension);
+    record_created(work, &credentials.device);
+    Ok(credentials)
+}
+
+/// An entry of the audit trail about a device.
+fn told(action: &'static str, device: &Device) -> Entry {
+    Entry::new(action, "device", &device.id)
+        .called(device.label.as_str())
+        .of(device.tenant)
+}
+
+/// Notes for the audit trail that a device was created.
+pub(super) fn record_created(work: &mut Work<'_>, device: &Device) {
+    let entry = told("device.created", device).on_pbx_of_tenant();
+    work.record(entry.changing(None, Some(device.told())));
+}
+
+/// Likewise that it was deleted, by itself or with its user.
+pub(super) fn record_deleted(work: &mut Work<'_>, device: &Device) {
+    let entry = told("device.deleted", device).on_pbx_of_tenant();
+    work.record(entry.changing(Some(device.told()), None));
+}
+
+/// Every device of a user.
+pub(super) async fn all_of(work: &mut Work<'_>, user: &User) -> Result<Vec<Device>, Error> {
+    let page = Page {
+        order: DeviceSort::DEFAULT,
+        after: None,
+        limit: None,
+    };
+    let filter = DeviceFilter {
+        user: Some(user.id),
+        enabled: None,
+        search: None,
+    };
+    let all = db::devices::list(
+        work.connection(),
+        Within::all_of(user.tenant),
+        &page,
+        filter,
+    )
+    .await?;
+    Ok(all.items)
 }
 
 /// Creates the first device of a user who has no number yet. Whoever allocates numbers makes others
@@ -254,6 +299,7 @@ pub async fn change(
         mut device,
         mut sealed,
     } = locked;
+    let before = device.clone();
     set(&mut device.label, patch.label);
     let transport = device.settings.transport;
     device.settings.apply(patch.settings);
@@ -272,6 +318,8 @@ pub async fn change(
         device.password_revealed_at = None;
     }
     store(work, &mut device, &sealed, "device changed").await?;
+    let entry = told("device.changed", &device).on_pbx_of_tenant();
+    work.record(entry.changing(Some(before.told()), Some(device.told_after(&before))));
     Ok(device)
 }
 
@@ -293,7 +341,7 @@ pub async fn rotate(
         mut device,
         mut sealed,
     } = locked;
-    let id = device.id;
+    let (id, before) = (device.id, device.clone());
     if overlap.is_zero() {
         end_overlap(&mut device, &mut sealed);
     } else {
@@ -308,6 +356,8 @@ pub async fn rotate(
     device.password_set_at = work.now;
     device.password_revealed_at = (show == Reveal::Now).then_some(work.now);
     store(work, &mut device, &sealed, "SIP password rotated").await?;
+    let entry = told("device.rotated", &device).on_pbx_of_tenant();
+    work.record(entry.changing(Some(before.told()), Some(device.told_after(&before))));
     let (_, realm) = db::devices::naming(work.connection(), device.tenant).await?;
     Ok(Credentials {
         device,
@@ -325,9 +375,13 @@ pub async fn reveal(work: &mut Work<'_>, locked: Locked) -> Result<Credentials, 
     if device.password_revealed_at.is_some() {
         return Err(Error::PasswordRevealed);
     }
+    let before = device.told();
     let password = open(work, Place::SipPassword(device.id), &sealed.current).await?;
     device.password_revealed_at = Some(work.now);
     store(work, &mut device, &sealed, "SIP password shown").await?;
+    // Nothing for an apply to carry.
+    let entry = told("device.revealed", &device);
+    work.record(entry.changing(Some(before), Some(device.told())));
     let (_, realm) = db::devices::naming(work.connection(), device.tenant).await?;
     Ok(Credentials {
         device,
@@ -362,6 +416,7 @@ async fn store(
 pub async fn delete(work: &mut Work<'_>, locked: &Locked) -> Result<(), Error> {
     let Device { id, tenant, .. } = locked.device;
     db::devices::delete(work.connection(), tenant, id).await?;
+    record_deleted(work, &locked.device);
     let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(device = %id, by = by.as_str(), "device deleted"));
     Ok(())

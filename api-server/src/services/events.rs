@@ -119,7 +119,7 @@ pub(super) async fn record(
 }
 
 /// The portal that recorded an event puts it into its log.
-fn told(portal: &Portal, pbx: PbxId, new: &NewEvent, id: Option<i64>) {
+pub(super) fn told(portal: &Portal, pbx: PbxId, new: &NewEvent, id: Option<i64>) {
     let Some(event) = id else { return };
     portal.counters.count(EVENTS_RECORDED);
     let (kind, detail) = (new.kind.name(), &new.detail);

@@ -6,6 +6,7 @@ pub mod api_tokens;
 pub mod applies;
 pub mod apply;
 mod at_once;
+pub mod audit;
 pub mod authentication;
 mod compare;
 pub mod counters;
@@ -77,6 +78,8 @@ pub struct Portal {
     pub live: live::Live,
     /// What was counted.
     pub counters: counters::Counters,
+    /// Who was refused something in the last minute.
+    pub refusals: audit::Refusals,
     /// Who may render for a question: one at a time.
     pub rendering: tokio::sync::Semaphore,
     /// What sign-in and authentication keep in memory.
@@ -250,6 +253,9 @@ pub enum Error {
     /// The default PBX cannot be taken out of service.
     #[error("the default PBX stays")]
     DefaultPbxStays,
+    /// No entry of the audit trail has that id.
+    #[error("no such entry of the audit trail")]
+    AuditEntryNotFound,
     /// No attempt has that id.
     #[error("no such apply")]
     ApplyNotFound,

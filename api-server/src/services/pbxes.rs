@@ -8,12 +8,13 @@ use rand::CryptoRng;
 use shared::record::Outcome;
 
 use super::work::{self, Work};
-use super::{Error, Portal};
+use super::{Error, Portal, audit};
 use crate::causes::causes;
 use crate::clock::unix_ms;
 use crate::db::apply_lock::ApplyLock;
 use crate::db::{self, DbError};
 use crate::domain::apply::{AttemptOutcome, Failure};
+use crate::domain::audit::Entry;
 use crate::domain::device::Transport;
 use crate::domain::page::{Page, Slice};
 use crate::domain::pbx::{self, DEFAULT_PBX, NewPbx, PbxPatch, PbxRef};
@@ -73,11 +74,7 @@ pub async fn create(
     db::pbxes::insert(work.connection(), id, &new, now)
         .await
         .map_err(taken)?;
-    let (name, by) = (new.name.clone(), work.actor.admin.clone());
-    work.afterwards(
-        move || tracing::info!(pbx = %id, %name, by = by.as_str(), "PBX taken into service"),
-    );
-    Ok(pbx::Pbx {
+    let pbx = pbx::Pbx {
         id,
         name: new.name,
         agent_address: new.agent_address,
@@ -86,7 +83,19 @@ pub async fn create(
         transports: new.transports,
         version: Version::FIRST,
         created_at: now,
-    })
+    };
+    let entry = told("pbx.created", &pbx).on(id);
+    work.record(entry.changing(None, Some(pbx.told())));
+    let (name, by) = (pbx.name.clone(), work.actor.admin.clone());
+    work.afterwards(
+        move || tracing::info!(pbx = %id, %name, by = by.as_str(), "PBX taken into service"),
+    );
+    Ok(pbx)
+}
+
+/// An entry of the audit trail about a PBX.
+fn told(action: &'static str, pbx: &pbx::Pbx) -> Entry {
+    Entry::new(action, "pbx", &pbx.id).called(pbx.name.as_str())
 }
 
 /// Changes a PBX. Its agent can only be changed while no apply runs.
@@ -151,6 +160,8 @@ async fn change_row(
         after.version = db::pbxes::update(work.connection(), &after)
             .await
             .map_err(taken)?;
+        let entry = told("pbx.changed", &after).on(id);
+        work.record(entry.changing(Some(before.told()), Some(after.told())));
     }
     Ok(after)
 }
@@ -187,7 +198,8 @@ pub async fn delete(
 
 async fn delete_row(work: &mut Work<'_>, id: PbxId, expected: &Expected) -> Result<(), Error> {
     let held = db::pbxes::hold(work.connection(), &id.into()).await?;
-    expected.check(held.ok_or(Error::PbxNotFound)?.version)?;
+    let pbx = held.ok_or(Error::PbxNotFound)?;
+    expected.check(pbx.version)?;
     if db::pbxes::has_tenants(work.connection(), id).await? {
         return Err(Error::PbxInUse);
     }
@@ -200,8 +212,12 @@ async fn delete_row(work: &mut Work<'_>, id: PbxId, expected: &Expected) -> Resu
         let outcome = AttemptOutcome::OnPbx(Outcome::Interrupted);
         attempt.fail(outcome, never_known(), now);
         db::applies::close(work.connection(), &attempt).await?;
+        work.record(audit::ended(&attempt));
     }
-    Ok(db::pbxes::delete(work.connection(), id, now).await?)
+    db::audit::forget(work.connection(), id).await?;
+    db::pbxes::delete(work.connection(), id, now).await?;
+    work.record(told("pbx.deleted", &pbx).changing(Some(pbx.told()), None));
+    Ok(())
 }
 
 fn never_known() -> Failure {

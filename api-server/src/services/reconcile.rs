@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::counters::RECONCILED;
 use super::pbxes::Pbx;
-use super::{Error, Portal, revisions};
+use super::{Error, Portal, audit, revisions};
 use crate::causes::causes;
 use crate::db::{self, DbError, State};
 use crate::domain::PbxId;
@@ -184,6 +184,7 @@ async fn end_abandoned(portal: &Portal, pbx: PbxId) -> Result<(), DbError> {
         let now = portal.clock.now();
         attempt.fail(AttemptOutcome::NeverStarted, abandoned(), now);
         db::applies::insert_ended(&mut transaction, &attempt).await?;
+        audit::append(portal, &mut transaction, &[audit::ended(&attempt)]).await?;
         db::commit(transaction).await?;
         portal.counters.count(RECONCILED);
         tracing::warn!(apply = %attempt.id, "an apply in line was left by its portal");
@@ -216,11 +217,13 @@ pub(super) fn abandoned() -> Failure {
 
 /// Writes the outcome of an attempt into its row.
 pub(super) async fn write(portal: &Portal, attempt: &Attempt) -> Result<(), DbError> {
-    let mut connection = portal.database.acquire().await?;
-    if !db::applies::close(&mut connection, attempt).await? {
+    let mut transaction = portal.database.begin().await?;
+    if db::applies::close(&mut transaction, attempt).await? {
+        audit::append(portal, &mut transaction, &[audit::ended(attempt)]).await?;
+    } else {
         tracing::warn!(apply = %attempt.id, "the row of this apply was closed by another portal");
     }
-    drop(connection);
+    db::commit(transaction).await?;
     revisions::prune(portal, attempt.pbx_id).await;
     Ok(())
 }

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::clock::os_rng;
+use crate::clock::{Clock as _, SystemClock, os_rng};
 use crate::db::DbError;
+use crate::db::audit::{self, AuditKey};
 use crate::db::data_keys::{self, KeyError};
 use crate::db::sealed::{self, SEALED};
+use crate::domain::audit::{Author, Entry};
 use crate::vault::{DataKey, DataKeyId, MasterKeyId, TooLarge, Vault};
 
 /// Most passes over all rows. One does it unless somebody holds rows locked.
@@ -114,7 +117,8 @@ pub async fn rotate(
         return Err(RotationError::Busy);
     }
     data_keys::ensure(connection, old).await?;
-    add_master(connection, old, new).await?;
+    let key = audit::ensure_key(connection, old).await?;
+    add_master(connection, old, new, &key).await?;
     let rows = reseal_all(connection, old).await?;
     let used = sealed::data_keys_in_use(connection).await?;
     let dropped = data_keys::drop_unused(connection, &used).await?;
@@ -127,6 +131,7 @@ async fn add_master(
     connection: &mut PgConnection,
     old: &Vault,
     new: &Vault,
+    key: &AuditKey,
 ) -> Result<(), RotationError> {
     let mut transaction = connection.begin().await?;
     lock_out_sealers(&mut transaction).await?;
@@ -146,9 +151,29 @@ async fn add_master(
         data_keys::replace_current(&mut transaction, fresh.id()).await?;
         wrap(&mut transaction, old, &fresh).await?;
         wrap(&mut transaction, new, &fresh).await?;
+        let entry = told("secret_key.rotated", new, &masters, &ids);
+        append(&mut transaction, key, entry).await?;
     }
     transaction.commit().await?;
     Ok(())
+}
+
+/// An entry of the audit trail: which master keys opened the database, and which do now.
+fn told(action: &'static str, key: &Vault, before: &[MasterKeyId], after: &[MasterKeyId]) -> Entry {
+    let keys = |ids: &[MasterKeyId]| {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        Some(json!({ "opened_by": ids }))
+    };
+    Entry::new(action, "secret_key", &key.master_key_id()).changing(keys(before), keys(after))
+}
+
+async fn append(
+    transaction: &mut PgConnection,
+    key: &AuditKey,
+    entry: Entry,
+) -> Result<(), DbError> {
+    let (author, now) = (Author::command_line(), SystemClock.now());
+    audit::append(transaction, key, &author, now, &[entry]).await
 }
 
 async fn wrap(
@@ -226,6 +251,7 @@ pub async fn retire(connection: &mut PgConnection, vault: &Vault) -> Result<u64,
         return Err(RotationError::Busy);
     }
     data_keys::ensure(connection, vault).await?;
+    let key = audit::ensure_key(connection, vault).await?;
     let mut transaction = connection.begin().await?;
     lock_out_sealers(&mut transaction).await?;
     match outstanding(&mut transaction).await? {
@@ -243,7 +269,12 @@ pub async fn retire(connection: &mut PgConnection, vault: &Vault) -> Result<u64,
     if !all.iter().all(|id| opened.contains(id)) {
         return Err(RotationError::WouldLose(master));
     }
+    let before = data_keys::masters_of_current(&mut transaction).await?;
     let removed = data_keys::drop_wrappings_but(&mut transaction, master).await?;
+    if removed > 0 {
+        let entry = told("secret_key.retired", vault, &before, &[master]);
+        append(&mut transaction, &key, entry).await?;
+    }
     transaction.commit().await?;
     Ok(removed)
 }

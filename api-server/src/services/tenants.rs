@@ -6,6 +6,7 @@ use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
+use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
 use crate::domain::tenant::{
@@ -78,9 +79,19 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
+    let entry = told("tenant.created", &tenant);
+    work.record(entry.changing(None, Some(tenant.told())));
     let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(tenant = %id, by = by.as_str(), "tenant created"));
     Ok(tenant)
+}
+
+/// An entry of the audit trail about a tenant, which the next apply of its PBX carries.
+fn told(action: &'static str, tenant: &Tenant) -> Entry {
+    Entry::new(action, "tenant", &tenant.id)
+        .called(tenant.name.as_str())
+        .of(tenant.id)
+        .on(tenant.pbx)
 }
 
 /// A living tenant that nobody else changes until the work is done.
@@ -137,6 +148,9 @@ pub async fn change(
     db::tenants::update(work.connection(), &tenant)
         .await
         .map_err(refused)?;
+    // One that moves leaves a PBX as well.
+    let entry = told("tenant.changed", &tenant).on(before.pbx);
+    work.record(entry.changing(Some(before.told()), Some(tenant.told())));
     let (id, by) = (tenant.id, work.actor.admin.clone());
     let status = tenant.status.name();
     work.afterwards(
@@ -175,6 +189,7 @@ pub async fn delete(work: &mut Work<'_>, tenant: &Tenant) -> Result<(), Error> {
     }
     let (id, now, by) = (tenant.id, work.now, work.actor.admin.clone());
     db::tenants::delete(work.connection(), id, &by, now).await?;
+    work.record(told("tenant.deleted", tenant).changing(Some(tenant.told()), None));
     work.afterwards(move || tracing::info!(tenant = %id, by = by.as_str(), "tenant deleted"));
     Ok(())
 }

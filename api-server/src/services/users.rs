@@ -10,6 +10,7 @@ use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
+use crate::domain::audit::Entry;
 use crate::domain::calling::CallSettings;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
@@ -70,7 +71,17 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
+    work.record(told("user.created", &user).changing(None, Some(user.told())));
+    devices::record_created(work, &device.device);
     Ok(CreatedUser { user, device })
+}
+
+/// An entry of the audit trail about a user, which the next apply carries.
+fn told(action: &'static str, user: &User) -> Entry {
+    Entry::new(action, "user", &user.id)
+        .called(user.name.as_str())
+        .of(user.tenant)
+        .on_pbx_of_tenant()
 }
 
 async fn allocate(
@@ -156,11 +167,11 @@ pub async fn locked(work: &mut Work<'_>, within: Within, id: UserId) -> Result<U
 /// # Errors
 /// [`denied::Denied::Forbidden`] when whoever asks may not change what is named; [`Error::EmailTaken`],
 /// [`Error::ExtensionTaken`], [`Error::InvalidField`].
-pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Result<User, Error> {
+pub async fn change(work: &mut Work<'_>, before: User, patch: UserPatch) -> Result<User, Error> {
     for permission in patch.needs() {
         denied::must(work.actor, permission)?;
     }
-    let standing = (user.role.get(), user.status);
+    let mut user = before.clone();
     set(&mut user.name, patch.name);
     set(&mut user.email, patch.email);
     set(&mut user.status, patch.status);
@@ -179,7 +190,9 @@ pub async fn change(work: &mut Work<'_>, mut user: User, patch: UserPatch) -> Re
         renumber(work, &user, number).await?;
         user.extension = number;
     }
-    accounts::follow_user(work, standing, &user).await?;
+    accounts::follow_user(work, (before.role.get(), before.status), &user).await?;
+    let after = user.told_after(&before);
+    work.record(told("user.changed", &user).changing(Some(before.told()), Some(after)));
     let (id, by) = (user.id, work.actor.admin.clone());
     let status = user.status.name();
     work.afterwards(move || tracing::info!(user = %id, status, by = by.as_str(), "user changed"));
@@ -204,9 +217,14 @@ async fn renumber(work: &mut Work<'_>, user: &User, number: ExtensionNumber) -> 
 pub async fn delete(work: &mut Work<'_>, user: &User) -> Result<(), Error> {
     let (id, now, by) = (user.id, work.now, work.actor.admin.clone());
     accounts::end_of_user(work, user.tenant, id).await?;
+    let devices = devices::all_of(work, user).await?;
     let extension = db::users::delete(work.connection(), user.tenant, id, &by, now)
         .await?
         .ok_or(Error::UserNotFound)?;
+    for device in &devices {
+        devices::record_deleted(work, device);
+    }
+    work.record(told("user.deleted", user).changing(Some(user.told()), None));
     work.afterwards(
         move || tracing::info!(user = %id, %extension, by = by.as_str(), "user deleted"),
     );

@@ -6,10 +6,11 @@ use shared::status::VerifyReport;
 
 use super::counters::VERIFICATIONS;
 use super::pbxes::Pbx;
-use super::{Error, Portal, events};
+use super::{Error, Portal, events, work};
 use crate::agent::AgentError;
 use crate::db;
 use crate::domain::Actor;
+use crate::domain::audit::Entry;
 use crate::domain::event::{NewEvent, PbxEventKind};
 use crate::domain::viewer::{Seen as _, Viewer};
 
@@ -34,15 +35,8 @@ pub async fn run_to_the_end(
 
 async fn run(portal: &Portal, pbx: &Pbx, actor: Actor) -> Result<VerifyReport, Error> {
     let request_id = actor.request_id.clone();
-    let event = NewEvent {
-        kind: PbxEventKind::VerifyRequested,
-        detail: "asked for; no answer yet".to_owned(),
-        at: portal.clock.now(),
-        numbered: None,
-        actor: Some(actor),
-    };
     // First, so that nothing is done that nobody could look up.
-    let id = events::record(portal, pbx.id, &event).await?;
+    let id = requested(portal, pbx, &actor).await?;
     portal.counters.count(VERIFICATIONS);
     let limit = portal.settings.apply_deadline;
     let result = pbx.agent().verify(limit, &request_id).await;
@@ -57,6 +51,27 @@ async fn run(portal: &Portal, pbx: &Pbx, actor: Actor) -> Result<VerifyReport, E
         error if error.is_nothing_applied() => Error::NothingApplied,
         error => Error::AgentRefused(error),
     })
+}
+
+/// Writes down that it was asked for: the event, to be completed, and the entry of the audit trail.
+async fn requested(portal: &Portal, pbx: &Pbx, actor: &Actor) -> Result<Option<i64>, Error> {
+    let event = NewEvent {
+        kind: PbxEventKind::VerifyRequested,
+        detail: "asked for; no answer yet".to_owned(),
+        at: portal.clock.now(),
+        numbered: None,
+        actor: Some(actor.clone()),
+    };
+    let id = work::run(portal, actor, async |work| {
+        let name = pbx.name();
+        let entry = Entry::new("verify.requested", "pbx", &pbx.id).called(name.as_str());
+        work.record(entry.of(actor.reach().tenant()));
+        let id = db::events::insert(work.connection(), pbx.id, &event).await?;
+        Ok::<_, Error>(id)
+    });
+    let id = id.await?;
+    events::told(portal, pbx.id, &event, id);
+    Ok(id)
 }
 
 fn words(result: &Result<VerifyReport, AgentError>) -> String {

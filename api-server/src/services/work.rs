@@ -5,14 +5,16 @@
 //! [`idempotency::once`](super::idempotency::once) the one for requests that may be repeated.
 
 use std::mem;
+use std::sync::Arc;
 
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use super::{Error, Portal};
+use crate::db::audit::AuditKey;
 use crate::db::{self, DbError};
 use crate::domain::Actor;
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Author, Entry};
 use crate::vault::Vault;
 
 /// Changes that are made together.
@@ -24,6 +26,7 @@ pub struct Work<'a> {
     /// When: one instant for everything in it.
     pub now: OffsetDateTime,
     transaction: Transaction<'a, Postgres>,
+    audit_key: Arc<AuditKey>,
     entries: Vec<Entry>,
     afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
 }
@@ -33,24 +36,27 @@ impl<'a> Work<'a> {
     pub async fn begin(portal: &'a Portal, actor: &'a Actor) -> Result<Self, Error> {
         let (vault, now) = (&portal.vault, portal.clock.now());
         let transaction = portal.database.begin().await?;
-        Ok(Self::of(transaction, vault, actor, now))
+        // There is one since the database could be worked with.
+        let audit_key = portal.database.audit_key()?;
+        Ok(Self::of(transaction, (vault, audit_key), actor, now))
     }
 
     /// Begins one for a command on the portal's host, which has a connection of its own and serves
     /// nobody.
     pub async fn on(
         connection: &'a mut PgConnection,
-        vault: &'a Vault,
+        (vault, audit_key): (&'a Vault, AuditKey),
         actor: &'a Actor,
         now: OffsetDateTime,
     ) -> Result<Self, Error> {
         let transaction = connection.begin().await.map_err(DbError::from)?;
-        Ok(Self::of(transaction, vault, actor, now))
+        let keys = (vault, Arc::new(audit_key));
+        Ok(Self::of(transaction, keys, actor, now))
     }
 
     fn of(
         transaction: Transaction<'a, Postgres>,
-        vault: &'a Vault,
+        (vault, audit_key): (&'a Vault, Arc<AuditKey>),
         actor: &'a Actor,
         now: OffsetDateTime,
     ) -> Self {
@@ -59,6 +65,7 @@ impl<'a> Work<'a> {
             actor,
             now,
             transaction,
+            audit_key,
             entries: Vec::new(),
             afterwards: Vec::new(),
         }
@@ -85,7 +92,9 @@ impl<'a> Work<'a> {
             mem::take(&mut self.entries),
             mem::take(&mut self.afterwards),
         );
-        db::audit::append(&mut self.transaction, self.actor, self.now, &entries).await?;
+        let (key, author) = (&self.audit_key, Author::from(self.actor));
+        // Last: until the commit, a lane of the trail is this transaction's.
+        db::audit::append(&mut self.transaction, key, &author, self.now, &entries).await?;
         db::commit(self.transaction).await?;
         for act in afterwards {
             act();

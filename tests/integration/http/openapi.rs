@@ -21,6 +21,8 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("/apply/preview", &["GET"]),
     ("/apply/status", &["GET"]),
     ("/apply/verify", &["POST"]),
+    ("/audit", &["GET"]),
+    ("/audit/{id}", &["GET"]),
     ("/deleted-users", &["GET"]),
     ("/deleted-users/{id}", &["DELETE", "GET"]),
     ("/devices", &["GET", "POST"]),

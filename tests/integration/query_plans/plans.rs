@@ -16,6 +16,9 @@ const LARGE: &[&str] = &[
     "device",
     "tenant",
     "apply",
+    "apply_change",
+    "audit_entry",
+    "audit_pending",
     "pbx_event",
     "idempotency_key",
 ];

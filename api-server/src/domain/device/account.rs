@@ -1,11 +1,13 @@
 //! A device as the portal keeps it.
 
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
     Codecs, DeviceId, DeviceLabel, DeviceSlot, DigestAlgorithm, EndpointName, Nat, Transport,
     endpoint_name,
 };
+use crate::domain::audit::{SECRET, mark_changed, told_time};
 use crate::domain::patch::{Patch, set};
 use crate::domain::{ExtensionNumber, TenantId, TenantNumber, UserId, Version};
 
@@ -46,6 +48,54 @@ impl Device {
     /// What its endpoint, auth and AOR are called, and what it registers as.
     pub fn endpoint_name(&self) -> EndpointName {
         endpoint_name(self.tenant_number, self.extension, self.slot)
+    }
+}
+
+impl Device {
+    /// What the audit trail keeps of it.
+    pub fn told(&self) -> Value {
+        let DeviceSettings {
+            enabled,
+            algorithm,
+            transport,
+            nat,
+            codecs,
+        } = &self.settings;
+        json!({
+            "id": self.id.0,
+            "tenant_id": self.tenant.0,
+            "user_id": self.user.0,
+            "label": self.label.as_str(),
+            "sip_username": self.endpoint_name().as_str(),
+            "sip_password": SECRET,
+            "previous_sip_password": self.overlap_until.map(|_| SECRET),
+            "enabled": enabled,
+            "transport": transport.map(Transport::name),
+            "nat": {
+                "rtp_symmetric": nat.rtp_symmetric,
+                "force_rport": nat.force_rport,
+                "rewrite_contact": nat.rewrite_contact,
+                "direct_media": nat.direct_media,
+            },
+            "codecs": codecs.names().collect::<Vec<_>>(),
+            "digest_algorithm": algorithm.name(),
+            "password_set_at": told_time(self.password_set_at),
+            "password_revealed_at": self.password_revealed_at.map(told_time),
+            "overlap_until": self.overlap_until.map(told_time),
+            "version": self.version.0,
+            "created_at": told_time(self.created_at),
+            "updated_at": told_time(self.updated_at),
+        })
+    }
+
+    /// Likewise once it has become what it is from `before`.
+    pub fn told_after(&self, before: &Self) -> Value {
+        let mut told = self.told();
+        if self.password_set_at != before.password_set_at {
+            mark_changed(&mut told, "/sip_password");
+            mark_changed(&mut told, "/previous_sip_password");
+        }
+        told
     }
 }
 

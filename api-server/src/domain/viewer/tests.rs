@@ -111,6 +111,7 @@ fn attempt(by: Option<TenantId>) -> Attempt {
         restored_from: None,
         notes: vec![FOREIGN.to_owned()],
         bundle_kept: false,
+        change_count: Some(7),
     }
 }
 

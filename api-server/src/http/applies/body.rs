@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::PolicyBody;
 use crate::domain::apply::Attempt;
+use crate::http::audit::CarriedBody;
 use crate::http::changes::{RestoredFromBody, SummaryBody};
 use crate::http::described;
 use crate::http::error::Description;
@@ -73,12 +74,25 @@ pub(in crate::http) struct ApplyBody {
     /// Whether `POST /applies/{id}/restore` can bring it back: it was proven, and its bundle is
     /// still kept.
     restorable: bool,
+    /// How many changes of the audit trail it carried: all that were made since the last one that
+    /// was proven. `GET /audit?apply=…` lists them. A restore carries none. Null for
+    /// whoever is confined to a tenant.
+    change_count: Option<usize>,
     /// How many users the configuration holds.
     user_count: usize,
     /// Who they are; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     users: Option<Vec<IncludedUserBody>>,
+}
+
+/// One attempt, with what it carried.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct ShownApplyBody {
+    #[serde(flatten)]
+    pub(in crate::http) apply: ApplyBody,
+    /// The first 500 changes that it carried, in their order.
+    pub(in crate::http) carried: Vec<CarriedBody>,
 }
 
 /// One attempt, and what became of each PBX.
@@ -284,6 +298,7 @@ impl From<Attempt> for ApplyBody {
             changes: attempt.changes.map(SummaryBody::from),
             restored_from: attempt.restored_from.map(RestoredFromBody::from),
             restorable,
+            change_count: attempt.change_count,
             user_count: attempt.user_counts.total(),
             users: Some(users.collect()),
         };

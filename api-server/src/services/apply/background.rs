@@ -19,6 +19,7 @@ use crate::domain::Actor;
 use crate::domain::apply::{Attempt, AttemptOutcome, Failure, Wish};
 use crate::services::counters::ACCEPTED;
 use crate::services::pbxes::Pbx;
+use crate::services::{audit, work};
 
 /// How often a lease is renewed, in seconds: several times within it.
 const RENEW_SECONDS: u64 = 5;
@@ -70,15 +71,18 @@ async fn put_in_line(
         .ok_or(Error::Overloaded("too many applies wait for their turn"))?;
     let mut attempt = begin(&portal, &pbx, &actor, &wish).await?;
     attempt.outcome = AttemptOutcome::Queued;
-    let mut connection = portal.database.acquire().await?;
-    db::queued::insert(&mut connection, &attempt).await?;
-    drop(connection);
+    work::run(&portal, &actor, async |work| {
+        db::queued::insert(work.connection(), &attempt).await?;
+        work.record(audit::requested(&attempt, &actor));
+        Ok::<(), Error>(())
+    })
+    .await?;
     portal.counters.count(ACCEPTED);
     let accepted = attempt.clone();
     let task = async move {
         let lease = Lease::keep(portal.database.clone(), attempt.id);
         if let Err(error) = run_attempt(&portal, &pbx, &actor, &wish, &mut attempt).await {
-            give_up(&portal, &mut attempt, &error).await;
+            give_up(&portal, &actor, &mut attempt, &error).await;
         }
         drop((lease, place));
         // Last: a shutdown waits for it.
@@ -90,14 +94,14 @@ async fn put_in_line(
 
 /// Ends an attempt that failed before it was sent. The others have an outcome, or a row that the
 /// reconciler closes.
-async fn give_up(portal: &Portal, attempt: &mut Attempt, error: &Error) {
+async fn give_up(portal: &Portal, actor: &Actor, attempt: &mut Attempt, error: &Error) {
     tracing::error!(apply = %attempt.id, error = causes(error), "an accepted apply failed");
     if attempt.outcome != AttemptOutcome::Queued {
         return;
     }
     let failure = Failure::new("portal_failed", format!("nothing was sent: {error}"));
     let outcome = AttemptOutcome::NeverStarted;
-    if let Err(error) = end_unsent(portal, attempt, outcome, failure).await {
+    if let Err(error) = end_unsent(portal, actor, attempt, outcome, failure).await {
         tracing::warn!(apply = %attempt.id, error = causes(&error),
             "its row is left to the reconciler");
     }

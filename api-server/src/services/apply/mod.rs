@@ -20,7 +20,8 @@ use self::send::Sent;
 use super::denied::{self, Denied};
 use super::live::State;
 use super::pbxes::Pbx;
-use super::{Error, Portal, reconcile, restore};
+use super::work::Work;
+use super::{Error, Portal, audit, reconcile, restore};
 use crate::agent::Order;
 use crate::clock::{os_rng, unix_ms};
 use crate::db;
@@ -90,7 +91,7 @@ async fn run_in_turn(
 ) -> Result<(), Error> {
     tell(portal, attempt, State::Waiting);
     let Some(turn) = pbx.queue.wait(portal, pbx.id).await? else {
-        return end_busy(portal, attempt).await;
+        return end_busy(portal, actor, attempt).await;
     };
     let span = tracing::info_span!("apply", apply_id = %attempt.id, revision = Empty);
     let result = run_alone(portal, pbx, actor, wish, attempt)
@@ -116,9 +117,11 @@ async fn run_alone(
     reconcile::settle(portal, pbx).await?;
     let prepared = match prepare::prepare(portal, pbx, attempt, wish).await? {
         Ok(prepared) => prepared,
-        Err((outcome, failure)) => return end_unsent(portal, attempt, outcome, failure).await,
+        Err((outcome, failure)) => {
+            return end_unsent(portal, actor, attempt, outcome, failure).await;
+        }
     };
-    let revision = match open(portal, attempt, &prepared).await? {
+    let revision = match open(portal, actor, attempt, &prepared).await? {
         Opened::As(revision) => revision,
         Opened::LeftTheLine => {
             let outcome = AttemptOutcome::NeverStarted;
@@ -127,7 +130,7 @@ async fn run_alone(
         }
         Opened::OutOfService => {
             let outcome = AttemptOutcome::NeverStarted;
-            return end_unsent(portal, attempt, outcome, out_of_service()).await;
+            return end_unsent(portal, actor, attempt, outcome, out_of_service()).await;
         }
     };
     tell(portal, attempt, State::Sending);
@@ -185,6 +188,7 @@ async fn begin(portal: &Portal, pbx: &Pbx, actor: &Actor, wish: &Wish) -> Result
         restored_from,
         notes: Vec::new(),
         bundle_kept: false,
+        change_count: Some(0),
     })
 }
 
@@ -205,23 +209,28 @@ fn out_of_service() -> Failure {
 /// Commits the attempt as `started`, with its bundle and the next revision.
 async fn open(
     portal: &Portal,
+    actor: &Actor,
     attempt: &mut Attempt,
     prepared: &Prepared,
 ) -> Result<Opened, Error> {
-    let mut transaction = portal.database.begin().await?;
-    if !leaves_the_line(&mut transaction, attempt).await? {
+    let mut work = Work::begin(portal, actor).await?;
+    if !leaves_the_line(work.connection(), attempt).await? {
         return Ok(Opened::LeftTheLine);
     }
-    let seal = portal.vault.sealer(&mut transaction).await?;
+    let seal = portal.vault.sealer(work.connection()).await?;
     let (id, kept, digest) = (attempt.id, Arc::clone(&prepared.kept), prepared.digest);
     // Of thousands of users, too much for the threads that serve requests.
     let encrypt = move || seal.seal(Place::Bundle(id), &kept, &mut os_rng());
     let encrypted = tokio::task::spawn_blocking(encrypt).await??;
-    let revision = db::applies::open(&mut transaction, attempt, digest, &encrypted).await?;
-    let Some(revision) = revision else {
+    let carried = &prepared.carried;
+    let opened = db::applies::open(work.connection(), attempt, digest, &encrypted, carried).await?;
+    let Some(revision) = opened else {
         return Ok(Opened::OutOfService);
     };
-    db::commit(transaction).await?;
+    if attempt.outcome != AttemptOutcome::Queued {
+        work.record(audit::requested(attempt, actor));
+    }
+    work.commit().await?;
     attempt.outcome = AttemptOutcome::Started;
     attempt.revision = Some(revision);
     tracing::Span::current().record("revision", revision.0);
@@ -293,22 +302,27 @@ async fn catch_up(portal: &Portal, pbx: &Pbx, mut failure: Failure) -> Failure {
 /// Ends an attempt before there was a bundle.
 async fn end_unsent(
     portal: &Portal,
+    actor: &Actor,
     attempt: &mut Attempt,
     outcome: AttemptOutcome,
     failure: Failure,
 ) -> Result<(), Error> {
-    let mut transaction = portal.database.begin().await?;
-    let there = leaves_the_line(&mut transaction, attempt).await?;
+    let mut work = Work::begin(portal, actor).await?;
+    let there = leaves_the_line(work.connection(), attempt).await?;
+    if attempt.outcome != AttemptOutcome::Queued {
+        work.record(audit::requested(attempt, actor));
+    }
     attempt.fail(outcome, failure, portal.clock.now());
     report(attempt);
     if there {
-        db::applies::insert_ended(&mut transaction, attempt).await?;
-        db::commit(transaction).await?;
+        db::applies::insert_ended(work.connection(), attempt).await?;
+        work.record(audit::ended(attempt));
+        work.commit().await?;
     }
     Ok(())
 }
 
-async fn end_busy(portal: &Portal, attempt: &mut Attempt) -> Result<(), Error> {
+async fn end_busy(portal: &Portal, actor: &Actor, attempt: &mut Attempt) -> Result<(), Error> {
     let mut connection = portal.database.acquire().await?;
     let running = db::applies::unsettled(&mut connection, attempt.pbx_id).await?;
     drop(connection);
@@ -322,7 +336,7 @@ async fn end_busy(portal: &Portal, attempt: &mut Attempt) -> Result<(), Error> {
         },
     );
     let failure = Failure::new("apply_busy", message);
-    end_unsent(portal, attempt, AttemptOutcome::Busy, failure).await
+    end_unsent(portal, actor, attempt, AttemptOutcome::Busy, failure).await
 }
 
 /// One line in the log for each ended attempt.

@@ -8,6 +8,7 @@ use super::stored;
 use crate::domain::apply::{
     Attempt, AttemptOutcome, Failure, IncludedUser, RestoredFrom, UserCounts, Wish,
 };
+use crate::domain::audit::PendingChange;
 use crate::domain::change::Summary;
 use crate::services::compare::{Content, Instant, Unrenderable};
 use crate::services::pbxes::Pbx;
@@ -20,6 +21,8 @@ pub(super) struct Prepared {
     pub(super) digest: Digest,
     /// The bundle as it is kept, to be sealed in the transaction that writes it.
     pub(super) kept: Arc<[u8]>,
+    /// What it carries of the audit trail.
+    pub(super) carried: Vec<PendingChange>,
     changes: Option<Summary>,
     notes: Vec<String>,
 }
@@ -35,7 +38,7 @@ pub(super) async fn prepare(
     attempt: &mut Attempt,
     wish: &Wish,
 ) -> Result<Result<Prepared, Refusal>, Error> {
-    let instant = Instant::read(portal, pbx.id).await?;
+    let (instant, pending) = Instant::read_to_apply(portal, pbx.id).await?;
     if let Ok(snapshot) = &instant.snapshot
         && attempt.restored_from.is_none()
     {
@@ -53,8 +56,13 @@ pub(super) async fn prepare(
         Some((source, stored)) => restored(expected, &instant, source, stored),
     };
     Ok(match tokio::task::spawn_blocking(work).await? {
-        Ok((prepared, users)) => {
+        Ok((mut prepared, users)) => {
             include(attempt, users);
+            // A bundle of earlier knows nothing of what was changed since.
+            if attempt.restored_from.is_none() {
+                attempt.change_count = Some(pending.len());
+                prepared.carried = pending;
+            }
             attempt.changes.clone_from(&prepared.changes);
             attempt.notes.clone_from(&prepared.notes);
             Ok(prepared)
@@ -126,6 +134,7 @@ fn ready(
         changes: instant.baseline.summary(&instant.opener, &content),
         bundle: content.bundle,
         digest,
+        carried: Vec::new(),
         notes,
     };
     Ok((prepared, content.users))

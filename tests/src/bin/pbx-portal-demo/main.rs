@@ -61,7 +61,7 @@ async fn run(once: bool) -> anyhow::Result<()> {
     };
     let result = match shown {
         Ok(phones) if !once => {
-            show::next_commands(&system, &phones);
+            show::next_commands(&state, &system, &phones);
             tokio::select! {
                 fault = system.watch() => Err(fault),
                 () = &mut asked_to_end => Ok(()),

@@ -28,12 +28,12 @@ pub(crate) struct Phones {
 
 /// Creates users, applies, registers phones, calls. Fails at the first step that does.
 pub(crate) async fn main_job(state: &State, system: &System) -> anyhow::Result<Phones> {
-    let client = system.client()?;
+    let client = &system.client;
     println!();
     println!("{:<44}{:<44}{:>10}", "step", "result", "time");
     println!("{}", "-".repeat(98));
-    let users = users(state, &client).await?;
-    apply(&client).await?;
+    let users = users(state, client).await?;
+    apply(client).await?;
     let (mut phones, mut online) = (Vec::new(), Vec::new());
     for user in &users {
         let phone = Phone::new(&system.asterisk, &user.sip_username, &user.sip_password)?;
@@ -160,8 +160,8 @@ fn milliseconds(duration: Duration) -> String {
 }
 
 /// Where everything is and what to try.
-pub(crate) fn next_commands(system: &System, phones: &Phones) {
-    let portal = format!("http://{}", system.portal.address());
+pub(crate) fn next_commands(state: &State, system: &System, phones: &Phones) {
+    let portal = system.portal.url();
     let sip = system.asterisk.sip();
     println!(
         "Phones on this machine can register now (the two above answer until another one does):"
@@ -170,18 +170,30 @@ pub(crate) fn next_commands(system: &System, phones: &Phones) {
         let (username, password) = (&user.sip_username, &user.sip_password);
         println!("  server {sip} (UDP)   username {username}   password {password}");
     }
+    let ca = system.portal.https().map(|https| https.ca.display());
+    let ca = ca.map(|ca| ca.to_string()).unwrap_or_default();
+    let administrator = state.administrator_file();
     println!(
         "
-Try next:
-  curl -s {portal}/users
-  curl -s {portal}/users -H 'content-type: application/json' \\
-       -d '{{\"name\": \"Alan Turing\", \"email\": \"alan@example.com\"}}'
-  curl -s -X POST {portal}/apply
-  curl -s {portal}/applies
-  curl -s {portal}/health/ready
+The portal speaks HTTPS with a certificate of its own. curl trusts it by --cacert, a browser when
+  {ca}
+is imported as an authority; that CA has signed this one certificate, and its key is gone.
+
+Try next. These come first; a token is good for ten minutes:
+  portal={portal}; ca={ca}
+  token=$(curl -s --cacert $ca $portal/sessions -H 'content-type: application/json' \\
+          -d @{} | grep -o 'access_token\":\"[^\"]*' | cut -d'\"' -f3)
+Then:
+  curl -s --cacert $ca -H \"Authorization: Bearer $token\" $portal/users
+  curl -s --cacert $ca -H \"Authorization: Bearer $token\" $portal/users \\
+       -H 'content-type: application/json' -d '{{\"name\": \"Alan Turing\", \"email\": \"alan@example.com\"}}'
+  curl -s --cacert $ca -H \"Authorization: Bearer $token\" -X POST $portal/apply
+  curl -s --cacert $ca -H \"Authorization: Bearer $token\" $portal/applies
+  curl -s --cacert $ca $portal/health/ready
 
 Documentation of the API: {portal}/docs
-"
+",
+        administrator.display()
     );
     println!("Ctrl-C ends everything that was started.");
 }

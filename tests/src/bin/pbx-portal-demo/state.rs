@@ -11,11 +11,16 @@ use nix::unistd::Uid;
 use serde_json::{Value, json};
 use tests::agent::binary;
 use tests::lab::NewUser;
+use tests::portal::Administrator;
 use tests::process::Program;
 use tests::scratch::{self, Place};
+use uuid::Uuid;
 
 const FOR_ROOT: &str = "/var/lib/pbx-portal-demo";
 const FOR_OTHERS: &str = ".local/state/pbx-portal-demo";
+
+/// The login of the first administrator.
+const ADMINISTRATOR: &str = "admin";
 
 const KEY_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -75,6 +80,34 @@ impl State {
         let key = make.run(KEY_DEADLINE).await?.success()?.trim().to_owned();
         scratch::write(&path, 0o600, &key)?;
         Ok(key)
+    }
+
+    /// The first administrator: the one that an earlier demonstration made, or one that is still to
+    /// be made. It is kept as the body of a sign-in.
+    pub(crate) fn administrator(&self) -> anyhow::Result<Administrator> {
+        let path = self.administrator_file();
+        if !path.exists() {
+            let password = Uuid::new_v4().to_string();
+            let body = json!({ "login": ADMINISTRATOR, "password": password });
+            scratch::write(&path, 0o600, &body.to_string())?;
+        }
+        let text = std::fs::read_to_string(&path);
+        let text = text.with_context(|| format!("read {}", path.display()))?;
+        let kept: Value = serde_json::from_str(&text)
+            .with_context(|| format!("understand {}", path.display()))?;
+        let field = |name: &str| {
+            let text = kept[name].as_str().map(str::to_owned);
+            text.with_context(|| format!("{} names no {name}", path.display()))
+        };
+        Ok(Administrator {
+            login: field("login")?,
+            password: field("password")?,
+        })
+    }
+
+    /// Where it is kept, readable by nobody else.
+    pub(crate) fn administrator_file(&self) -> PathBuf {
+        self.dir.join("administrator.json")
     }
 
     /// The users whose SIP passwords are known: those that earlier demonstrations created.

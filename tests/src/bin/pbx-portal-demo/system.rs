@@ -16,7 +16,7 @@ use crate::state::State;
 const DATABASE: &str = "portal";
 
 /// Where the portal listens unless that is taken.
-const PORT: u16 = 8080;
+const PORT: u16 = 8443;
 
 /// Where phones find Asterisk unless that is taken: the same at every start, so that a softphone on
 /// this machine keeps its settings.
@@ -28,6 +28,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Everything, in the order in which it must end.
 pub(crate) struct System {
     pub(crate) portal: Portal,
+    /// Of the portal, signed in as its first administrator.
+    pub(crate) client: Client,
     pub(crate) agent: Agent,
     pub(crate) asterisk: Asterisk,
     cluster: Option<Cluster>,
@@ -57,24 +59,21 @@ impl System {
             agent: agent.address(),
             pki: &pki,
             secret_key: Some(&state.secret_key().await?),
-            access: Access::default(),
+            access: Access::LOGIN,
             listen: Some(listen_address()?),
             env: &log_filter(),
         };
         let portal = Portal::start_in(state.place("portal")?, setup).await?;
         progress.line(&format!("portal: {}", portal.url()));
+        let client = sign_in(state, &portal, &progress).await?;
         Ok(Self {
             portal,
+            client,
             agent,
             asterisk,
             cluster,
             progress,
         })
-    }
-
-    /// A client of the portal.
-    pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        self.portal.client()
     }
 
     /// Returns when something has ended that should not have.
@@ -141,6 +140,35 @@ async fn database(state: &State, progress: &Progress) -> anyhow::Result<(Option<
         dir.display()
     ));
     Ok((Some(cluster), url))
+}
+
+/// A client that is signed in as the first administrator, who is made at the first time.
+async fn sign_in(state: &State, portal: &Portal, progress: &Progress) -> anyhow::Result<Client> {
+    let is_new = !state.administrator_file().exists();
+    let administrator = state.administrator()?;
+    let (login, password) = (&administrator.login, &administrator.password);
+    let file = state.administrator_file();
+    let client = portal.client()?;
+    if !is_new && let Ok(client) = client.sign_in(login, password).await {
+        progress.line(&format!("signed in as {login}, see {}", file.display()));
+        return Ok(client);
+    }
+    // New, or the database is.
+    portal
+        .create_administrator(&administrator)
+        .await
+        .with_context(|| {
+            format!(
+                "{login} cannot sign in with the password in {}: write the one that it has now \
+                 there, or drop the database",
+                file.display()
+            )
+        })?;
+    progress.line(&format!(
+        "first administrator: login {login}, password {password} (shown this once, kept in {})",
+        file.display()
+    ));
+    client.sign_in(login, password).await
 }
 
 async fn asterisk(state: &State, progress: &Progress) -> anyhow::Result<Asterisk> {

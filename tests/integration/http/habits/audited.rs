@@ -1,0 +1,133 @@
+//! Every route that changes something writes into the audit trail what it changed, and nothing when it
+//! changed nothing.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use tests::lab::Lab;
+use tests::portal::{Client, Reply, Request};
+
+use super::{Kind, Route, bodies, place, request, routes};
+use crate::audit_log::entries;
+
+/// Routes that change nothing although they are no reads, and why.
+const NO_CHANGE: &[(&str, &str)] = &[];
+
+fn mutating(client: &Client) -> anyhow::Result<Vec<Route>> {
+    let mut routes = routes(client.openapi())?;
+    routes.retain(|route| {
+        let reads = matches!(route.kind, Kind::List | Kind::Single | Kind::Report);
+        !reads && NO_CHANGE.iter().all(|(name, _)| *name != route.name())
+    });
+    Ok(routes)
+}
+
+/// The entries that the request of a reply has left.
+async fn entries_of(client: &Client, reply: &Reply) -> anyhow::Result<Vec<Value>> {
+    let id = reply.header("x-request-id");
+    ensure!(!id.is_empty(), "{reply}");
+    entries(client, &format!("request_id={id}")).await
+}
+
+/// The request of a route's sample.
+async fn sampled(
+    client: &Client,
+    route: &Route,
+    path: &str,
+    number: usize,
+) -> anyhow::Result<Request> {
+    let body = match route.kind {
+        Kind::Delete => Value::Null,
+        _ => bodies(client, route, [2 * number; 2]).await?[0].clone(),
+    };
+    let request = request(client, &route.method, path, &body);
+    Ok(request.header("X-Admin-User", "auditor"))
+}
+
+#[tokio::test]
+async fn every_change_is_told_and_no_failure_is() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    let client = &lab.client;
+    let routes = mutating(client)?;
+    assert!(routes.len() >= 20, "{}", routes.len());
+    for (number, route) in routes.iter().enumerate() {
+        let name = route.name();
+        let path = place(client, &route.path, number).await?;
+
+        // A state that it is not in; a body that nobody could have meant.
+        if route.parameter("header", "If-Match").is_some() {
+            let request = sampled(client, route, &path, number).await?;
+            let failed = request.header("If-Match", "\"4611686018427387904\"");
+            let failed = failed.send().await?;
+            assert_eq!(failed.status, 412, "{name}: {failed}");
+            assert_eq!(
+                entries_of(client, &failed).await?,
+                Vec::<Value>::new(),
+                "{name}"
+            );
+        }
+        if route.kind != Kind::Delete {
+            let wrong = json!({ "no_such_field": 1 });
+            let failed = request(client, &route.method, &path, &wrong);
+            let failed = failed.header("If-Match", "*").send().await?;
+            // What takes no body does not look at it.
+            if failed.status >= 400 {
+                assert_eq!(failed.status, 400, "{name}: {failed}");
+                assert_eq!(
+                    entries_of(client, &failed).await?,
+                    Vec::<Value>::new(),
+                    "{name}"
+                );
+            }
+        }
+
+        let path = place(client, &route.path, 1000 + number).await?;
+        let request = sampled(client, route, &path, number).await?;
+        let request = request.header("If-Match", "*");
+        let keyed = route.parameter("header", "Idempotency-Key").is_some();
+        let request = if keyed {
+            request.header("Idempotency-Key", &name.replace(' ', "-"))
+        } else {
+            request
+        };
+        let reply = request.send().await?;
+        assert!((200..300).contains(&reply.status), "{name}: {reply}");
+        let told = entries_of(client, &reply).await?;
+        let own: Vec<&Value> = told.iter().filter(|e| e["actor"] == "auditor").collect();
+        assert!(
+            !own.is_empty(),
+            "{name} changed something and told nothing of it"
+        );
+        for entry in own {
+            assert_names(entry).with_context(|| name.clone())?;
+        }
+    }
+    Ok(())
+}
+
+/// What happened is called after what it happened to, and says what that was or became.
+fn assert_names(entry: &Value) -> anyhow::Result<()> {
+    let action = entry["action"].as_str().context("no action")?;
+    let (_, what) = action.split_once('.').context("no part behind the dot")?;
+    ensure!(what.ends_with("ed"), "{action} is no past participle");
+    let id = entry["entity_id"].as_str().context("no id")?;
+    ensure!(!id.is_empty(), "{entry}");
+    Ok(())
+}
+
+/// What is answered from memory was changed once.
+#[tokio::test]
+async fn a_repetition_leaves_no_entry() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    let body = json!({ "name": "Ann", "email": "ann@example.org" });
+    let send = async || {
+        let request = lab.client.request(reqwest::Method::POST, "/users");
+        let request = request.header("Idempotency-Key", "once").json(&body);
+        request.send().await
+    };
+    let first = send().await?.expect(201)?;
+    let again = send().await?.expect(201)?;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(entries_of(&lab.client, &first).await?.len(), 2);
+    assert_eq!(entries_of(&lab.client, &again).await?.len(), 0);
+    Ok(())
+}
