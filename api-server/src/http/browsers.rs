@@ -15,8 +15,10 @@ const DOCS: &str = "/docs";
 const OF_DATA: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page of the documentation loads its own files, and images that its style sheet holds.
-const OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+/// The page of the documentation loads its own files, and images that its style sheet holds; the hash
+/// is that of the style in its logo.
+const OF_DOCS: &str = "default-src 'none'; script-src 'self'; \
+    style-src 'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 

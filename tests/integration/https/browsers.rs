@@ -76,8 +76,9 @@ async fn whoever_is_not_signed_in_is_told_as_well() -> anyhow::Result<()> {
 #[tokio::test]
 async fn the_documentation_loads_its_own_files_and_nothing_else() -> anyhow::Result<()> {
     let lab = lab(&[]).await?;
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-        connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let policy = "default-src 'none'; script-src 'self'; \
+        style-src 'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='; \
+        img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let page = undocumented(&lab.client, Method::GET, "/docs/").await?;
     let page = page.expect(200)?;
     assert_told(&page, policy)?;

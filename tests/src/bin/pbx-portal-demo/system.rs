@@ -159,8 +159,8 @@ async fn sign_in(state: &State, portal: &Portal, progress: &Progress) -> anyhow:
         .await
         .with_context(|| {
             format!(
-                "{login} cannot sign in with the password in {}: write the one that it has now \
-                 there, or drop the database",
+                "make the account {login} with the password in {0}; if there is such a login \
+                 already, write its password into {0}",
                 file.display()
             )
         })?;
