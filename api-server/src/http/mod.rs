@@ -22,6 +22,7 @@ mod fields;
 mod follow;
 mod guard;
 mod health;
+mod no_query;
 mod once;
 mod openapi;
 mod outcome;
@@ -56,6 +57,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::guard::{Guard, Rules};
+use self::no_query::Without;
 use crate::services::Portal;
 
 /// Largest body: 64 KiB.
@@ -138,6 +140,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = operations().into_openapi();
     document.merge(documentation().into_openapi());
     twins::describe(&mut document);
+    no_query::describe(&mut document);
     access::describe(&mut document);
     document
 }
@@ -153,11 +156,16 @@ pub fn router(portal: Arc<Portal>) -> Router {
         rules: Arc::new(Rules::of(&operations().into_openapi())),
         portal: Arc::clone(&portal),
     };
+    let document = document();
+    let no_query = middleware::from_fn_with_state(Without::of(&document), no_query::refuse);
     let (operations, _) = operations().with_state(portal).split_for_parts();
-    let operations = operations.layer(middleware::from_fn_with_state(guard, guard::guard));
+    let operations = operations
+        .layer(no_query.clone())
+        .layer(middleware::from_fn_with_state(guard, guard::guard));
     let (documentation, _) = documentation()
-        .with_state(Arc::new(document()))
+        .with_state(Arc::new(document))
         .split_for_parts();
+    let documentation = documentation.layer(no_query);
     let page = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
     Router::new()
         .merge(operations)

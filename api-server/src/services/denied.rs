@@ -67,6 +67,8 @@ impl Denied {
             Self::SignInLocked { wait } | Self::TooManyAttempts { wait } => Some(*wait),
             Self::Unauthenticated
             | Self::Forbidden(_)
+            | Self::RoleAboveOwn
+            | Self::ResetRefused
             | Self::SessionNeeded
             | Self::WrongCredentials
             | Self::SecondFactorRequired

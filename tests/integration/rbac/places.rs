@@ -59,7 +59,7 @@ pub(super) enum Place {
 pub(super) enum Area {
     /// What belongs to a tenant; one thing of a user, or the collection.
     OfTenant { one: bool },
-    /// A tenant.
+    /// A tenant, or what is kept of it.
     Tenant,
     /// A PBX, or what is kept of it.
     OfPbx,
@@ -79,7 +79,7 @@ pub(super) fn area(path: &str) -> anyhow::Result<Area> {
     let first = stripped.split('/').nth(1).unwrap_or_default();
     Ok(match first {
         "users" | "devices" | "deleted-users" => Area::OfTenant { one },
-        "tenants" if one => Area::Tenant,
+        "tenants" | "audit" if one => Area::Tenant,
         "apply" | "applies" => Area::OfPbx,
         "accounts" => Area::Account { one },
         "sessions" if stripped == "/sessions/refresh" => Area::Portal,
@@ -289,6 +289,13 @@ impl World {
                 let address = format!("127.0.0.2:{}", 1 + number);
                 let body = json!({ "name": format!("pbx{number}"), "agent_address": address });
                 created(admin, "/pbxes", &body).await
+            }
+            "audit" => {
+                new_user(admin, tenant, number).await?;
+                let tenant = admin.get(&format!("/tenants/{tenant}")).await?;
+                let of = text(&tenant.expect(200)?.json()?, "id")?;
+                let entries = admin.get(&format!("/audit?tenant_id={of}&limit=1")).await?;
+                text(&entries.expect(200)?.json()?[0], "id")
             }
             "applies" => Ok(self.applies[usize::from(place == Place::OtherTenant)].clone()),
             "accounts" if mine => Ok(self.person(who).account.clone()),

@@ -6,10 +6,12 @@ use anyhow::Context as _;
 use sqlx::PgPool;
 
 /// Tables that requests, or time alone, may touch without changing anything, and why.
-const RESTLESS: [(&str, &str); 8] = [
+const RESTLESS: [(&str, &str); 10] = [
     ("api_token", "when and from where it was used last"),
     ("audit_entry", "refusals are in the trail"),
-    ("audit_seal", "so is what makes it tamper-evident"),
+    ("audit_key", "of the trail, likewise"),
+    ("audit_lane", "of the trail, likewise"),
+    ("audit_pending", "of the trail, likewise"),
     ("known_address", "when somebody came from there last"),
     ("pbx_event", "agents that come and go"),
     ("session", "when it was used last"),

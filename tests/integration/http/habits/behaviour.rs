@@ -85,6 +85,52 @@ fn values(name: &str, schema: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn what_takes_no_query_refuses_one_and_does_nothing() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    let mut without = routes(lab.client.openapi())?;
+    without.retain(|route| route.parameters("query").is_empty());
+    assert!(without.len() > 20, "{without:?}");
+    for (number, route) in without.iter().enumerate() {
+        let path = place(&lab.client, &route.path, number).await?;
+        let body = match route.kind {
+            Kind::Create | Kind::Action | Kind::Change => {
+                bodies(&lab.client, route, [number; 2]).await?[0].clone()
+            }
+            Kind::List | Kind::Single | Kind::Report | Kind::Delete => Value::Null,
+        };
+        let before = history(&lab.client).await?;
+        for (query, field) in [("pbx=default", "pbx"), ("%ff=1", "%ff")] {
+            let path = format!("{path}?{query}");
+            let request = request(&lab.client, &route.method, &path, &body);
+            let reply = request.header("If-Match", "*").send().await?;
+            assert_refused(&reply, field, &format!("{} {path}", route.method))?;
+        }
+        assert_eq!(history(&lab.client).await?, before, "{}", route.name());
+    }
+    Ok(())
+}
+
+/// What there is and was done, as far as lists tell.
+async fn history(client: &Client) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut said = Vec::new();
+    for list in [
+        "/tenants",
+        "/users",
+        "/devices",
+        "/pbxes",
+        "/applies",
+        "/deleted-users",
+    ] {
+        let reply = client
+            .get(&format!("{list}?limit=200"))
+            .await?
+            .expect(200)?;
+        said.push(reply.body);
+    }
+    Ok(said)
+}
+
+#[tokio::test]
 async fn single_resources_are_not_sent_to_whoever_has_them() -> anyhow::Result<()> {
     let lab = Lab::start().await?;
     let singles = of_kind(&lab.client, &[Kind::Single])?;
