@@ -10,7 +10,7 @@ use totp_rs::{Builder, Secret};
 use super::{PASSWORD, Person, dump, me, person, refused, sign_in, text, trail};
 
 /// What an app with that secret shows, some steps from now.
-pub(super) fn code(secret: &str, steps: i64) -> anyhow::Result<String> {
+pub(crate) fn code(secret: &str, steps: i64) -> anyhow::Result<String> {
     let secret = Secret::try_from_base32(secret).map_err(|_| anyhow::anyhow!("no secret"))?;
     let app = Builder::new().with_secret(secret).build()?;
     let at = SystemClock.now().unix_timestamp() + 30 * steps;
@@ -26,14 +26,15 @@ async fn at_the_beginning_of_a_step() {
     }
 }
 
+/// Begins with a second factor: its secret.
+pub(crate) async fn begun(client: &Client) -> anyhow::Result<String> {
+    let begun = client.post_nothing("/accounts/me/totp").await?;
+    Ok(text(&begun.expect(200)?.json()?["secret"]).to_owned())
+}
+
 /// Gives an account a second factor: its secret and the recovery codes.
-pub(super) async fn enrolled(client: &Client) -> anyhow::Result<(String, Vec<String>)> {
-    let begun = client
-        .post_nothing("/accounts/me/totp")
-        .await?
-        .expect(200)?
-        .json()?;
-    let secret = text(&begun["secret"]).to_owned();
+pub(crate) async fn enrolled(client: &Client) -> anyhow::Result<(String, Vec<String>)> {
+    let secret = begun(client).await?;
     let body = json!({ "code": code(&secret, 0)? });
     let confirmed = client
         .post("/accounts/me/totp/confirm", &body)

@@ -5,12 +5,19 @@
 mod audited;
 mod behaviour;
 mod documented;
+mod samples;
+
+pub(crate) use self::samples::A_USER;
 
 use anyhow::{Context as _, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::lab::create_user;
+use tests::lab::{Lab, create_user};
 use tests::portal::{Client, Request};
+
+use self::samples::{A_CODE, A_RECOVERY_CODE, SAMPLES, Sample, pbx, soon};
+use crate::accounts::newcomer;
+use crate::accounts::second_factor::{begun, code, enrolled};
 
 /// Reads that are neither a list nor a single resource, and why.
 const REPORTS: &[(&str, &str)] = &[
@@ -23,6 +30,29 @@ const REPORTS: &[(&str, &str)] = &[
     ("/health/live", "for supervisors"),
     ("/health/ready", "for supervisors"),
     ("/openapi.json", "this document"),
+];
+
+/// POSTs that take no `Idempotency-Key`, and why.
+const KEYLESS: &[(&str, &str)] = &[
+    (
+        "/sessions",
+        "its answer would be kept, which lets somebody in",
+    ),
+    ("/sessions/refresh", "likewise"),
+    (
+        "/password-resets",
+        "a fast hash of the password would be kept",
+    ),
+    ("/accounts/{account}/password", "likewise"),
+    ("/accounts/{account}/totp/remove", "likewise"),
+];
+
+/// Routes of what is the own of whoever asks, and of nobody else.
+const OWN: &[&str] = &[
+    "/accounts/{account}/recovery-codes",
+    "/accounts/{account}/totp",
+    "/accounts/{account}/totp/confirm",
+    "/sessions/{session}",
 ];
 
 /// What a route is, which says what it must do.
@@ -75,6 +105,12 @@ impl Route {
         found.map(|(_, schema)| schema)
     }
 
+    /// Whether the same may be sent again under a key.
+    fn is_keyed(&self) -> bool {
+        let posts = matches!(self.kind, Kind::Create | Kind::Action);
+        posts && KEYLESS.iter().all(|(path, _)| *path != self.path)
+    }
+
     pub(crate) fn has_response(&self, status: u16) -> bool {
         self.operation["responses"]
             .get(status.to_string())
@@ -117,108 +153,6 @@ fn kind(method: &Method, path: &str, operation: &Value, item: &Value) -> anyhow:
     })
 }
 
-/// A request that a route takes.
-pub(crate) struct Sample {
-    method: Method,
-    /// As in the document, without `/tenants/{tenant}` before it.
-    path: &'static str,
-    /// Its body; another one for another number.
-    pub(crate) body: fn(usize) -> Value,
-}
-
-/// A sample for each POST and PATCH. A route under `/tenants/{tenant}` takes that of its twin. Where a
-/// body says [`A_USER`], the id of a fresh user takes its place.
-const SAMPLES: &[Sample] = &[
-    Sample {
-        method: Method::POST,
-        path: "/users",
-        body: |n| json!({ "name": "Habit", "email": format!("habit{n}@example.org") }),
-    },
-    Sample {
-        method: Method::PATCH,
-        path: "/users/{id}",
-        body: |n| json!({ "name": format!("Changed {n}"), "metadata": { "n": n } }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/devices",
-        body: |n| json!({ "user_id": A_USER, "label": format!("Habit {n}") }),
-    },
-    Sample {
-        method: Method::PATCH,
-        path: "/devices/{id}",
-        body: |n| json!({ "label": format!("Changed {n}") }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/devices/{id}/rotate",
-        body: |n| json!({ "overlap_seconds": n + 1 }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/devices/{id}/reveal",
-        body: nothing_or_something,
-    },
-    Sample {
-        method: Method::POST,
-        path: "/tenants",
-        body: |n| json!({ "slug": format!("habit{n}"), "name": "Habit", "ext_min": 100, "ext_max": 199 }),
-    },
-    Sample {
-        method: Method::PATCH,
-        path: "/tenants/{tenant}",
-        body: |n| json!({ "name": format!("Changed {n}") }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/pbxes",
-        body: |n| pbx(&format!("habit{n}"), 2 * n),
-    },
-    Sample {
-        method: Method::PATCH,
-        path: "/pbxes/{pbx}",
-        body: |n| json!({ "name": format!("changed{n}") }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/apply",
-        body: |n| json!({ "pbx": "default", "force": n % 2 == 1 }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/applies/{id}/restore",
-        body: |n| json!({ "force": n % 2 == 1 }),
-    },
-    Sample {
-        method: Method::POST,
-        path: "/apply/verify",
-        body: |n| {
-            if n.is_multiple_of(2) {
-                Value::Null
-            } else {
-                json!({ "pbx": "default" })
-            }
-        },
-    },
-];
-
-/// What stands for the id of a user in a sample.
-pub(crate) const A_USER: &str = "a user";
-
-/// For routes that take no body: a key sees the difference all the same.
-fn nothing_or_something(n: usize) -> Value {
-    if n.is_multiple_of(2) {
-        Value::Null
-    } else {
-        json!({})
-    }
-}
-
-/// A PBX whose agent nobody has.
-fn pbx(name: &str, number: usize) -> Value {
-    json!({ "name": name, "agent_address": format!("127.0.0.1:{}", 1 + number) })
-}
-
 /// The sample of a route.
 pub(crate) fn sample(route: &Route) -> anyhow::Result<&'static Sample> {
     let path = in_default_tenant(&route.path);
@@ -233,11 +167,21 @@ fn in_default_tenant(path: &str) -> &str {
     twin.filter(|twin| !twin.is_empty()).unwrap_or(path)
 }
 
-/// A path of a route that leads to something: a fresh resource wherever it names one. `number`
-/// tells the resources of one test apart.
-async fn place(client: &Client, path: &str, number: usize) -> anyhow::Result<String> {
+/// A path of a route that leads to something, and who asks for it: a fresh resource wherever it names
+/// one, and somebody new where it is one's own. `number` tells the resources of one test apart.
+async fn place(lab: &Lab, route: &Route, number: usize) -> anyhow::Result<(Client, String)> {
+    if OWN.contains(&route.path.as_str()) {
+        let own = route.path.replace("{account}", "me");
+        let client = newcomer(&lab.client, &format!("own{number}")).await?;
+        return Ok((client, own.replace("{session}", "current")));
+    }
+    let path = resource(&lab.client, &route.path, number).await?;
+    Ok((lab.client.clone(), path))
+}
+
+async fn resource(client: &Client, path: &str, number: usize) -> anyhow::Result<String> {
     if let Some(rest) = path.strip_prefix("/tenants/{tenant}/") {
-        let place = Box::pin(place(client, &format!("/{rest}"), number)).await?;
+        let place = Box::pin(resource(client, &format!("/{rest}"), number)).await?;
         return Ok(format!("/tenants/default{place}"));
     }
     let Some((collection, rest)) = path.split_once("/{") else {
@@ -264,6 +208,16 @@ async fn place(client: &Client, path: &str, number: usize) -> anyhow::Result<Str
             let slug = format!("place{number}");
             let body = json!({ "slug": slug, "name": slug, "ext_min": 100, "ext_max": 199 });
             ("/tenants", body)
+        }
+        "/accounts" => {
+            let login = format!("place{number}");
+            let body = json!({ "login": login, "name": login, "role": "platform_admin" });
+            ("/accounts", body)
+        }
+        "/api-tokens" => {
+            let name = format!("Place {number}");
+            let body = json!({ "name": name, "scopes": ["users.read"], "expires_at": soon() });
+            ("/api-tokens", body)
         }
         "/pbxes" => ("/pbxes", pbx(&format!("place{number}"), 2 * number + 1)),
         "/applies" => ("/apply", json!({ "pbx": "default" })),
@@ -293,6 +247,18 @@ async fn bodies(client: &Client, route: &Route, numbers: [usize; 2]) -> anyhow::
         let user = user(client, &format!("of-sample{}", numbers[0])).await?;
         for body in &mut bodies {
             body["user_id"] = Value::String(user.clone());
+        }
+    }
+    if bodies[0]["code"] == A_CODE {
+        let secret = begun(client).await?;
+        for (steps, body) in (0..).zip(&mut bodies) {
+            body["code"] = Value::String(code(&secret, steps)?);
+        }
+    }
+    if bodies[0]["code"] == A_RECOVERY_CODE {
+        let (_, codes) = enrolled(client).await?;
+        for (code, body) in codes.into_iter().zip(&mut bodies) {
+            body["code"] = Value::String(code);
         }
     }
     Ok(bodies)

@@ -14,10 +14,30 @@ use self::values::Hostile;
 use crate::audit::applied;
 
 /// Bodies that order something to be done and store nothing of what they say.
-const ORDERS: &[&str] = &["/apply", "/applies/{id}/restore", "/apply/verify"];
+const ORDERS: &[&str] = &[
+    "/apply",
+    "/applies/{id}/restore",
+    "/apply/verify",
+    "/accounts/{account}/password",
+    "/accounts/{account}/recovery-codes",
+    "/accounts/{account}/totp/confirm",
+    "/accounts/{account}/totp/remove",
+    "/password-resets",
+    "/sessions",
+    "/sessions/refresh",
+];
+
+/// What is one's own, in a network where nobody signs in: `accounts` sends what is hostile there.
+const OWN: &[&str] = &["/api-tokens"];
 
 /// What no answer shows.
-const WRITE_ONLY: &[&str] = &["voicemail.pin", "reveal", "overlap_seconds", "pbx"];
+const WRITE_ONLY: &[&str] = &[
+    "voicemail.pin",
+    "reveal",
+    "overlap_seconds",
+    "pbx",
+    "tenant",
+];
 
 /// Longer bodies are not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -37,7 +57,10 @@ fn targets(document: &Value) -> anyhow::Result<Vec<Target>> {
     let mut targets = Vec::new();
     for (path, item) in document["paths"].as_object().context("no paths")? {
         // What is below a tenant has a twin without it.
-        if path.starts_with("/tenants/{tenant}/") || ORDERS.contains(&path.as_str()) {
+        if path.starts_with("/tenants/{tenant}/")
+            || ORDERS.contains(&path.as_str())
+            || OWN.contains(&path.as_str())
+        {
             continue;
         }
         for method in [Method::POST, Method::PATCH] {
@@ -131,6 +154,10 @@ impl Attack {
             }
             "/tenants" => json!({
                 "slug": format!("good{n}"), "name": "Good", "ext_min": 2000, "ext_max": 2999,
+            }),
+            "/accounts" => json!({
+                "login": format!("good{n}"), "name": "Good", "role": "operator",
+                "tenant": "default",
             }),
             // Nobody listens on port 1.
             "/pbxes" => json!({
