@@ -215,6 +215,16 @@ async fn history(connection: &mut PgConnection) -> anyhow::Result<()> {
         where e.lane = 9",
         "insert into audit_pending (pbx_id, audit_entry_id, at)
         select p.pbx_id, e.audit_entry_id, e.at from pbx p, audit_entry e where e.lane = 9 and e.position < 1000",
+        "insert into account (
+            account_id, login, name, tenant_id, role, status, created_at, created_by, updated_at
+        )
+        select gen_random_uuid(), 'staff' || n, 'Olga ' || n,
+            case when n % 500 > 0 then t.tenant_id end,
+            case when n % 500 = 0 then 'platform_admin' when n % 300 = 0 then 'tenant_admin'
+                else 'operator' end,
+            case when n % 400 = 0 then 'suspended' else 'active' end,
+            now() - n * interval '1 minute', 'anna', now()
+        from tenant t, generate_series(1, 10000) n where t.slug = 'large-1'",
         "analyze",
     ] {
         sqlx::query(sql).execute(&mut *connection).await?;
@@ -256,6 +266,20 @@ async fn lists_and_searches_go_by_index() -> anyhow::Result<()> {
                 "status=suspended",
                 "q=small",
                 "q=Large%201",
+            ],
+        ),
+        (
+            "/accounts",
+            &["login", "created_at"],
+            &[
+                "role=operator",
+                "role=tenant_admin",
+                "role=platform_admin",
+                "status=active",
+                "status=suspended",
+                "q=olga%2047",
+                "q=staff4711",
+                "q=nobody-at-all",
             ],
         ),
         (
