@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +38,7 @@ const SHUTDOWN_GRACE_SECONDS: u64 = 20;
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    raise_file_limit();
     let https = open_https(&config)?;
     let address = config.entrance.address;
     let listener = TcpListener::bind(address)
@@ -106,6 +108,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             tracing::error!(error = causes(&reason), "the database cannot be used");
             Err(reason.into())
         }
+    }
+}
+
+/// Takes as many file descriptors as the machine allows: the usual 1,024 would be gone with as many
+/// connections, and database and agents out of reach.
+fn raise_file_limit() {
+    let limit = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(limit).and_then(|(_, hard)| setrlimit(limit, hard, hard));
+    if let Err(error) = raised {
+        // As in the unit, which sets a limit and forbids to change it.
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
     }
 }
 
