@@ -40,20 +40,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     raise_file_limit();
     let https = open_https(&config)?;
-    let address = config.entrance.address;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
-    let address = listener.local_addr()?;
-    let spoken = if https.is_some() { "HTTPS" } else { "HTTP" };
-    tracing::info!(%address, "listening ({spoken})");
-    if config.auth == AuthMode::TrustedNetwork {
-        tracing::warn!(
-            %address,
-            "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address \
-             administers the PBX"
-        );
-    }
+    let listener = listen_on(&config).await?;
     let (portal, ended) = wire(&config, https.clone())?;
     let database = portal.database.clone();
     let mut keeper = tokio::spawn(database.clone().keep());
@@ -109,6 +96,29 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             Err(reason.into())
         }
     }
+}
+
+/// The socket for clients; whoever needs no credentials there is warned of.
+async fn listen_on(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.entrance.address;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    let spoken = if matches!(config.entrance.serving, Serving::Https(_)) {
+        "HTTPS"
+    } else {
+        "HTTP"
+    };
+    tracing::info!(%address, "listening ({spoken})");
+    if config.auth == AuthMode::TrustedNetwork {
+        tracing::warn!(
+            %address,
+            "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address \
+             administers the PBX"
+        );
+    }
+    Ok(listener)
 }
 
 /// Takes as many file descriptors as the machine allows: the usual 1,024 would be gone with as many
