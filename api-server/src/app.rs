@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,21 +38,9 @@ const SHUTDOWN_GRACE_SECONDS: u64 = 20;
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    raise_file_limit();
     let https = open_https(&config)?;
-    let address = config.entrance.address;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
-    let address = listener.local_addr()?;
-    let spoken = if https.is_some() { "HTTPS" } else { "HTTP" };
-    tracing::info!(%address, "listening ({spoken})");
-    if config.auth == AuthMode::TrustedNetwork {
-        tracing::warn!(
-            %address,
-            "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address \
-             administers the PBX"
-        );
-    }
+    let listener = listen_on(&config).await?;
     let (portal, ended) = wire(&config, https.clone())?;
     let database = portal.database.clone();
     let mut keeper = tokio::spawn(database.clone().keep());
@@ -106,6 +95,40 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             tracing::error!(error = causes(&reason), "the database cannot be used");
             Err(reason.into())
         }
+    }
+}
+
+/// The socket for clients; whoever needs no credentials there is warned of.
+async fn listen_on(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.entrance.address;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    let spoken = if matches!(config.entrance.serving, Serving::Https(_)) {
+        "HTTPS"
+    } else {
+        "HTTP"
+    };
+    tracing::info!(%address, "listening ({spoken})");
+    if config.auth == AuthMode::TrustedNetwork {
+        tracing::warn!(
+            %address,
+            "AUTH_MODE=trusted_network: there is no sign-in; whoever reaches this address \
+             administers the PBX"
+        );
+    }
+    Ok(listener)
+}
+
+/// Takes as many file descriptors as the machine allows: the usual 1,024 would be gone with as many
+/// connections, and database and agents out of reach.
+fn raise_file_limit() {
+    let limit = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(limit).and_then(|(_, hard)| setrlimit(limit, hard, hard));
+    if let Err(error) = raised {
+        // As in the unit, which sets a limit and forbids to change it.
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
     }
 }
 

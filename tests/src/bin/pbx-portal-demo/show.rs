@@ -179,17 +179,18 @@ The portal speaks HTTPS with a certificate of its own. curl trusts it by --cacer
   {ca}
 is imported as an authority; that CA has signed this one certificate, and its key is gone.
 
-Try next. These come first; a token is good for ten minutes:
-  portal={portal}; ca={ca}
-  token=$(curl -s --cacert $ca $portal/sessions -H 'content-type: application/json' \\
-          -d @{} | grep -o 'access_token\":\"[^\"]*' | cut -d'\"' -f3)
+Try next. These come first; a sign-in is good for ten minutes:
+  export CURL_CA_BUNDLE={ca}     # as --cacert with each call
+  portal={portal}
+  auth=\"Authorization: Bearer $(curl -s $portal/sessions -H 'content-type: application/json' \\
+    -d @{} | grep -o 'access_token\":\"[^\"]*' | cut -d'\"' -f3)\"
 Then:
-  curl -s --cacert $ca -H \"Authorization: Bearer $token\" $portal/users
-  curl -s --cacert $ca -H \"Authorization: Bearer $token\" $portal/users \\
-       -H 'content-type: application/json' -d '{{\"name\": \"Alan Turing\", \"email\": \"alan@example.com\"}}'
-  curl -s --cacert $ca -H \"Authorization: Bearer $token\" -X POST $portal/apply
-  curl -s --cacert $ca -H \"Authorization: Bearer $token\" $portal/applies
-  curl -s --cacert $ca $portal/health/ready
+  curl -s -H \"$auth\" $portal/users
+  curl -s -H \"$auth\" $portal/users -H 'content-type: application/json' \\
+       -d '{{\"name\": \"Alan Turing\", \"email\": \"alan@example.com\"}}'
+  curl -s -H \"$auth\" -X POST $portal/apply
+  curl -s -H \"$auth\" $portal/applies
+  curl -s $portal/health/ready
 
 Documentation of the API: {portal}/docs
 ",
