@@ -4,57 +4,31 @@ use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
-use tests::portal::{Access, Client, Portal, PortalSetup};
+use tests::portal::Client;
 
 use super::{entries, entry};
-
-/// A portal of the lab's database that asks who is there.
-async fn with_sign_in(lab: &PortalLab) -> anyhow::Result<(Portal, Client)> {
-    let portal = Portal::start(PortalSetup {
-        database_url: &lab.database.url,
-        agent: lab.agent.port(1),
-        pki: &lab.pki,
-        secret_key: None,
-        access: Access {
-            login: true,
-            https: false,
-        },
-        listen: None,
-        env: &[],
-    })
-    .await?;
-    let client = portal.client()?;
-    Ok((portal, client))
-}
+use crate::rbac::people::Person;
 
 #[tokio::test]
 async fn wrong_credentials_are_told_once_a_minute_for_each_address() -> anyhow::Result<()> {
-    let lab = PortalLab::start().await?;
-    let (_portal, client) = with_sign_in(&lab).await?;
-    let ask = async |credentials: Option<&str>| {
-        let mut request = client.request(Method::GET, "/tenants").undocumented();
-        if let Some(credentials) = credentials {
-            request = request.header("Authorization", credentials);
-        }
-        request.send().await
-    };
+    let lab = PortalLab::login().await?;
+    let anybody = lab.client.anonymous();
     // Nothing was shown: browsers and probes do that.
-    let reply = ask(None).await?;
+    let reply = anybody.get("/tenants").await?;
     assert_eq!(reply.problem(401)?, "unauthenticated");
-    assert_eq!(
-        entries(&lab.client, "action=request.refused").await?.len(),
-        0
-    );
-    let secret = "pbxt_GuessedTokenNeedle";
-    let first = ask(Some(&format!("Bearer {secret}"))).await?;
+    assert_eq!(refusals(&lab.client).await?.len(), 0);
+    let guesses = anybody.with_bearer("pbxt_GuessedTokenNeedle");
+    let first = guesses.get("/tenants").await?;
     assert_eq!(first.problem(401)?, "unauthenticated");
     for _ in 0..20 {
-        ask(Some("Bearer other")).await?;
+        let reply = anybody.with_bearer("other").get("/users").await?;
+        assert_eq!(reply.problem(401)?, "unauthenticated");
     }
     let told = entry(&lab.client, "action=request.refused").await?;
     for (name, expected) in [
         ("actor", json!("unknown")),
         ("actor_kind", json!("unknown")),
+        ("account_id", Value::Null),
         ("entity_type", json!("operation")),
         ("entity_id", json!("list_tenants")),
         ("source_address", json!("127.0.0.1")),
@@ -64,8 +38,76 @@ async fn wrong_credentials_are_told_once_a_minute_for_each_address() -> anyhow::
         assert_eq!(told[name], expected, "{name} of {told}");
     }
     assert_eq!(told["after"]["count"], 1, "{told}");
-    let text = serde_json::to_string(&told)?;
-    assert!(!text.contains("Needle"), "{text}");
+    let pool = lab.database.pool().await?;
+    let whole: Vec<String> = sqlx::query_scalar("select e::text from audit_entry e")
+        .fetch_all(&pool)
+        .await?;
+    assert!(!whole.join("").contains("Needle"));
+    Ok(())
+}
+
+async fn refusals(client: &Client) -> anyhow::Result<Vec<Value>> {
+    entries(client, "action=request.refused").await
+}
+
+/// Each is told with the permission that was missing, until there are too many in a minute.
+#[tokio::test]
+async fn what_an_account_may_not_do_is_told() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let admin = &lab.client;
+    let tenant = json!({ "slug": "acme", "name": "Acme", "ext_min": 100, "ext_max": 199 });
+    let acme = admin.post("/tenants", &tenant).await?.expect(201)?.json()?;
+    let seat = |role| json!({ "role": role, "tenant": "acme" });
+    let operator = Person::create(admin, "olga", &seat("operator")).await?;
+    let chief = Person::create(admin, "chief", &seat("tenant_admin")).await?;
+
+    let user = json!({ "name": "Ann", "email": "ann@example.org" });
+    let refused = operator.client.post("/tenants/acme/users", &user).await?;
+    assert_eq!(refused.problem(403)?, "forbidden");
+    let told = entry(admin, "action=request.refused").await?;
+    for (name, expected) in [
+        ("actor", json!("olga")),
+        ("actor_kind", json!("account")),
+        ("account_id", json!(operator.account)),
+        ("entity_id", json!("tenant_create_user")),
+        ("tenant_id", acme["id"].clone()),
+        ("request_id", json!(refused.header("x-request-id"))),
+    ] {
+        assert_eq!(told[name], expected, "{name} of {told}");
+    }
+    assert!(told["credential_id"].is_string(), "{told}");
+    assert_eq!(told["after"]["permission"], "users.write", "{told}");
+
+    // The tenant's administrator sees it, and nothing of other tenants or of the portal.
+    assert_eq!(refusals(&chief.client).await?, std::slice::from_ref(&told));
+    let seen = entries(&chief.client, "").await?;
+    assert!(
+        seen.iter().all(|e| e["tenant_id"] == acme["id"]),
+        "{seen:?}"
+    );
+    assert!(seen.len() >= 4 && seen.len() < entries(admin, "").await?.len());
+    let other = entries(admin, "action=pbx.changed").await?;
+    let other = other[0]["id"].as_str().context("no id")?;
+    let hidden = chief.client.get(&format!("/audit/{other}")).await?;
+    assert_eq!(hidden.problem(404)?, "audit_entry_not_found");
+    let default = format!("tenant_id={}", "01900000-0000-7000-8000-000000000002");
+    assert_eq!(entries(&chief.client, &default).await?, Vec::<Value>::new());
+    let own = told["id"].as_str().context("no id")?;
+    let shown = chief
+        .client
+        .get(&format!("/audit/{own}"))
+        .await?
+        .expect(200)?;
+    assert_eq!(shown.json()?, told);
+    let by_operator = operator.client.get("/audit").await?;
+    assert_eq!(by_operator.problem(403)?, "forbidden");
+
+    for _ in 0..30 {
+        operator.client.get("/pbxes").await?.problem(403)?;
+    }
+    assert_eq!(refusals(admin).await?.len(), 20);
+    let verified = super::verify(&lab.database.url).await?;
+    assert!(super::faults(&verified)?.is_empty(), "{verified:?}");
     Ok(())
 }
 

@@ -6,12 +6,10 @@ use anyhow::Context as _;
 use sqlx::PgPool;
 
 /// Tables that requests, or time alone, may touch without changing anything, and why.
-const RESTLESS: [(&str, &str); 10] = [
+const RESTLESS: [(&str, &str); 8] = [
     ("api_token", "when and from where it was used last"),
     ("audit_entry", "refusals are in the trail"),
-    ("audit_key", "of the trail, likewise"),
-    ("audit_lane", "of the trail, likewise"),
-    ("audit_pending", "of the trail, likewise"),
+    ("audit_lane", "so is how far it is"),
     ("known_address", "when somebody came from there last"),
     ("pbx_event", "agents that come and go"),
     ("session", "when it was used last"),

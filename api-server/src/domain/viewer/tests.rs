@@ -111,7 +111,7 @@ fn attempt(by: Option<TenantId>) -> Attempt {
         restored_from: None,
         notes: vec![FOREIGN.to_owned()],
         bundle_kept: false,
-        change_count: Some(7),
+        change_count: Some(4711),
     }
 }
 
@@ -125,6 +125,7 @@ fn of_an_apply_the_own_part_is_left() {
         assert!(!told.contains(FOREIGN), "{told}");
         assert_eq!(seen.users, [user(2)]);
         assert_eq!(seen.user_counts.total(), 1);
+        assert_eq!(seen.change_count, None);
         let record = seen.record.unwrap();
         let names: Vec<&str> = record.mismatches.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["t2-1000-a", "t2-1000-b-old", "1000@t2-internal"]);
