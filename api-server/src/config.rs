@@ -30,6 +30,9 @@ const APPLY_DEADLINE_MS: u64 = 150_000;
 /// How often the agent is asked how it is unless told otherwise, in milliseconds.
 const MONITOR_PERIOD_MS: u64 = 30_000;
 
+/// Names the role that owns the schema, if that is not the service's.
+const MIGRATION_DATABASE_URL: &str = "MIGRATION_DATABASE_URL";
+
 /// Of how many proven revisions the bundle is kept unless told otherwise.
 const BUNDLES_KEPT: u32 = 200;
 
@@ -120,6 +123,25 @@ impl Config {
     }
 }
 
+/// What `migrate` is told from outside. No `Debug`.
+pub struct MigrationConfig {
+    /// `DATABASE_URL` or `DATABASE_URL_FILE`: the service's role. Nobody connects as it.
+    pub database: PgConnectOptions,
+    /// `MIGRATION_DATABASE_URL` or `MIGRATION_DATABASE_URL_FILE`: the role that owns the schema.
+    pub owner: PgConnectOptions,
+}
+
+impl MigrationConfig {
+    /// Reads every variable before it reports any error.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut env = Env::new(lookup);
+        let service = database(&mut env, "DATABASE_URL");
+        let owner = database(&mut env, MIGRATION_DATABASE_URL);
+        let both = service.zip(owner);
+        env.finish(both.map(|(database, owner)| Self { database, owner }))
+    }
+}
+
 /// What `secret-key rotate` and `secret-key retire` are told from outside. No `Debug`.
 pub struct KeyConfig {
     /// `DATABASE_URL` or `DATABASE_URL_FILE`.
@@ -170,7 +192,7 @@ fn migration(
     env: &mut Env<'_>,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Option<PgConnectOptions> {
-    let name = "MIGRATION_DATABASE_URL";
+    let name = MIGRATION_DATABASE_URL;
     lookup(name).or_else(|| lookup(&format!("{name}_FILE")))?;
     database(env, name)
 }

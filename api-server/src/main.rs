@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use api_server::clock::{Clock as _, SystemClock, os_rng};
-use api_server::config::{Config, KeyConfig};
+use api_server::config::{Config, KeyConfig, MigrationConfig};
 use api_server::db::audit::{Fault, Head};
 use api_server::pki::{self, Overwrite, Pair, Role};
 use api_server::services::rotation;
@@ -48,6 +48,9 @@ enum Command {
     /// Look after the audit trail
     #[command(subcommand)]
     Audit(Audit),
+    /// Bring the schema up to date as the role of `MIGRATION_DATABASE_URL`, which owns it, and let the
+    /// role of `DATABASE_URL` work with it; then the service needs no more than that
+    Migrate,
     /// Make the private CA and certificates for the link to the agents, or one for HTTPS
     #[command(subcommand)]
     Certs(Certs),
@@ -157,6 +160,7 @@ fn main() -> anyhow::Result<()> {
         } => retire(),
         Command::Account(command) => account_command::carry_out(command),
         Command::Audit(Audit::Verify { since_head }) => verify_audit(since_head.as_deref()),
+        Command::Migrate => migrate(),
         Command::Certs(certs) => make_certificates(certs),
     }
 }
@@ -217,6 +221,17 @@ fn retire() -> anyhow::Result<()> {
              still need the key of their time."
         ),
     })
+}
+
+fn migrate() -> anyhow::Result<()> {
+    shared::telemetry::init();
+    let config = MigrationConfig::read(&process_env)?;
+    run(async {
+        let done = db::migrate(config.owner, &config.database).await;
+        done.context("the database could not be worked with")
+    })?;
+    let role = config.database.get_username().to_owned();
+    print(&format!("The schema is up to date, and {role} may work with it."))
 }
 
 fn verify_audit(kept: Option<&Path>) -> anyhow::Result<()> {

@@ -355,9 +355,23 @@ async fn migrated(
     service: PgConnectOptions,
     owner: Option<PgConnectOptions>,
 ) -> Result<PgConnection, PrepareError> {
-    // A migration may take longer than any query of a request.
-    let patient = |options: PgConnectOptions| options.options([("statement_timeout", "10min")]);
     schema::migrated(patient(service), owner.map(patient)).await
+}
+
+/// A migration may take longer than any query of a request.
+fn patient(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("statement_timeout", "10min")])
+}
+
+/// Brings the schema up to date as its owner, for a service that has a role of its own.
+///
+/// # Errors
+/// Why not, with everything behind it.
+pub async fn migrate(
+    owner: PgConnectOptions,
+    service: &PgConnectOptions,
+) -> Result<(), PrepareError> {
+    schema::migrate(patient(session(owner)), service.get_username()).await
 }
 
 /// Ends a transaction.

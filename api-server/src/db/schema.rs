@@ -22,10 +22,7 @@ pub(super) async fn migrated(
         bring_up_to_date(&mut connection).await?;
         return Ok(connection);
     };
-    let mut connection = connected(owner).await?;
-    bring_up_to_date(&mut connection).await?;
-    grant(&mut connection, service.get_username()).await?;
-    connection.close().await?;
+    migrate(owner, service.get_username()).await?;
     let mut connection = connected(service).await?;
     if owns_the_trail(&mut connection).await? {
         tracing::warn!(
@@ -34,6 +31,14 @@ pub(super) async fn migrated(
         );
     }
     Ok(connection)
+}
+
+/// Brings the schema up to date as its owner, and lets the role `service` work with it.
+pub(super) async fn migrate(owner: PgConnectOptions, service: &str) -> Result<(), PrepareError> {
+    let mut connection = connected(owner).await?;
+    bring_up_to_date(&mut connection).await?;
+    grant(&mut connection, service).await?;
+    Ok(connection.close().await?)
 }
 
 /// What is up to date already is left alone, so that a role suffices that may do nothing to it.

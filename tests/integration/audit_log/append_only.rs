@@ -124,6 +124,15 @@ async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyh
     assert!(faults(&found)?.is_empty(), "{found:?}");
     assert!(!lab.portal.log().contains("owns the audit trail"));
 
+    // Nor does the service need the owner's role, once the owner has made the schema.
+    let migrate = Program::new(tests::agent::binary("api-server")?)
+        .arg("migrate")
+        .env("DATABASE_URL", &service)
+        .env("MIGRATION_DATABASE_URL", &owner);
+    let said = migrate.run(DEADLINE).await?.success()?;
+    assert!(said.contains("Service_"), "{said}");
+    lab.another_portal_with(&[]).await?;
+
     // Neither a restart nor a change of keys needs more.
     lab.portal.stop().await?;
     lab.portal.resume().await?;
