@@ -231,7 +231,9 @@ fn migrate() -> anyhow::Result<()> {
         done.context("the database could not be worked with")
     })?;
     let role = config.database.get_username().to_owned();
-    print(&format!("The schema is up to date, and {role} may work with it."))
+    print(&format!(
+        "The schema is up to date, and {role} may work with it."
+    ))
 }
 
 fn verify_audit(kept: Option<&Path>) -> anyhow::Result<()> {

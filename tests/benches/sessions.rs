@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// Sessions at a time.
-const SESSIONS: usize = 1_000;
+const SESSIONS: u16 = 1_000;
 
 /// Between two requests of a session.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +67,10 @@ async fn main() -> anyhow::Result<()> {
     let users = Arc::new(users);
     let began = Instant::now();
     let people = sign_in(&lab.portal, &password).await?;
-    println!("{SESSIONS} sign-ins: {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "{SESSIONS} sign-ins: {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     let idle = load(&people, |_, _| Asked::get("/health/live".to_owned())).await?;
     report("a handler that does nothing", &idle)?;
     let busy = load(&people, move |person, turn| mixed(&users, person, turn)).await?;
@@ -91,10 +94,10 @@ async fn accounts(lab: &PortalLab, connection: &mut PgConnection) -> anyhow::Res
             password_set_at, created_at, created_by, updated_at
          from account, generate_series(1, $1) n where login = 'busy-0'",
     )
-    .bind(i32::try_from(SESSIONS - 1)?)
+    .bind(i32::from(SESSIONS) - 1)
     .execute(connection)
     .await?;
-    ensure!(copied.rows_affected() == SESSIONS as u64 - 1);
+    ensure!(copied.rows_affected() == u64::from(SESSIONS) - 1);
     Ok(password)
 }
 
@@ -107,7 +110,7 @@ struct Person {
 
 async fn sign_in(portal: &Portal, password: &str) -> anyhow::Result<Vec<Arc<Person>>> {
     let ca = portal.https().context("no HTTPS")?.ca.clone();
-    let mut waiting: Vec<usize> = (0..SESSIONS).rev().collect();
+    let mut waiting: Vec<u16> = (0..SESSIONS).rev().collect();
     let (mut running, mut people) = (JoinSet::new(), Vec::new());
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < SIGN_INS
@@ -123,13 +126,8 @@ async fn sign_in(portal: &Portal, password: &str) -> anyhow::Result<Vec<Arc<Pers
     Ok(people)
 }
 
-async fn signed_in(
-    number: usize,
-    base: String,
-    password: &str,
-    ca: &Path,
-) -> anyhow::Result<Person> {
-    let [high, low] = u16::try_from(number)?.to_be_bytes();
+async fn signed_in(number: u16, base: String, password: &str, ca: &Path) -> anyhow::Result<Person> {
+    let [high, low] = number.to_be_bytes();
     let address = IpAddr::V4(Ipv4Addr::new(127, 77, high, low.max(1)));
     let ca = Certificate::from_pem(&tokio::fs::read(ca).await?)?;
     let http = reqwest::Client::builder()
@@ -139,10 +137,16 @@ async fn signed_in(
         .http1_only()
         .build()?;
     let body = json!({ "login": format!("busy-{number}"), "password": password });
-    let reply = http.post(format!("{base}/sessions")).json(&body).send().await?;
+    let reply = http
+        .post(format!("{base}/sessions"))
+        .json(&body)
+        .send()
+        .await?;
     ensure!(reply.status() == 201, "{}", reply.text().await?);
     let session: Value = reply.json().await?;
-    let token = session["access_token"].as_str().context("no access token")?;
+    let token = session["access_token"]
+        .as_str()
+        .context("no access token")?;
     Ok(Person {
         token: token.to_owned(),
         http,
@@ -170,8 +174,8 @@ impl Asked {
 }
 
 /// What somebody who administers a tenant does, by the dozen.
-fn mixed(users: &[Uuid], person: usize, turn: usize) -> Asked {
-    let one = person * 7919 + turn * 104_729;
+fn mixed(users: &[Uuid], person: u32, turn: usize) -> Asked {
+    let one = person as usize * 7919 + turn * 104_729;
     let user = users[one % users.len()];
     let base = "/tenants/busy-1/users";
     match one % 20 {
@@ -201,14 +205,14 @@ type Times = BTreeMap<&'static str, Vec<Duration>>;
 
 async fn load(
     people: &[Arc<Person>],
-    ask: impl Fn(usize, usize) -> Asked + Clone + Send + 'static,
+    ask: impl Fn(u32, usize) -> Asked + Clone + Send + 'static,
 ) -> anyhow::Result<Times> {
     let mut running = JoinSet::new();
-    for (number, person) in people.iter().enumerate() {
+    for (number, person) in (0..).zip(people) {
         let (person, ask) = (Arc::clone(person), ask.clone());
         running.spawn(async move {
             // Not all at the same moment.
-            let offset = PAUSE.mul_f64(number as f64 / SESSIONS as f64);
+            let offset = PAUSE / u32::from(SESSIONS) * number;
             let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + offset, PAUSE);
             clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut times = Vec::new();
@@ -231,7 +235,9 @@ async fn load(
 
 impl Person {
     async fn send(&self, asked: Asked) -> anyhow::Result<Duration> {
-        let request = self.http.request(asked.method, format!("{}{}", self.base, asked.path));
+        let request = self
+            .http
+            .request(asked.method, format!("{}{}", self.base, asked.path));
         let request = request.bearer_auth(&self.token);
         let request = match &asked.body {
             Some(body) if asked.kind == "PATCH" => request
@@ -257,7 +263,10 @@ impl Person {
 
 fn report(what: &str, times: &Times) -> anyhow::Result<()> {
     let count: usize = times.values().map(Vec::len).sum();
-    ensure!(count == SESSIONS * REQUESTS, "only {count} requests");
+    ensure!(
+        count == usize::from(SESSIONS) * REQUESTS,
+        "only {count} requests"
+    );
     println!("{what}: {count} requests of {SESSIONS} sessions, no errors");
     let all = ("all", times.values().flatten().copied().collect::<Vec<_>>());
     let kinds = times.iter().map(|(kind, times)| (*kind, times.clone()));

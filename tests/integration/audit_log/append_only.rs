@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tests::lab::PortalLab;
-use tests::portal::SECRET_KEY;
+use tests::portal::{Access, Portal, PortalSetup, SECRET_KEY};
 use tests::postgres::TestDatabase;
 use tests::process::Program;
 
@@ -131,7 +131,17 @@ async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyh
         .env("MIGRATION_DATABASE_URL", &owner);
     let said = migrate.run(DEADLINE).await?.success()?;
     assert!(said.contains("Service_"), "{said}");
-    lab.another_portal_with(&[]).await?;
+    let portal = Portal::start(PortalSetup {
+        database_url: &service,
+        agent: lab.agent.port(1),
+        pki: &lab.pki,
+        secret_key: None,
+        access: Access::TRUSTED_NETWORK,
+        listen: None,
+        env: &[],
+    })
+    .await?;
+    portal.client()?.get("/users").await?.expect(200)?;
 
     // Neither a restart nor a change of keys needs more.
     lab.portal.stop().await?;
