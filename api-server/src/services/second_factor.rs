@@ -74,7 +74,7 @@ pub async fn begin(
     let seal = work.vault.sealer(work.connection()).await?;
     let sealed = seal.seal(place, secret.expose(), rng)?;
     db::recovery_codes::begin_totp(work.connection(), account.id, &sealed).await?;
-    work.record(entry("totp.begun", account));
+    work.record(entry("totp.requested", account));
     secret
         .enrolment(&account.login)
         .map_err(|_| OpenError::Malformed.into())
