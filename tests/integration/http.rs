@@ -8,6 +8,7 @@ mod idempotency;
 mod openapi;
 mod paging;
 mod problems;
+mod unread;
 
 use anyhow::Context as _;
 use tests::portal::Portal;

@@ -45,7 +45,11 @@ pub(crate) async fn accepted(client: &Client) -> anyhow::Result<String> {
 
 pub(crate) async fn look_up(client: &Client, id: &str) -> anyhow::Result<Value> {
     let path = format!("/applies/{id}");
-    client.get(&path).await?.expect(200)?.json()
+    let mut attempt = client.get(&path).await?.expect(200)?.json()?;
+    // Nobody else tells which changes it carried.
+    let carried = attempt.as_object_mut().and_then(|it| it.remove("carried"));
+    carried.context("no carried changes")?;
+    Ok(attempt)
 }
 
 /// The attempt, once it has ended.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::browsers;
 use super::error::{ApiError, PROBLEM_JSON, Pending, Problem};
+use super::unread;
 use crate::clock::{Clock as _, SystemClock, os_rng, unix_ms};
 use crate::domain::{RequestId, uuid_v7};
 
@@ -49,7 +50,8 @@ pub(super) async fn envelope(mut request: Request, next: Next) -> Response {
     }
     let started = Instant::now();
     let response = async {
-        let response = next.run(request).await;
+        let (request, unread) = unread::share(request);
+        let response = unread.settle(next.run(request).await).await;
         let status = response.status().as_u16();
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(status, duration_ms, "answered");

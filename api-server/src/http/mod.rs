@@ -41,6 +41,7 @@ mod sip_passwords;
 mod status;
 mod tenants;
 mod twins;
+mod unread;
 mod users;
 mod verify;
 mod warnings;

@@ -69,7 +69,7 @@ async fn what_an_account_may_not_do_is_told() -> anyhow::Result<()> {
         ("actor", json!("olga")),
         ("actor_kind", json!("account")),
         ("account_id", json!(operator.account)),
-        ("entity_id", json!("tenant_create_user")),
+        ("entity_id", json!("create_user")),
         ("tenant_id", acme["id"].clone()),
         ("request_id", json!(refused.header("x-request-id"))),
     ] {
