@@ -123,9 +123,10 @@ async fn as_before(pool: &PgPool) -> anyhow::Result<()> {
             .execute(&mut *transaction)
             .await?;
     }
-    // Neither was there an audit trail, whose key keeps itself from being removed.
+    // Neither were there sessions, nor an audit trail, whose key keeps itself from being removed.
     sqlx::raw_sql(
-        "alter table audit_key disable trigger user;
+        "delete from signing_key;
+         alter table audit_key disable trigger user;
          delete from audit_key;
          alter table audit_key enable always trigger audit_key_stays;
          delete from data_key",

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -58,9 +59,14 @@ async fn all_places_taken_are_given_back() -> anyhow::Result<()> {
     let lab = Arc::new(lab(&[]).await?);
     let config = usual(&lab.portal)?;
     let mut flood = JoinSet::new();
+    // Fewer at once than handshakes displace each other.
+    let turns = Arc::new(Semaphore::new(64));
     for _ in 0..FLOOD {
-        let (lab, config) = (Arc::clone(&lab), Arc::clone(&config));
-        flood.spawn(async move { connect(&lab.portal, config).await.ok() });
+        let (lab, config, turns) = (Arc::clone(&lab), Arc::clone(&config), Arc::clone(&turns));
+        flood.spawn(async move {
+            let _turn = turns.acquire().await;
+            connect(&lab.portal, config).await.ok()
+        });
     }
     // Most have a place now; the others wait in the kernel's queue, and so does this one.
     let mut held = Vec::new();
