@@ -144,7 +144,10 @@ async fn questions(lab: &Lab, traces: &mut Traces) -> anyhow::Result<()> {
     let document = lab.client.openapi()["paths"].clone();
     for (path, methods) in document.as_object().context("no paths")? {
         if methods["get"].is_object() && !path.contains('{') {
-            traces.reply(&lab.client.get(path).await?.expect(200)?);
+            let reply = lab.client.get(path).await?;
+            // Where nobody signs in, nothing is anybody's own.
+            let nobodys = reply.status == 404 && reply.problem(404)? == "account_not_found";
+            traces.reply(&if nobodys { reply } else { reply.expect(200)? });
         }
     }
     for path in ["/users", "/applies"] {
