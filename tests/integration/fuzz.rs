@@ -14,6 +14,7 @@ use tests::process::Program;
 use tests::scratch::{self, Scratch};
 
 use super::rbac::people::Person;
+use super::strace::{said, skipped};
 
 const DEADLINE: Duration = Duration::from_mins(10);
 
@@ -29,7 +30,7 @@ expected-statuses = ["2xx", "3xx", "4xx", "503"]
 /// Fails with what schemathesis has to say.
 async fn fuzz(lab: &PortalLab, client: &Client, role: &str) -> anyhow::Result<()> {
     let Some(schemathesis) = std::env::var_os("PBX_SCHEMATHESIS") else {
-        println!("SKIPPED: PBX_SCHEMATHESIS does not name schemathesis: ./test does that");
+        skipped("PBX_SCHEMATHESIS does not name schemathesis: ./test does that");
         return Ok(());
     };
     let seed = std::env::var("PBX_FUZZ_SEED").unwrap_or_else(|_| "1".to_owned());
@@ -63,7 +64,10 @@ async fn fuzz(lab: &PortalLab, client: &Client, role: &str) -> anyhow::Result<()
         program = program.args(["--header", &format!("Authorization: Bearer {token}")]);
     }
     let output = program.arg(&document).run(DEADLINE).await?;
-    println!("fuzzed as {role} with seed {seed} in {:?}", output.took);
+    said(&format!(
+        "fuzzed as {role} with seed {seed} in {:?}",
+        output.took
+    ));
     ensure!(
         output.status.success(),
         "as {role}, seed {seed}:\n{}{}",
