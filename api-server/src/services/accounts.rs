@@ -219,7 +219,7 @@ pub(super) async fn own(portal: &Portal, actor: &Actor, id: AccountId) -> Result
 /// Likewise, which nobody else changes until the work is done.
 ///
 /// # Errors
-/// As of [`own`].
+/// As of `own`.
 pub async fn own_locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
     if !is_own(work.actor, id) {
         return Err(Refused::NotFound.into());

@@ -2,7 +2,7 @@
 //! requests, by two at a time, and only so many may wait for it.
 //!
 //! What is tried against an account that does not exist, or has no password, is tried against
-//! [`NOBODYS`] instead: it costs the same, because it is the same.
+//! `NOBODYS` instead: it costs the same, because it is the same.
 
 use argon2::password_hash::phc;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
