@@ -180,6 +180,7 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
         counters: Counters::default(),
         refusals: Refusals::default(),
         rendering: Semaphore::new(1),
+        bulk: Semaphore::new(1),
         gate: Gate::default(),
     };
     Ok((Arc::new(portal), ended))

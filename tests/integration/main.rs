@@ -5,6 +5,7 @@ mod accounts;
 mod audit;
 mod audit_log;
 mod audit_trail;
+mod bulk;
 mod capacity;
 mod certificates;
 mod check_and_verify;

@@ -275,6 +275,38 @@ pub async fn find(
     .transpose()
 }
 
+/// Devices with one of these ids, or of one of these users, by user and place.
+pub async fn find_many(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    ids: &[DeviceId],
+    users: &[UserId],
+) -> Result<Vec<Device>, DbError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let users: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    sqlx::query_as!(
+        DeviceRow,
+        "select d.device_id, d.tenant_id, t.number as tenant_number, d.user_id,
+            e.number as extension, d.slot, d.label, d.password_set_at, d.password_revealed_at,
+            d.overlap_until, d.digest_algorithm, d.transport, d.rtp_symmetric, d.force_rport,
+            d.rewrite_contact, d.direct_media, d.codecs, d.enabled, d.version, d.created_at,
+            d.updated_at
+         from device d
+         join tenant t on t.tenant_id = d.tenant_id
+         join extension e on e.tenant_id = d.tenant_id and e.user_id = d.user_id
+         where d.tenant_id = $1 and (d.device_id = any($2) or d.user_id = any($3))
+         order by d.user_id, d.slot",
+        tenant.0,
+        &ids,
+        &users,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Device::try_from)
+    .collect()
+}
+
 /// Removes a device. To be called under [`lock`].
 pub async fn delete(
     connection: &mut PgConnection,

@@ -105,6 +105,59 @@ pub async fn take_lowest_free(
     number.map(|number| to_number(user, number)).transpose()
 }
 
+/// The lowest free numbers, as many as there are and at most `count`: for many allocations at once,
+/// each of which [`take`]s one of them. (To move `ext_free_from` with each would make a version of the
+/// tenant's row for each, and the transaction would read all of them again and again.)
+pub async fn lowest_free(
+    connection: &mut PgConnection,
+    range: LockedRange,
+    count: usize,
+) -> Result<Vec<ExtensionNumber>, DbError> {
+    let gaps = sqlx::query!(
+        r#"
+        with taken as (
+            select ext_free_from - 1 as number from tenant where tenant_id = $1
+            union all
+            select number from extension
+            where tenant_id = $1
+               and number >= (select ext_free_from from tenant where tenant_id = $1)
+        )
+        select number + 1 as "first!", least(coalesce(next - 1, $2), $2) as "last!"
+        from (select number, lead(number) over (order by number) as next from taken) as taken
+        where next is distinct from number + 1 and number < $2
+        order by number
+        limit $3
+        "#,
+        range.tenant.0,
+        range.last,
+        i64::try_from(count).unwrap_or(i64::MAX),
+    )
+    .fetch_all(connection)
+    .await?;
+    let numbers = gaps.iter().flat_map(|gap| gap.first..=gap.last);
+    let number = |number: i32| {
+        let number = u32::try_from(number).ok();
+        number.and_then(|number| ExtensionNumber::try_from(number).ok())
+    };
+    Ok(numbers.filter_map(number).take(count).collect())
+}
+
+/// Moves `ext_free_from` to the lowest free number, once many were taken.
+pub async fn settle(connection: &mut PgConnection, range: LockedRange) -> Result<(), DbError> {
+    let lowest = lowest_free(connection, range, 1).await?;
+    let lowest = lowest
+        .first()
+        .map_or(range.last.saturating_add(1), |number| to_column(*number));
+    sqlx::query!(
+        "update tenant set ext_free_from = $2 where tenant_id = $1 and ext_free_from <> $2",
+        range.tenant.0,
+        lowest,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Takes a number of the range that somebody chose. The constraint [`NUMBER_KEY`] is violated when
 /// it is taken.
 pub async fn take(

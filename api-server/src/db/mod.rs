@@ -379,6 +379,28 @@ pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), DbErro
     Ok(transaction.commit().await?)
 }
 
+/// Begins a part of a transaction that can be undone alone. One at a time.
+pub async fn savepoint(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("savepoint part").execute(connection).await?;
+    Ok(())
+}
+
+/// Makes that part one with the transaction.
+pub async fn release(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("release savepoint part")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Undoes it.
+pub async fn undo(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("rollback to savepoint part")
+        .execute(&mut *connection)
+        .await?;
+    release(connection).await
+}
+
 async fn epoch(connection: &mut PgConnection) -> Result<Epoch, sqlx::Error> {
     let row = sqlx::query!(
         r#"select pg_postmaster_start_time() as "started_at!", oid::bigint as "database_oid!"

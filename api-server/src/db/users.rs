@@ -11,7 +11,9 @@ use crate::domain::calling::{CallForward, CallSettings, DialNumber, ForwardDelay
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::tenant::TenantBrief;
 use crate::domain::user::{NewUser, User};
-use crate::domain::{AdminUser, ExtensionNumber, Metadata, TenantId, UserId, Version, Within};
+use crate::domain::{
+    AdminUser, Email, ExtensionNumber, Metadata, TenantId, UserId, Version, Within,
+};
 
 /// The index that keeps an address unique among the living users of a tenant.
 pub const EMAIL_KEY: &str = "user_tenant_email_key";
@@ -92,7 +94,7 @@ fn text(number: Option<&DialNumber>) -> Option<&str> {
     number.map(DialNumber::as_str)
 }
 
-/// Inserts an active user, who has no number yet.
+/// Inserts a user, who has no number yet.
 pub async fn insert(
     connection: &mut PgConnection,
     (tenant, id): (TenantId, UserId),
@@ -107,9 +109,11 @@ pub async fn insert(
             user_id, tenant_id, name, email, role, outbound_caller_id, voicemail_enabled,
             voicemail_pin_hash, dnd_enabled, forward_always, forward_busy, forward_no_answer,
             forward_unregistered, forward_delay_seconds, metadata, created_at, created_by,
-            updated_at
+            updated_at, status
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $16)"#,
+        values (
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $16, $18
+        )"#,
         id.0,
         tenant.0,
         user.name.as_str(),
@@ -127,6 +131,7 @@ pub async fn insert(
         user.metadata.clone().into_value(),
         at,
         by.as_str(),
+        user.status.name(),
     )
     .execute(connection)
     .await?;
@@ -233,6 +238,39 @@ pub async fn find(
     .await?
     .map(User::try_from)
     .transpose()
+}
+
+/// Living users with one of these ids or e-mail addresses, whatever the case of those.
+pub async fn find_many(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    ids: &[UserId],
+    emails: &[&Email],
+) -> Result<Vec<User>, DbError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let emails: Vec<String> = emails
+        .iter()
+        .map(|email| email.as_str().to_ascii_lowercase())
+        .collect();
+    sqlx::query_as!(
+        UserRow,
+        r#"select u.user_id, u.tenant_id, u.name, u.email, e.number, u.status, u.role,
+            u.outbound_caller_id, u.voicemail_enabled, u.voicemail_pin_hash, u.dnd_enabled,
+            u.forward_always, u.forward_busy, u.forward_no_answer, u.forward_unregistered,
+            u.forward_delay_seconds, u.metadata, u.version, u.created_at, u.updated_at
+           from "user" u
+           join extension e on e.tenant_id = u.tenant_id and e.user_id = u.user_id
+           where u.tenant_id = $1 and (u.user_id = any($2) or lower(u.email) = any($3))
+              and u.deleted_at is null"#,
+        tenant.0,
+        &ids,
+        &emails,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(User::try_from)
+    .collect()
 }
 
 /// Marks a living user deleted, removes its devices and frees its number at once; the number, or

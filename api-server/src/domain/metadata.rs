@@ -35,6 +35,12 @@ impl Metadata {
         Self::try_from(Value::Object(merged))
     }
 
+    /// The patch that [`Metadata::merged`] makes `wanted` of this with. A null in `wanted` that is not
+    /// here yet goes, because a patch cannot say it.
+    pub fn difference(&self, wanted: &Self) -> Map<String, Value> {
+        difference(&self.0, &wanted.0)
+    }
+
     /// What the database holds. Only its type is looked at: PostgreSQL writes numbers in a way of
     /// its own (`1e16` in 17 digits), and a limit for what comes in must not make whoever is stored
     /// unreadable.
@@ -105,6 +111,23 @@ fn holds_nul(value: &Value) -> bool {
             .any(|(key, inner)| key.contains('\0') || holds_nul(inner)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+fn difference(from: &Map<String, Value>, to: &Map<String, Value>) -> Map<String, Value> {
+    let gone = from.keys().filter(|key| !to.contains_key(*key));
+    let mut patch: Map<_, _> = gone.map(|key| (key.clone(), Value::Null)).collect();
+    for (key, value) in to {
+        match (from.get(key), value) {
+            (Some(before), after) if before == after => {}
+            (Some(Value::Object(before)), Value::Object(after)) => {
+                patch.insert(key.clone(), Value::Object(difference(before, after)));
+            }
+            (_, after) => {
+                patch.insert(key.clone(), after.clone());
+            }
+        }
+    }
+    patch
 }
 
 fn merge(object: &mut Map<String, Value>, patch: Map<String, Value>) {
@@ -183,6 +206,26 @@ mod tests {
         ] {
             assert_eq!(merged(target, &patch).unwrap(), result, "{patch}");
         }
+    }
+
+    #[test]
+    fn a_difference_is_the_patch_that_makes_it() {
+        for (from, to) in [
+            (json!({}), json!({"a": {"b": [1]}})),
+            (json!({"a": 1, "b": 2}), json!({"b": 2})),
+            (
+                json!({"a": {"b": 1, "c": 2}}),
+                json!({"a": {"c": 3, "d": {}}}),
+            ),
+            (json!({"a": {"b": 1}}), json!({"a": "text"})),
+            (json!({"a": null, "b": 1}), json!({"a": null})),
+        ] {
+            let read = |value: &Value| Metadata::from_stored(value.clone()).unwrap();
+            let patch = read(&from).difference(&read(&to));
+            assert_eq!(merged(from, &Value::Object(patch)).unwrap(), to);
+        }
+        let same = Metadata::from_stored(json!({"a": null, "b": {"c": 1}})).unwrap();
+        assert!(same.difference(&same).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod api_token;
 pub mod apply;
 pub mod audit;
+pub mod bulk;
 pub mod calling;
 pub mod change;
 pub mod device;

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::audit::{mark_changed, told_time};
 use super::calling::{CallSettings, CallSettingsPatch, PinHash};
-use super::patch::Patch;
+use super::patch::{Patch, set};
 use super::tenant::ServiceStatus;
 use super::{
     Invalid, Metadata, Permission, Role, TenantId, Version, breaks_a_line, redacted, typed_id,
@@ -51,6 +51,24 @@ pub struct User {
 }
 
 impl User {
+    /// What it becomes by a change, but for the version.
+    ///
+    /// # Errors
+    /// Its metadata would be larger or deeper than metadata may be.
+    pub fn patched(&self, patch: UserPatch) -> Result<Self, Invalid> {
+        let mut user = self.clone();
+        set(&mut user.name, patch.name);
+        set(&mut user.email, patch.email);
+        set(&mut user.extension, patch.extension);
+        set(&mut user.status, patch.status);
+        set(&mut user.role, patch.role);
+        user.calls.apply(patch.calls);
+        if let Some(metadata) = patch.metadata {
+            user.metadata = user.metadata.merged(metadata)?;
+        }
+        Ok(user)
+    }
+
     /// What the audit trail keeps of it.
     pub fn told(&self) -> Value {
         let mut told = json!({
@@ -129,6 +147,8 @@ pub struct NewUser<P = PinHash> {
     /// The number that is wanted; the lowest free one when `None`.
     pub extension: Option<ExtensionNumber>,
     /// As of [`User`].
+    pub status: ServiceStatus,
+    /// As of [`User`].
     pub role: UserRole,
     /// As of [`User`].
     pub calls: CallSettingsPatch<P>,
@@ -156,6 +176,19 @@ pub struct UserPatch<P = PinHash> {
 }
 
 impl<P> UserPatch<P> {
+    /// The same with another PIN.
+    pub fn with_pin<Q>(self, voicemail_pin: Patch<Q>) -> UserPatch<Q> {
+        UserPatch {
+            name: self.name,
+            email: self.email,
+            extension: self.extension,
+            status: self.status,
+            role: self.role,
+            calls: self.calls.with_pin(voicemail_pin),
+            metadata: self.metadata,
+        }
+    }
+
     /// What whoever asks for it must hold, beside what every change of a user needs. A role is more
     /// than a word about a person: it says what the person's account may do.
     pub fn needs(&self) -> impl Iterator<Item = Permission> + use<P> {

@@ -25,6 +25,7 @@ pub(super) fn describe(error: &Error) -> Description {
         Error::InvalidField { field, .. } => describe_fields(std::iter::once(*field)),
         Error::PreconditionFailed(_) => PRECONDITION_FAILED.told(),
         Error::PreconditionRequired => PRECONDITION_REQUIRED.told(),
+        Error::PlanOutdated => PLAN_OUTDATED.told(),
         Error::KeyReused => KEY_REUSED.told(),
         Error::KeyInUse => KEY_IN_USE.told(),
         Error::Overloaded(_) => overloaded(error),
@@ -98,6 +99,14 @@ const PRECONDITION_REQUIRED: Words = Words(
     "If-Match required",
     "Nothing was changed: what would be lost cannot be got back. Send the ETag of what you \
      have seen as If-Match, or * for whatever it is.",
+);
+
+const PLAN_OUTDATED: Words = Words(
+    StatusCode::CONFLICT,
+    "plan_outdated",
+    "The plan is outdated",
+    "Nothing was changed: something else would be done now than what expected_digest is of. Ask for \
+     a preview again.",
 );
 
 const KEY_REUSED: Words = Words(

@@ -26,8 +26,8 @@ use crate::services::{Portal, devices, work};
 
 mod body;
 
-use body::{CodecBody, DeviceBody, DigestBody, NatPatchBody, TransportBody};
-pub(super) use body::{CredentialsBody, SipAccountBody};
+use body::{CodecBody, DigestBody, NatPatchBody, TransportBody};
+pub(super) use body::{CredentialsBody, DeviceBody, SipAccountBody, settings};
 
 /// What a device is created from. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -126,7 +126,7 @@ pub(super) async fn create(
 fn new_device(mut fields: Fields) -> Result<(NewDevice, Reveal), Vec<FieldError>> {
     let user = fields.required("user_id", user_id);
     let label = fields.required_text("label");
-    let patch = body::settings(&mut fields);
+    let patch = settings(&mut fields);
     let show = reveal(&mut fields);
     let new = (|| {
         let mut settings = crate::domain::device::DeviceSettings::default();
@@ -266,7 +266,7 @@ fn device_patch(mut fields: Fields) -> Result<DevicePatch, Vec<FieldError>> {
     fields.read_only(&body::READ_ONLY);
     let user = fields.patch("user_id", user_id);
     let label = fields.patch("label", text);
-    let settings = body::settings(&mut fields);
+    let settings = settings(&mut fields);
     let overlap = fields.patch_nullable::<()>("overlap_until", |_| {
         Err(Invalid {
             code: "read_only",

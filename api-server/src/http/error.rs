@@ -7,6 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::applies::{ApplyBody, PbxApplyBody};
+use super::bulk::body::ImportBody;
+use super::declaration::RefusalBody;
 use super::described;
 use super::etag::Tag;
 use super::fields::FieldError;
@@ -61,6 +63,14 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) applies: Option<Vec<PbxApplyBody>>,
+    /// What would have become of each line, with `import_refused`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) import: Option<Box<ImportBody>>,
+    /// What was refused, with `declaration_refused`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) refusals: Option<Vec<RefusalBody>>,
 }
 
 /// Why a request has no good answer.
@@ -86,6 +96,12 @@ pub(super) enum ApiError {
     UnsupportedMediaType,
     /// The body of a PATCH is of another type.
     UnsupportedPatch,
+    /// The body of an import is of another type.
+    UnsupportedTable,
+    /// Lines of an import that must count as a whole were refused.
+    ImportRefused(Box<ImportBody>),
+    /// A tenant cannot be made what a declaration says.
+    DeclarationRefused(Vec<RefusalBody>),
     /// The body is too large.
     BodyTooLarge,
     /// The body broke off.
@@ -148,7 +164,12 @@ impl IntoResponse for ApiError {
             }
         }
         let headers = headers(&this, status, code);
-        let (errors, apply) = members(this);
+        let Members {
+            errors,
+            apply,
+            import,
+            refusals,
+        } = members(this);
         let problem = Problem {
             kind: format!("urn:synergycall:problem:{code}"),
             title,
@@ -160,6 +181,8 @@ impl IntoResponse for ApiError {
             errors,
             apply,
             applies,
+            import,
+            refusals,
         };
         let pending = Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(problem))));
         let mut response = status.into_response();
@@ -198,17 +221,41 @@ fn headers(error: &ApiError, status: StatusCode, code: &str) -> HeaderMap {
     headers
 }
 
-fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>) {
+/// What a problem tells beside its words.
+#[derive(Default)]
+struct Members {
+    errors: Option<Vec<FieldError>>,
+    apply: Option<Box<ApplyBody>>,
+    import: Option<Box<ImportBody>>,
+    refusals: Option<Vec<RefusalBody>>,
+}
+
+fn members(error: ApiError) -> Members {
+    let fields = |errors| Members {
+        errors: Some(errors),
+        ..Members::default()
+    };
     match error {
-        ApiError::InvalidFields(errors) => (Some(errors), None),
+        ApiError::InvalidFields(errors) => fields(errors),
         ApiError::Service(Error::InvalidField { field, reason }) => {
-            (Some(vec![FieldError::new(field, reason)]), None)
+            fields(vec![FieldError::new(field, reason)])
         }
+        ApiError::ImportRefused(import) => Members {
+            import: Some(import),
+            ..Members::default()
+        },
+        ApiError::DeclarationRefused(refusals) => Members {
+            refusals: Some(refusals),
+            ..Members::default()
+        },
         ApiError::OfSeveral(first, _) => members(*first),
         ApiError::NotApplied(attempt)
         | ApiError::Service(
             Error::ApplyOutcomeUnknown { attempt, .. } | Error::ApplyNotRecorded { attempt, .. },
-        ) => (None, Some(Box::new(ApplyBody::from(*attempt)))),
+        ) => Members {
+            apply: Some(Box::new(ApplyBody::from(*attempt))),
+            ..Members::default()
+        },
         ApiError::Service(
             Error::Denied(_)
             | Error::Account(_)
@@ -224,6 +271,7 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
             | Error::Task(_)
             | Error::PreconditionFailed(_)
             | Error::PreconditionRequired
+            | Error::PlanOutdated
             | Error::KeyReused
             | Error::KeyInUse
             | Error::TenantNotFound
@@ -261,13 +309,14 @@ fn members(error: ApiError) -> (Option<Vec<FieldError>>, Option<Box<ApplyBody>>)
         | ApiError::InvalidHeader(..)
         | ApiError::UnsupportedMediaType
         | ApiError::UnsupportedPatch
+        | ApiError::UnsupportedTable
         | ApiError::BodyTooLarge
         | ApiError::BodyIncomplete
         | ApiError::UnknownPath
         | ApiError::MethodNotAllowed
         | ApiError::RequestTimeout
         | ApiError::Panicked
-        | ApiError::Bare(_) => (None, None),
+        | ApiError::Bare(_) => Members::default(),
     }
 }
 
@@ -297,6 +346,26 @@ pub(super) fn describe(error: &ApiError) -> Description {
         ApiError::UnsupportedMediaType => {
             unsupported("Send the body as Content-Type: application/json.")
         }
+        ApiError::UnsupportedTable => unsupported(
+            "Send the table as Content-Type: text/csv, with its charset if it is not UTF-8.",
+        ),
+        ApiError::ImportRefused(import) => Description(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "import_refused",
+            "Lines refused",
+            format!(
+                "Nothing was done: {} of {} lines were refused; `import` says why. Mend them, or send \
+                 the table with mode=per_line, which does the others.",
+                import.counts.refused,
+                import.lines.len()
+            ),
+        ),
+        ApiError::DeclarationRefused(_) => plain(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "declaration_refused",
+            "Declaration refused",
+            "Nothing was done: the tenant cannot be made what the declaration says; `refusals` say why.",
+        ),
         ApiError::UnsupportedPatch => {
             unsupported("Send the changes as Content-Type: application/merge-patch+json.")
         }
@@ -304,7 +373,7 @@ pub(super) fn describe(error: &ApiError) -> Description {
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
             "Body too large",
-            "The body must be at most 64 KiB.",
+            "The body must be at most 64 KiB, that of an import or a declaration at most 16 MiB.",
         ),
         ApiError::BodyIncomplete => plain(
             StatusCode::BAD_REQUEST,

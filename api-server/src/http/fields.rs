@@ -231,6 +231,19 @@ pub(super) fn boolean(value: Value) -> Result<bool, Invalid> {
     })
 }
 
+/// Reads `true` or `false` in a query, where everything is text.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a reader of fields, as the others are"
+)]
+pub(super) fn boolean_text(value: Value) -> Result<bool, Invalid> {
+    let read = value.as_str().and_then(|text| text.parse().ok());
+    read.ok_or(Invalid {
+        code: "malformed",
+        message: "must be true or false",
+    })
+}
+
 /// Reads a whole number that may be a `T`; whether it is one, `T` says.
 pub(super) fn number<T: TryFrom<u32, Error = Invalid>>(value: Value) -> Result<T, Invalid> {
     let Value::Number(number) = value else {

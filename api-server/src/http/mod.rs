@@ -6,10 +6,13 @@ mod accounts;
 mod api_tokens;
 mod applies;
 mod audit;
+pub mod bodies;
 mod browsers;
+mod bulk;
 mod changes;
 mod client_address;
 mod cookie;
+mod declaration;
 mod deleted_users;
 mod described;
 mod devices;
@@ -17,11 +20,13 @@ mod envelope;
 mod error;
 mod etag;
 mod events;
+mod exports;
 mod extract;
 mod fields;
 mod follow;
 mod guard;
 mod health;
+mod imports;
 mod no_query;
 mod once;
 mod openapi;
@@ -75,6 +80,17 @@ fn of_tenant() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(devices::get, devices::change, devices::delete))
         .routes(routes!(sip_passwords::rotate))
         .routes(routes!(sip_passwords::reveal_password))
+        .routes(routes!(exports::users))
+        .routes(routes!(exports::devices))
+        .routes(routes!(declaration::show))
+}
+
+/// Likewise, with larger bodies and more time.
+fn in_bulk() -> OpenApiRouter<Arc<Portal>> {
+    OpenApiRouter::new()
+        .routes(routes!(imports::users))
+        .routes(routes!(imports::devices))
+        .routes(routes!(declaration::reconcile))
 }
 
 /// Who may sign in, and by what else than a session.
@@ -124,10 +140,16 @@ fn operations() -> OpenApiRouter<Arc<Portal>> {
         .routes(routes!(applies::run))
         .routes(routes!(restore::run))
         .routes(routes!(verify::run));
+    let bulky = OpenApiRouter::new()
+        .merge(in_bulk())
+        .nest("/tenants/{tenant}", in_bulk())
+        .layer(middleware::from_fn(once::fingerprint))
+        .layer(DefaultBodyLimit::max(bulk::BULK_BYTES_MAX));
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(quick)
         .merge(slow)
         .layer(middleware::from_fn(once::fingerprint))
+        .merge(bulky)
         .layer(middleware::from_fn(etag::not_modified))
 }
 

@@ -29,6 +29,7 @@ use super::error::{PROBLEM_JSON, Problem};
         (name = "tenants", description = "Organisations, each with users and numbers of its own"),
         (name = "users", description = "People and their extensions"),
         (name = "devices", description = "Phones and apps of users"),
+        (name = "imports", description = "Many users and devices at once"),
         (name = "pbxes", description = "Asterisk hosts and their agents"),
         (name = "applies", description = "Bringing them into force, and the audit trail of that"),
         (name = "audit", description = "Who changed what, and who was refused what"),
@@ -140,6 +141,45 @@ pub(super) struct BodyProblems;
 impl IntoResponses for BodyProblems {
     fn responses() -> Responses {
         problems(&[BODY, TIMEOUT, TOO_LARGE, MEDIA_TYPE, INTERNAL, DATABASE])
+    }
+}
+
+const BULKY: (&str, &str) = ("413", "`body_too_large`: over 16 MiB");
+
+/// What an import may end as.
+pub(super) struct ImportProblems;
+
+impl IntoResponses for ImportProblems {
+    fn responses() -> Responses {
+        let body = (
+            "400",
+            "`validation_failed` with everything that is wrong with the query, the head, or the file \
+             as a whole; `body_incomplete`, `invalid_header`",
+        );
+        let media_type = ("415", "`unsupported_media_type`: not text/csv");
+        let refused = (
+            "422",
+            "`import_refused`: nothing was done, `import` says of each line why; \
+             `idempotency_key_reused`",
+        );
+        problems(&[
+            body, TIMEOUT, BULKY, media_type, refused, INTERNAL, DATABASE,
+        ])
+    }
+}
+
+/// What a declaration may end as.
+pub(super) struct DeclarationProblems;
+
+impl IntoResponses for DeclarationProblems {
+    fn responses() -> Responses {
+        let refused = (
+            "422",
+            "`declaration_refused`: nothing was done, `refusals` say why; `idempotency_key_reused`",
+        );
+        problems(&[
+            BODY, TIMEOUT, BULKY, MEDIA_TYPE, refused, INTERNAL, DATABASE,
+        ])
     }
 }
 

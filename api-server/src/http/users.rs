@@ -21,6 +21,7 @@ use super::openapi::{
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
 use crate::clock::os_rng;
 use crate::domain::calling::VoicemailPin;
+use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::{NewUser, UserPatch};
 use crate::domain::{Metadata, UserId};
 use crate::services::users::{CreatedUser, UserFilter, UserSort};
@@ -193,6 +194,7 @@ fn new_user(mut fields: Fields) -> Result<NewUser<VoicemailPin>, Vec<FieldError>
             name: name?,
             email: email?,
             extension: extension?,
+            status: ServiceStatus::Active,
             role: role?,
             calls: calls?,
             metadata: metadata?,
@@ -328,7 +330,7 @@ pub(super) async fn change(
     Ok(Tagged(Tag::version(user.version), UserBody::from(user)).into_response())
 }
 
-fn user_patch(mut fields: Fields) -> Result<UserPatch<VoicemailPin>, Vec<FieldError>> {
+pub(super) fn user_patch(mut fields: Fields) -> Result<UserPatch<VoicemailPin>, Vec<FieldError>> {
     fields.read_only(&["id", "tenant_id", "created_at", "updated_at"]);
     let name = fields.patch("name", text);
     let email = fields.patch("email", text);

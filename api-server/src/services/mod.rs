@@ -8,6 +8,7 @@ pub mod apply;
 mod at_once;
 pub mod audit;
 pub mod authentication;
+pub mod bulk;
 mod compare;
 pub mod counters;
 pub mod deleted_users;
@@ -82,6 +83,8 @@ pub struct Portal {
     pub refusals: audit::Refusals,
     /// Who may render for a question: one at a time.
     pub rendering: tokio::sync::Semaphore,
+    /// Who may change very many things in one transaction: one at a time.
+    pub bulk: tokio::sync::Semaphore,
     /// What sign-in and authentication keep in memory.
     pub gate: authentication::Gate,
 }
@@ -149,6 +152,9 @@ pub enum Error {
         /// What is wrong.
         reason: Invalid,
     },
+    /// Something else would be done than what the caller has seen.
+    #[error("something else would be done now")]
+    PlanOutdated,
     /// The key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

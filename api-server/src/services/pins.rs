@@ -1,5 +1,6 @@
 //! Hashing of voicemail PINs, in turn with passwords.
 
+use super::at_once::at_once;
 use super::{Error, passwords};
 use crate::domain::calling::{CallSettingsPatch, PinHash, VoicemailPin};
 use crate::domain::patch::Patch;
@@ -31,10 +32,49 @@ pub async fn of_new(new: NewUser<VoicemailPin>) -> Result<NewUser, Error> {
         name: new.name,
         email: new.email,
         extension: new.extension,
+        status: new.status,
         role: new.role,
         calls: hashed(new.calls).await?,
         metadata: new.metadata,
     })
+}
+
+/// How many are hashed side by side.
+const SIDE_BY_SIDE: usize = 2;
+
+/// Many partial changes, likewise. For a preview, which keeps nothing, all PINs get the hash of one.
+///
+/// # Errors
+/// As of [`of_new`].
+pub async fn of_many(
+    patches: Vec<UserPatch<VoicemailPin>>,
+    preview: bool,
+) -> Result<Vec<UserPatch>, Error> {
+    let mut hashed = Vec::with_capacity(patches.len());
+    let mut stand_in = None;
+    let mut patches = patches.into_iter().peekable();
+    while patches.peek().is_some() {
+        if !preview {
+            let some: Vec<_> = patches.by_ref().take(SIDE_BY_SIDE).map(of_patch).collect();
+            for patch in at_once(some).await {
+                hashed.push(patch?);
+            }
+            continue;
+        }
+        let Some(patch) = patches.next() else { break };
+        let pin = match &patch.calls.voicemail_pin {
+            Patch::Keep => Patch::Keep,
+            Patch::Clear => Patch::Clear,
+            Patch::Set(pin) => {
+                if stand_in.is_none() {
+                    stand_in = Some(hash(pin.clone()).await?);
+                }
+                stand_in.clone().map_or(Patch::Keep, Patch::Set)
+            }
+        };
+        hashed.push(patch.with_pin(pin));
+    }
+    Ok(hashed)
 }
 
 /// A partial change, likewise.
@@ -42,13 +82,6 @@ pub async fn of_new(new: NewUser<VoicemailPin>) -> Result<NewUser, Error> {
 /// # Errors
 /// As of [`of_new`].
 pub async fn of_patch(patch: UserPatch<VoicemailPin>) -> Result<UserPatch, Error> {
-    Ok(UserPatch {
-        name: patch.name,
-        email: patch.email,
-        extension: patch.extension,
-        status: patch.status,
-        role: patch.role,
-        calls: hashed(patch.calls).await?,
-        metadata: patch.metadata,
-    })
+    let pin = hashed(patch.calls.clone()).await?.voicemail_pin;
+    Ok(patch.with_pin(pin))
 }

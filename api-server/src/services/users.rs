@@ -13,8 +13,6 @@ use crate::db::{self, DbError};
 use crate::domain::audit::Entry;
 use crate::domain::calling::CallSettings;
 use crate::domain::page::{Page, Slice};
-use crate::domain::patch::set;
-use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::{NewUser, User, UserPatch};
 use crate::domain::{ExtensionNumber, Invalid, TenantId, UserId, Version, Within, uuid_v7};
 
@@ -63,7 +61,7 @@ pub async fn create(
         name: new.name,
         email: new.email,
         extension,
-        status: ServiceStatus::Active,
+        status: new.status,
         role: new.role,
         calls,
         metadata: new.metadata,
@@ -171,24 +169,16 @@ pub async fn change(work: &mut Work<'_>, before: User, patch: UserPatch) -> Resu
     for permission in patch.needs() {
         denied::must(work.actor, permission)?;
     }
-    let mut user = before.clone();
-    set(&mut user.name, patch.name);
-    set(&mut user.email, patch.email);
-    set(&mut user.status, patch.status);
-    set(&mut user.role, patch.role);
-    user.calls.apply(patch.calls);
-    if let Some(metadata) = patch.metadata {
-        let merged = user.metadata.merged(metadata);
-        user.metadata = merged.map_err(|reason| refused_field("metadata", reason))?;
-    }
+    let number = patch.extension.filter(|number| before.extension != *number);
+    let patched = before.patched(patch);
+    let mut user = patched.map_err(|reason| refused_field("metadata", reason))?;
     user.version = user.version.next();
     user.updated_at = work.now;
     db::users::update(work.connection(), &user)
         .await
         .map_err(email_taken)?;
-    if let Some(number) = patch.extension.filter(|number| user.extension != *number) {
+    if let Some(number) = number {
         renumber(work, &user, number).await?;
-        user.extension = number;
     }
     accounts::follow_user(work, (before.role.get(), before.status), &user).await?;
     let after = user.told_after(&before);

@@ -17,6 +17,17 @@ use crate::domain::Actor;
 use crate::domain::audit::{Author, Entry};
 use crate::vault::Vault;
 
+/// How many entries of the audit trail wait for the commit at most, once a part is done.
+const ENTRIES_KEPT: usize = 500;
+
+/// Where a part of a [`Work`] began that may be undone alone.
+#[derive(Debug)]
+#[must_use]
+pub struct Savepoint {
+    entries: usize,
+    afterwards: usize,
+}
+
 /// Changes that are made together.
 pub struct Work<'a> {
     /// Encryption at rest.
@@ -86,15 +97,44 @@ impl<'a> Work<'a> {
         self.afterwards.push(Box::new(act));
     }
 
+    /// Begins a part that can be undone alone. There is one at a time.
+    pub async fn savepoint(&mut self) -> Result<Savepoint, Error> {
+        db::savepoint(&mut self.transaction).await?;
+        Ok(Savepoint {
+            entries: self.entries.len(),
+            afterwards: self.afterwards.len(),
+        })
+    }
+
+    /// Keeps what was done since then. Of very many changes the audit trail gets some before the
+    /// commit, so that they need not all be in memory.
+    pub async fn release(&mut self, _: Savepoint) -> Result<(), Error> {
+        db::release(&mut self.transaction).await?;
+        if self.entries.len() >= ENTRIES_KEPT {
+            self.write_entries().await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what was done since then.
+    pub async fn undo(&mut self, savepoint: Savepoint) -> Result<(), Error> {
+        self.entries.truncate(savepoint.entries);
+        self.afterwards.truncate(savepoint.afterwards);
+        Ok(db::undo(&mut self.transaction).await?)
+    }
+
+    async fn write_entries(&mut self) -> Result<(), Error> {
+        let entries = mem::take(&mut self.entries);
+        let (key, author) = (&self.audit_key, Author::from(self.actor));
+        db::audit::append(&mut self.transaction, key, &author, self.now, &entries).await?;
+        Ok(())
+    }
+
     /// Makes the changes count.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let (entries, afterwards) = (
-            mem::take(&mut self.entries),
-            mem::take(&mut self.afterwards),
-        );
-        let (key, author) = (&self.audit_key, Author::from(self.actor));
         // Last: until the commit, a lane of the trail is this transaction's.
-        db::audit::append(&mut self.transaction, key, &author, self.now, &entries).await?;
+        self.write_entries().await?;
+        let afterwards = mem::take(&mut self.afterwards);
         db::commit(self.transaction).await?;
         for act in afterwards {
             act();

@@ -23,6 +23,9 @@ use crate::accounts::second_factor::{begun, code, enrolled};
 const REPORTS: &[(&str, &str)] = &[
     ("/applies/{id}/events", "a stream"),
     ("/apply/preview", "what would be done at this moment"),
+    ("/declaration", "a tenant as a whole"),
+    ("/exports/devices", "a table, streamed"),
+    ("/exports/users", "a table, streamed"),
     (
         "/apply/status",
         "the state of this moment, an entry for each PBX",
@@ -142,7 +145,13 @@ fn kind(method: &Method, path: &str, operation: &Value, item: &Value) -> anyhow:
     let of_one = path.ends_with('}');
     let body = &operation["responses"]["200"]["content"]["application/json"]["schema"];
     Ok(match method.as_str() {
-        "GET" if REPORTS.iter().any(|(report, _)| *report == path) => Kind::Report,
+        "GET"
+            if REPORTS
+                .iter()
+                .any(|(report, _)| *report == in_default_tenant(path)) =>
+        {
+            Kind::Report
+        }
         "GET" if of_one => Kind::Single,
         "GET" if body["type"] == "array" => Kind::List,
         "POST" if item.get("get").is_some() && !of_one => Kind::Create,
@@ -249,6 +258,17 @@ async fn bodies(client: &Client, route: &Route, numbers: [usize; 2]) -> anyhow::
             body["user_id"] = Value::String(user.clone());
         }
     }
+    if bodies[0]
+        .as_str()
+        .is_some_and(|table| table.contains(A_USER))
+    {
+        let name = format!("of-sample{}", numbers[0]);
+        user(client, &name).await?;
+        for body in &mut bodies {
+            let table = body.as_str().unwrap_or_default();
+            *body = Value::String(table.replace(A_USER, &format!("{name}@example.org")));
+        }
+    }
     if bodies[0]["code"] == A_CODE {
         let secret = begun(client).await?;
         for (steps, body) in (0..).zip(&mut bodies) {
@@ -269,6 +289,8 @@ pub(crate) fn request(client: &Client, method: &Method, path: &str, body: &Value
     let request = client.request(method.clone(), path);
     if body.is_null() {
         request
+    } else if let Value::String(table) = body {
+        request.body("text/csv", table.clone())
     } else if *method == Method::PATCH {
         request.body("application/merge-patch+json", body.to_string())
     } else {

@@ -78,7 +78,9 @@ pub(super) fn area(path: &str) -> anyhow::Result<Area> {
     let one = stripped.contains('{');
     let first = stripped.split('/').nth(1).unwrap_or_default();
     Ok(match first {
-        "users" | "devices" | "deleted-users" => Area::OfTenant { one },
+        "users" | "devices" | "deleted-users" | "imports" | "exports" | "declaration" => {
+            Area::OfTenant { one }
+        }
         "tenants" | "audit" if one => Area::Tenant,
         "apply" | "applies" => Area::OfPbx,
         "accounts" => Area::Account { one },
@@ -249,6 +251,13 @@ impl World {
                 if body["user_id"] == A_USER {
                     let user = new_user(&self.admin.client, tenant, number).await?;
                     body["user_id"] = json!(user);
+                }
+                let table = body.as_str().filter(|table| table.contains(A_USER));
+                if let Some(table) = table {
+                    let user = new_user(&self.admin.client, tenant, number).await?;
+                    let path = format!("/tenants/{tenant}/users/{user}");
+                    let user = self.admin.client.get(&path).await?.expect(200)?.json()?;
+                    body = json!(table.replace(A_USER, &text(&user, "email")?));
                 }
                 body
             }

@@ -52,6 +52,19 @@ impl Device {
 }
 
 impl Device {
+    /// What a change makes of it by itself: another owner gives it other names and another password as
+    /// well.
+    #[must_use]
+    pub fn patched(&self, patch: DevicePatch) -> Self {
+        let mut device = self.clone();
+        set(&mut device.user, patch.user);
+        set(&mut device.label, patch.label);
+        device.settings.apply(patch.settings);
+        device
+    }
+}
+
+impl Device {
     /// What the audit trail keeps of it.
     pub fn told(&self) -> Value {
         let DeviceSettings {

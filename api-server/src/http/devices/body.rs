@@ -203,7 +203,7 @@ pub(super) enum DigestBody {
 }
 
 /// Reads the fields of a body that say how a device is served; `None` means that an error was noted.
-pub(super) fn settings(fields: &mut Fields) -> Option<DeviceSettingsPatch> {
+pub(in crate::http) fn settings(fields: &mut Fields) -> Option<DeviceSettingsPatch> {
     let enabled = fields.patch("enabled", boolean);
     let algorithm = fields.patch("digest_algorithm", |value| {
         DigestAlgorithm::from_name(string(&value)?)

@@ -34,6 +34,21 @@ pub(super) const SAMPLES: &[Sample] = &[
         body: |n| json!({ "user_id": A_USER, "label": format!("Habit {n}") }),
     },
     Sample {
+        method: Method::POST,
+        path: "/imports/users",
+        body: |n| json!(format!("name,email\nHabit,imported{n}@example.org\n")),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/imports/devices",
+        body: |n| json!(format!("user_email,label\n{A_USER},Imported {n}\n")),
+    },
+    Sample {
+        method: Method::POST,
+        path: "/declaration/reconcile",
+        body: |n| json!({ "users": [{ "email": format!("declared{n}@example.org"), "name": "Habit" }] }),
+    },
+    Sample {
         method: Method::PATCH,
         path: "/devices/{id}",
         body: |n| json!({ "label": format!("Changed {n}") }),

@@ -1,0 +1,207 @@
+//! Reading CSV as spreadsheets write it: with or without a byte order mark, divided by commas,
+//! semicolons or tabs, with empty lines at the end.
+
+use encoding_rs::{Encoding, UTF_8};
+
+use crate::domain::bulk::ENTRIES_MAX;
+use crate::http::fields::FieldError;
+
+/// What cells may be divided by.
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
+
+/// A table with a head.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::http) struct Sheet {
+    /// The names in the head, in lower case.
+    pub(in crate::http) head: Vec<String>,
+    /// The other lines that hold anything.
+    pub(in crate::http) lines: Vec<Line>,
+}
+
+/// A line of a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::http) struct Line {
+    /// Where it begins in the file, the first line being 1.
+    pub(in crate::http) number: u64,
+    /// Its cells; there may be fewer than in the head, or more.
+    pub(in crate::http) cells: Vec<String>,
+}
+
+/// Reads a table. Without a byte order mark it is in `charset`, and in UTF-8 when that is not said.
+///
+/// # Errors
+/// It cannot be read; `body` or the line is named.
+pub(in crate::http) fn read(bytes: &[u8], charset: Option<&str>) -> Result<Sheet, FieldError> {
+    let text = decoded(bytes, charset)?;
+    // Each quotation mark of a well-formed table has another one. One too few would make one cell of
+    // everything that follows.
+    if text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
+        return Err(fault("body", "malformed", "a quotation mark is not closed"));
+    }
+    let (said, skipped, text) = match text.strip_prefix("sep=") {
+        // Excel's way to say what divides the cells.
+        Some(rest) => {
+            let (said, rest) = rest.split_once('\n').unwrap_or((rest, ""));
+            (said.bytes().next(), 1, rest)
+        }
+        None => (None, 0, text.as_str()),
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(said.unwrap_or_else(|| separator(text)))
+        .from_reader(text.as_bytes());
+    let mut head = None;
+    let mut lines = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|_| fault("body", "malformed", "cannot be read as CSV"))?;
+        if record.iter().all(|cell| cell.trim().is_empty()) {
+            continue;
+        }
+        let number = record.position().map_or(0, csv::Position::line) + skipped;
+        let cells: Vec<String> = record.iter().map(str::to_owned).collect();
+        if head.is_none() {
+            head = Some(
+                cells
+                    .iter()
+                    .map(|cell| cell.trim().to_lowercase())
+                    .collect(),
+            );
+        } else if lines.len() == ENTRIES_MAX {
+            let message = "a table may have at most 20000 lines: divide it";
+            return Err(fault(&format!("line {number}"), "too_many", message));
+        } else {
+            lines.push(Line { number, cells });
+        }
+    }
+    let head =
+        head.ok_or_else(|| fault("body", "empty", "must begin with the names of columns"))?;
+    Ok(Sheet { head, lines })
+}
+
+fn decoded(bytes: &[u8], charset: Option<&str>) -> Result<String, FieldError> {
+    let (encoding, mark) = match (Encoding::for_bom(bytes), charset) {
+        (Some((encoding, mark)), _) => (encoding, mark),
+        (None, None) => (UTF_8, 0),
+        (None, Some(label)) => {
+            let known = Encoding::for_label(label.as_bytes());
+            let message = "is no character encoding: windows-1252 and utf-16le are";
+            (
+                known.ok_or_else(|| fault("charset", "unknown_value", message))?,
+                0,
+            )
+        }
+    };
+    let bytes = &bytes[mark..];
+    let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
+    text.map(std::borrow::Cow::into_owned).ok_or_else(|| {
+        let good = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+        let line = 1 + bytes[..good].iter().filter(|byte| **byte == b'\n').count();
+        let message = "is not in the encoding that the file should have: save it as CSV UTF-8, or say \
+             its encoding, as in Content-Type: text/csv; charset=windows-1252";
+        fault(&format!("line {line}"), "malformed", message)
+    })
+}
+
+/// What stands most often in the head, outside of quotation marks.
+fn separator(text: &str) -> u8 {
+    let mut counts = [0; SEPARATORS.len()];
+    let mut quoted = false;
+    for byte in text.trim_start().bytes() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' | b'\r' if !quoted => break,
+            _ if !quoted => {
+                let at = SEPARATORS.iter().position(|separator| *separator == byte);
+                counts[at.unwrap_or(0)] += usize::from(at.is_some());
+            }
+            _ => {}
+        }
+    }
+    let most = (0..SEPARATORS.len()).rev().max_by_key(|at| counts[*at]);
+    SEPARATORS[most.unwrap_or(0)]
+}
+
+fn fault(field: &str, code: &'static str, message: &'static str) -> FieldError {
+    FieldError::new(field, crate::domain::Invalid { code, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(bytes: &[u8], charset: Option<&str>) -> Vec<Vec<String>> {
+        let sheet = read(bytes, charset).unwrap();
+        assert_eq!(sheet.head, ["name", "email"]);
+        sheet.lines.into_iter().map(|line| line.cells).collect()
+    }
+
+    #[test]
+    fn whatever_a_spreadsheet_writes_is_the_same_table() {
+        let wanted = [["Zoë, \"Z\"", "zoe@example.com"], ["Last", "l@example.com"]];
+        let plain = "name,email\n\"Zoë, \"\"Z\"\"\",zoe@example.com\nLast,l@example.com";
+        let semicolons =
+            "Name;E-Mail\r\n\"Zoë, \"\"Z\"\"\";zoe@example.com\r\nLast;l@example.com\r\n;\r\n";
+        let semicolons = semicolons.replace("E-Mail", "email ");
+        let tabs = plain
+            .replace(",zoe@", "\tzoe@")
+            .replace(",l@", "\tl@")
+            .replace("e,e", "e\te");
+        let utf_16 = |text: &str| -> Vec<u8> {
+            let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+            units.flat_map(u16::to_le_bytes).collect()
+        };
+        let windows = |text: &str| encoding_rs::WINDOWS_1252.encode(text).0.into_owned();
+        for (bytes, charset) in [
+            (plain.into(), None),
+            (format!("\u{feff}{plain}\n\n").into_bytes(), None),
+            (semicolons.clone().into_bytes(), None),
+            (format!("sep=;\r\n{semicolons}").into_bytes(), None),
+            (format!("\u{feff}sep=;\n{semicolons}").into_bytes(), None),
+            (tabs.clone().into_bytes(), None),
+            (utf_16(&tabs), None),
+            (windows(&semicolons), Some("windows-1252")),
+            (plain.replace('\n', "\r").into_bytes(), None),
+        ] {
+            assert_eq!(cells(&bytes, charset), wanted);
+        }
+    }
+
+    #[test]
+    fn lines_are_numbered_as_in_the_file() {
+        let text = "name,email\n\n\"two\nlines\",a\nb,c";
+        let numbers = |text: &str| -> Vec<u64> {
+            let sheet = read(text.as_bytes(), None).unwrap();
+            sheet.lines.iter().map(|line| line.number).collect()
+        };
+        assert_eq!(numbers(text), [3, 5]);
+        assert_eq!(numbers(&format!("sep=,\n{text}")), [4, 6]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_where() {
+        let fault = |bytes: &[u8], charset| {
+            let error = read(bytes, charset).unwrap_err();
+            (error.field, error.code)
+        };
+        assert_eq!(fault(b"", None), ("body".to_owned(), "empty"));
+        assert_eq!(fault(b"\n;;\n", None), ("body".to_owned(), "empty"));
+        assert_eq!(
+            fault(b"name\nZo\xeb\n", None),
+            ("line 2".to_owned(), "malformed")
+        );
+        assert_eq!(
+            fault(b"name\n\"Ann\nBob\n", None),
+            ("body".to_owned(), "malformed")
+        );
+        assert_eq!(
+            fault(b"name", Some("klingon")),
+            ("charset".to_owned(), "unknown_value")
+        );
+        let many = "name\n".to_owned() + &"x\n".repeat(ENTRIES_MAX + 1);
+        assert_eq!(
+            fault(many.as_bytes(), None),
+            ("line 20002".to_owned(), "too_many")
+        );
+    }
+}
