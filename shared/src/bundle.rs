@@ -138,7 +138,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
         let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        // What a number may begin with besides is no digit.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(NotADigest);
         }
         for (index, byte) in bytes.iter_mut().enumerate() {
@@ -249,6 +250,18 @@ impl fmt::Debug for Bundle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_is_read_from_64_hexadecimal_digits() {
+        let digest = Digest::of(b"test");
+        assert_eq!(digest.to_string().parse().ok(), Some(digest));
+        let capitals = digest.to_string().to_uppercase();
+        assert_eq!(capitals.parse().ok(), Some(digest));
+        for bad in ["+f", "-0", " f", "é"].map(|part| part.repeat(32)) {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+        assert!("0".repeat(63).parse::<Digest>().is_err());
+    }
 
     #[test]
     fn names_of_the_portals_form_and_numbers_of_its_ranges_are_reserved() {

@@ -9,6 +9,7 @@ mod openapi;
 mod paging;
 mod problems;
 mod unread;
+mod values;
 
 use anyhow::Context as _;
 use tests::portal::Portal;

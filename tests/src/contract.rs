@@ -108,7 +108,8 @@ impl Contract {
         })
     }
 
-    fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
+    /// What a reference refers to; anything else is itself.
+    pub fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         value["$ref"]
             .as_str()
             .and_then(|reference| self.0.pointer(reference.strip_prefix('#')?))

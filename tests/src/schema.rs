@@ -1,9 +1,11 @@
 //! Does a JSON value fit a schema of the `OpenAPI` document? As much of JSON Schema as the document
 //! uses, and stricter in one thing: a member that the schema does not name is a fault.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
+use regex::Regex;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -33,11 +35,9 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> anyhow::Result<()> {
         if let Some(allowed) = part["enum"].as_array() {
             ensure!(allowed.contains(value), "{value} is none of {allowed:?}");
         }
-        if let (Some(minimum), Some(number)) = (part["minimum"].as_f64(), value.as_f64()) {
-            ensure!(number >= minimum, "{number} is below {minimum}");
-        }
-        if let (Some(format), Some(text)) = (part["format"].as_str(), value.as_str()) {
-            has_format(format, text)?;
+        within(part, value)?;
+        if let Some(text) = value.as_str() {
+            is_text(part, text)?;
         }
         for required in part["required"].as_array().into_iter().flatten() {
             let name = required.as_str().unwrap_or_default();
@@ -121,12 +121,71 @@ fn has_type(wanted: &Value, value: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Numbers, lengths and sizes lie within their bounds.
+fn within(schema: &Value, value: &Value) -> anyhow::Result<()> {
+    let count = |count: usize| u32::try_from(count).map(f64::from).ok();
+    let (number, text) = (value.as_f64(), value.as_str());
+    let items = value.as_array();
+    for (least, most, size) in [
+        ("minimum", "maximum", number),
+        (
+            "minLength",
+            "maxLength",
+            text.and_then(|text| count(text.chars().count())),
+        ),
+        (
+            "minItems",
+            "maxItems",
+            items.and_then(|items| count(items.len())),
+        ),
+    ] {
+        let Some(size) = size else { continue };
+        let too_small = schema[least].as_f64().is_some_and(|least| size < least);
+        let too_large = schema[most].as_f64().is_some_and(|most| size > most);
+        ensure!(!too_small && !too_large, "{value} is not within {schema}");
+    }
+    if let (Some(true), Some(items)) = (schema["uniqueItems"].as_bool(), items) {
+        let twice = |(at, item): (usize, &Value)| items[..at].contains(item);
+        ensure!(
+            !items.iter().enumerate().any(twice),
+            "{value} has something twice"
+        );
+    }
+    Ok(())
+}
+
+fn is_text(schema: &Value, text: &str) -> anyhow::Result<()> {
+    if let Some(format) = schema["format"].as_str() {
+        has_format(format, text)?;
+    }
+    if let Some(pattern) = schema["pattern"].as_str() {
+        ensure!(matches(pattern, text)?, "{text:?} does not match {pattern}");
+    }
+    Ok(())
+}
+
+/// Whether a text matches a pattern. A pattern is read once, because that takes long.
+fn matches(pattern: &str, text: &str) -> anyhow::Result<bool> {
+    static READ: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if !read.contains_key(pattern) {
+        let regex = Regex::new(pattern).with_context(|| format!("{pattern} is no pattern"))?;
+        read.insert(pattern.to_owned(), regex);
+    }
+    Ok(read.get(pattern).is_some_and(|regex| regex.is_match(text)))
+}
+
 fn has_format(format: &str, text: &str) -> anyhow::Result<()> {
     match format {
-        "uuid" => drop(Uuid::try_parse(text).with_context(|| format!("no UUID: {text}"))?),
+        "uuid" => {
+            let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+            id.with_context(|| format!("no UUID: {text}"))?;
+        }
         "date-time" => {
             OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("no time: {text}"))?;
         }
+        // It only says how to show it.
+        "password" => {}
         other => bail!("format {other} is not known here"),
     }
     Ok(())
@@ -147,6 +206,8 @@ mod tests {
                 "count": { "type": "integer", "minimum": 0 },
                 "most": { "type": ["integer", "null"], "minimum": 0 },
                 "free": { "type": "object" },
+                "few": { "type": "array", "minItems": 1, "uniqueItems": true },
+                "code": { "type": "string", "minLength": 2, "maxLength": 3, "pattern": "^[a-z]+$" },
                 "word": { "oneOf": [{ "type": "null" }, { "type": "string", "enum": ["a"] }] },
             } },
             "More": { "allOf": [
@@ -160,7 +221,7 @@ mod tests {
         let good = json!([
             { "id": id },
             { "id": id, "at": null, "count": 0, "most": null, "free": { "any": 1 }, "word": null },
-            { "id": id, "at": "2026-01-01T00:00:00.5Z", "word": "a" },
+            { "id": id, "at": "2026-01-01T00:00:00.5Z", "word": "a", "few": [1, 2], "code": "abc" },
         ]);
         check(&document, &pairs, &good).unwrap();
         check(&document, &more, &json!({ "id": id, "x": 1.5 })).unwrap();
@@ -173,6 +234,11 @@ mod tests {
             json!([{ "id": id, "count": 1.5 }]),
             json!([{ "id": id, "count": null }]),
             json!([{ "id": id, "word": "b" }]),
+            json!([{ "id": id, "few": [] }]),
+            json!([{ "id": id, "few": [1, 1] }]),
+            json!([{ "id": id, "code": "a" }]),
+            json!([{ "id": id, "code": "abcd" }]),
+            json!([{ "id": id, "code": "aB" }]),
             json!([{ "id": id, "free": [] }]),
             json!([{ "id": id, "secret": 1 }]),
         ] {

@@ -117,7 +117,9 @@ impl FromStr for AgentAddress {
             && text.len() <= Self::BYTES_MAX
             && (bracketed || !host.contains(':'))
             && !host.contains(odd);
-        if plain && port.parse::<u16>().is_ok_and(|port| port != 0) {
+        // What a number may begin with besides is no part of a port.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        if plain && digits && port.parse::<u16>().is_ok_and(|port| port != 0) {
             Ok(Self(text.to_owned()))
         } else {
             Err(Invalid::new("malformed", "must read host:port"))
@@ -354,6 +356,7 @@ mod tests {
             ":1",
             "a:0",
             "a:65536",
+            "a:+1",
             "::1:5",
             "a b:1",
             "http://a:1",

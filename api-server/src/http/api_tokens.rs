@@ -23,6 +23,7 @@ use super::openapi::{
     OnceHeader, OnceProblems, QueryProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed};
+use super::texts::{self, LabelText};
 use crate::clock::os_rng;
 use crate::domain::Invalid;
 use crate::domain::api_token::{ApiToken, ApiTokenId, NewApiToken, Scopes};
@@ -31,17 +32,15 @@ use crate::services::{Portal, accounts, api_tokens, work};
 
 /// What an API token is created from. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `new_token` reads the fields"
 )]
 struct NewApiTokenBody {
-    /// What people call it: 1 to 60 characters, one line, unique among your tokens.
-    #[schema(example = "Provisioning", min_length = 1, max_length = 60)]
-    name: String,
-    /// Permissions that it may use, each one that your role holds. What it may do is what you may, as
-    /// far as they go.
-    #[schema(example = json!(["users.read", "users.write"]), min_items = 1)]
+    /// What people call it, unique among your tokens.
+    name: LabelText,
+    #[schema(schema_with = texts::scopes)]
     scopes: Vec<String>,
     /// Until when it counts: at most 366 days from now.
     #[serde(with = "time::serde::rfc3339")]

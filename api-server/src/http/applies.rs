@@ -24,6 +24,7 @@ use super::openapi::{
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes, Wanted};
 use super::prefer::{PREFERENCE_APPLIED, Preferred, RESPOND_ASYNC};
 use super::query::pbx;
+use super::texts::{DigestText, PbxRefText};
 use crate::domain::apply::{ApplyFilter, ApplySort, Attempt, AttemptOutcome, Wish};
 use crate::domain::page::SortKey;
 use crate::domain::pbx::DEFAULT_PBX;
@@ -41,18 +42,19 @@ pub(super) use body::{
 
 /// How to apply. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
 pub(super) struct ApplyRequestBody {
     /// The id or the name of a PBX: only that one is applied. When absent, every PBX that has
     /// changes is; all of them when none has.
-    pbx: Option<String>,
+    pbx: Option<PbxRefText>,
     /// What happens when the files are in place but Asterisk does not hold what they say:
     /// `roll_back` to the last proven configuration, or `keep_new_files` for investigation. The
     /// portal's setting when absent. `keep_new_files` needs `applies.force`.
     on_reload_failure: Option<PolicyBody>,
     /// The digest that a preview showed: when the data says something else by now, nothing happens
     /// and the answer is 412. When there are several PBXes, `pbx` must be named with it.
-    expected_digest: Option<String>,
+    expected_digest: Option<DigestText>,
     /// Lets an agent in safe mode, whose state directory is damaged, set aside what is damaged and
     /// go on. The files on the PBX host are then replaced whatever they are; a copy is kept. Without
     /// safe mode it changes nothing. Needs `applies.force`.
@@ -61,13 +63,14 @@ pub(super) struct ApplyRequestBody {
 
 /// How to restore. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `wish` reads the fields")]
 pub(super) struct RestoreRequestBody {
     /// As of `POST /apply`.
     on_reload_failure: Option<PolicyBody>,
     /// The digest of the revision that is to be brought back, as `GET /revisions` shows it: when its
     /// stored bundle has another one, nothing happens and the answer is 412.
-    expected_digest: Option<String>,
+    expected_digest: Option<DigestText>,
     /// As of `POST /apply`.
     force: Option<bool>,
 }

@@ -18,6 +18,7 @@ use super::openapi::{
     OnceHeader, OnceProblems, PatchProblems, QueryProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
+use super::texts::{LabelText, end_of_overlap};
 use crate::clock::os_rng;
 use crate::domain::device::{DeviceId, DevicePatch, NewDevice};
 use crate::domain::{Invalid, UserId};
@@ -31,6 +32,7 @@ pub(super) use body::{CredentialsBody, DeviceBody, SipAccountBody, settings};
 
 /// What a device is created from. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `new_device` reads the fields"
@@ -38,27 +40,32 @@ pub(super) use body::{CredentialsBody, DeviceBody, SipAccountBody, settings};
 struct NewDeviceBody {
     /// Whose.
     user_id: Uuid,
-    /// What people call it: 1 to 60 characters, one line.
-    #[schema(example = "Desk phone", min_length = 1, max_length = 60)]
-    label: String,
+    /// What people call it.
+    label: LabelText,
     /// Whether it is in service; `true` when absent.
+    #[schema(nullable = false)]
     enabled: Option<bool>,
     /// By which transport the PBX reaches it: one that the PBX offers. Null: by the one that it came
     /// by.
     transport: Option<TransportBody>,
     /// Where answers and media go.
+    #[schema(nullable = false)]
     nat: Option<NatPatchBody>,
     /// What it may speak, the preferred one first; `ulaw` and `alaw` when absent.
+    #[schema(nullable = false, min_items = 1, value_type = Option<BTreeSet<CodecBody>>)]
     codecs: Option<Vec<CodecBody>>,
     /// How it proves that it knows its password; `md5` when absent, which every phone knows.
+    #[schema(nullable = false)]
     digest_algorithm: Option<DigestBody>,
     /// Whether the answer shows the password; otherwise `POST /devices/{id}/reveal` shows it, once.
     /// `true` when absent.
+    #[schema(nullable = false)]
     reveal: Option<bool>,
 }
 
 /// What is changed of a device: only what is named. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `device_patch` reads the fields"
@@ -66,22 +73,27 @@ struct NewDeviceBody {
 struct DevicePatchBody {
     /// Another owner within the tenant. The device then has another SIP username, and a new password
     /// that `POST /devices/{id}/reveal` shows.
+    #[schema(nullable = false)]
     user_id: Option<Uuid>,
     /// As of a new device.
-    #[schema(min_length = 1, max_length = 60)]
-    label: Option<String>,
+    #[schema(nullable = false)]
+    label: Option<LabelText>,
     /// Whether it is in service.
+    #[schema(nullable = false)]
     enabled: Option<bool>,
     /// As of a new device.
     transport: Option<TransportBody>,
     /// Where answers and media go.
+    #[schema(nullable = false)]
     nat: Option<NatPatchBody>,
     /// As of a new device.
+    #[schema(nullable = false, min_items = 1, value_type = Option<BTreeSet<CodecBody>>)]
     codecs: Option<Vec<CodecBody>>,
     /// As of a new device.
+    #[schema(nullable = false)]
     digest_algorithm: Option<DigestBody>,
-    /// Only null: the password before this one works no longer after the next apply.
-    overlap_until: Option<String>,
+    #[schema(schema_with = end_of_overlap)]
+    overlap_until: Option<()>,
 }
 
 /// Create a device

@@ -45,6 +45,7 @@ mod sessions;
 mod sip_passwords;
 mod status;
 mod tenants;
+mod texts;
 mod twins;
 mod unread;
 mod users;
@@ -162,6 +163,7 @@ fn documentation() -> OpenApiRouter<Arc<utoipa::openapi::OpenApi>> {
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = operations().into_openapi();
     document.merge(documentation().into_openapi());
+    openapi::describe_bodies(&mut document);
     twins::describe(&mut document);
     no_query::describe(&mut document);
     access::describe(&mut document);

@@ -11,6 +11,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Required};
 use utoipa::{IntoParams, IntoResponses, OpenApi};
 
 use super::error::{PROBLEM_JSON, Problem};
+use super::twins::operations;
 
 /// What stands above the operations.
 #[derive(OpenApi)]
@@ -49,6 +50,25 @@ pub(super) async fn show(
     State(document): State<std::sync::Arc<utoipa::openapi::OpenApi>>,
 ) -> Json<utoipa::openapi::OpenApi> {
     Json(utoipa::openapi::OpenApi::clone(&document))
+}
+
+/// A body that may be missing is an object where there is one, and not null: `Option` in a handler's
+/// description says both.
+pub(super) fn describe_bodies(document: &mut utoipa::openapi::OpenApi) {
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        let Some(RefOr::T(body)) = &mut operation.request_body else {
+            continue;
+        };
+        for content in body.content.values_mut() {
+            if let RefOr::T(content) = content
+                && let Some(RefOr::T(Schema::OneOf(choices))) = &content.schema
+            {
+                let mut choices = choices.items.iter();
+                let given = choices.find(|choice| matches!(choice, RefOr::Ref(_)));
+                content.schema = given.cloned();
+            }
+        }
+    }
 }
 
 pub(super) type Responses = BTreeMap<String, RefOr<Response>>;

@@ -17,6 +17,7 @@ use super::extract::{Body, By};
 use super::fields::{FieldError, Fields};
 use super::once::{Answer, Once};
 use super::openapi::{BodyProblems, ByHeader, IdProblems, OnceHeader, OnceProblems};
+use super::texts::ResetTokenText;
 use crate::clock::os_rng;
 use crate::domain::password::Password;
 use crate::services::password_resets::Issued;
@@ -24,6 +25,7 @@ use crate::services::{Portal, accounts, password_resets};
 
 /// A change of one's own password. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `change` reads the fields")]
 struct PasswordChangeBody {
     /// The one that counts now.
@@ -41,11 +43,11 @@ struct PasswordChangeBody {
 
 /// A password that is set by a token. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `redeem` reads the fields")]
 struct PasswordResetBody {
     /// What an administrator got from `POST /accounts/{account}/reset`.
-    #[schema(example = "pbxp_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeErTyUi")]
-    token: String,
+    token: ResetTokenText,
     /// 12 to 128 characters, and hard to guess also for somebody who knows you.
     #[schema(
         format = Password,
@@ -60,7 +62,7 @@ struct PasswordResetBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct IssuedBody {
     /// Shown this once.
-    #[schema(example = "pbxp_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeErTyUi")]
+    #[schema(example = "pbxp_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeEr")]
     token: String,
     /// Until when it is good.
     #[serde(with = "time::serde::rfc3339")]

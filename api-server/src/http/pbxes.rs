@@ -24,6 +24,7 @@ use super::openapi::{
     OnceProblems, PatchProblems, QueryProblems, RequiredMatchProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed};
+use super::texts::{AgentAddressText, AgentIdentityText, PbxNameText, RealmText, SectionText};
 use crate::clock::os_rng;
 use crate::domain::device::{Transport, TransportSection};
 use crate::domain::patch::Patch;
@@ -36,33 +37,29 @@ use crate::services::{Error, Portal, pbxes};
 
 /// What a PBX is made from. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `new_pbx` reads the fields one by one"
 )]
 struct NewPbxBody {
-    /// Unique among the PBXes in service: 1 to 32 of a-z, 0-9 and `-`, beginning with a letter or
-    /// digit.
-    #[schema(example = "branch", max_length = 32)]
-    name: String,
-    /// Where the agent on its host listens, `host:port`. No two PBXes have the same.
-    #[schema(example = "pbx.branch.example:50051")]
-    agent_address: String,
+    /// Unique among the PBXes in service.
+    name: PbxNameText,
+    /// Where the agent on its host listens. No two PBXes have the same.
+    agent_address: AgentAddressText,
     /// Whom the agent's certificate names; `spiffe://pbx.internal/agent/<name>` when absent. No two
     /// PBXes have the same.
-    #[schema(example = "spiffe://pbx.internal/agent/branch")]
-    agent_identity: Option<String>,
+    agent_identity: Option<AgentIdentityText>,
     /// The realm of SIP digests; that of the default PBX when absent.
-    #[schema(example = "synergycall")]
-    sip_realm: Option<String>,
-    /// The name of the transport's section in the PBX's own pjsip.conf, by `udp`, `tcp`, `tls`, `ws`
-    /// or `wss`.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    transports: Option<BTreeMap<String, String>>,
+    sip_realm: Option<RealmText>,
+    /// Its transports.
+    #[schema(nullable = false)]
+    transports: Option<TransportsBody>,
 }
 
 /// What shall be otherwise (RFC 7396): fields that are absent stay as they are.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `patch` reads the fields one by one"
@@ -70,19 +67,34 @@ struct NewPbxBody {
 struct PbxPatchBody {
     /// As of a new PBX.
     #[schema(nullable = false)]
-    name: Option<String>,
+    name: Option<PbxNameText>,
     /// As of a new PBX. Only while no apply runs.
     #[schema(nullable = false)]
-    agent_address: Option<String>,
+    agent_address: Option<AgentAddressText>,
     /// As of a new PBX. Only while no apply runs.
     #[schema(nullable = false)]
-    agent_identity: Option<String>,
+    agent_identity: Option<AgentIdentityText>,
     /// As of a new PBX. Phones keep working with the old one until the next apply.
     #[schema(nullable = false)]
-    sip_realm: Option<String>,
+    sip_realm: Option<RealmText>,
     /// Transports that are not named stay; null takes one away.
-    #[schema(nullable = false, value_type = Option<BTreeMap<String, Option<String>>>)]
-    transports: Option<BTreeMap<String, Option<String>>>,
+    #[schema(nullable = false)]
+    transports: Option<TransportsBody>,
+}
+
+/// The name of each transport's section in the PBX's own pjsip.conf; null: it has none.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the document shows it; `transports` reads the fields"
+)]
+struct TransportsBody {
+    udp: Option<SectionText>,
+    tcp: Option<SectionText>,
+    tls: Option<SectionText>,
+    ws: Option<SectionText>,
+    wss: Option<SectionText>,
 }
 
 /// An Asterisk host with its agent.

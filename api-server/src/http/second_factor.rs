@@ -16,6 +16,7 @@ use super::extract::{Body, By, OptionalBody};
 use super::fields::text;
 use super::once::{Answer, Once};
 use super::openapi::{BodyProblems, ByHeader, IdProblems, OnceHeader, OnceProblems};
+use super::texts::CodeText;
 use crate::clock::os_rng;
 use crate::domain::password::Password;
 use crate::domain::recovery::RecoveryCode;
@@ -45,11 +46,11 @@ impl From<Enrolment> for EnrolmentBody {
 
 /// A code. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it")]
 struct CodeBody {
-    /// Six digits of the app, or where there are any, a recovery code.
-    #[schema(example = "123456")]
-    code: String,
+    /// Of the app, or where there are any, a recovery code.
+    code: CodeText,
 }
 
 /// What leads in when the app is lost.
@@ -69,6 +70,7 @@ impl From<Vec<RecoveryCode>> for RecoveryCodesBody {
 
 /// How a second factor is removed. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `remove` reads the field")]
 struct RemovalBody {
     /// Of one's own account, whose password is needed; not of others.

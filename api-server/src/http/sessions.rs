@@ -22,6 +22,7 @@ use super::openapi::{
     NotModified, QueryProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed};
+use super::texts::{CodeText, RefreshTokenText, TypedLoginText};
 use crate::clock::os_rng;
 use crate::domain::Actor;
 use crate::domain::session::{
@@ -33,11 +34,11 @@ use crate::services::{Portal, work};
 
 /// Who signs in, and how. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `wanted` reads the fields")]
 struct SignInBody {
     /// Whose account it is; capitals do not matter.
-    #[schema(example = "ann@example.org", min_length = 1, max_length = 254)]
-    login: String,
+    login: TypedLoginText,
     #[schema(
         format = Password,
         example = "correct horse battery staple",
@@ -45,9 +46,8 @@ struct SignInBody {
         max_length = 128
     )]
     password: String,
-    /// Six digits of the authenticator app, or a recovery code; needed where a second factor is set.
-    #[schema(example = "123456")]
-    code: Option<String>,
+    /// Needed where a second factor is set.
+    code: Option<CodeText>,
     /// `bearer`, which is meant when it is absent: tokens, for programs. `cookie`: for browsers.
     kind: Option<KindBody>,
 }
@@ -63,11 +63,11 @@ enum KindBody {
 
 /// How a session goes on. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `refresh` reads the field")]
 struct RefreshBody {
     /// The one that came last. It is used up by this.
-    #[schema(example = "pbxr_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeEr")]
-    refresh_token: String,
+    refresh_token: RefreshTokenText,
 }
 
 /// A session: somebody who has signed in.

@@ -28,6 +28,7 @@ const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
 
 /// How a password is rotated. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `rotation` reads the fields"
@@ -35,9 +36,10 @@ const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
 struct RotationBody {
     /// How long the old password works as well, 0 to 2592000 (30 days); 0 when absent. It then works
     /// until the next apply.
-    #[schema(maximum = 2_592_000)]
+    #[schema(nullable = false, maximum = 2_592_000)]
     overlap_seconds: Option<u32>,
     /// As of a new device.
+    #[schema(nullable = false)]
     reveal: Option<bool>,
 }
 

@@ -21,6 +21,7 @@ use super::openapi::{
     OnceProblems, PatchProblems, QueryProblems, RequiredMatchProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
+use super::texts::{NameText, PbxRefText, SlugText};
 use super::users::StatusBody;
 use crate::clock::os_rng;
 use crate::domain::pbx::{PbxId, PbxRef};
@@ -31,25 +32,23 @@ use crate::services::{Portal, pbxes, tenants, work};
 
 /// What a tenant is created from. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `new_tenant` reads the fields"
 )]
 struct NewTenantBody {
-    /// What URLs call it: 1 to 32 of `a-z`, `0-9` and `-`.
-    #[schema(example = "acme", min_length = 1, max_length = 32)]
-    slug: String,
+    /// What URLs call it.
+    slug: SlugText,
     /// What people call it.
-    #[schema(example = "Acme Ltd.", min_length = 1, max_length = 100)]
-    name: String,
-    /// Id or name of the PBX that serves it; the default one when absent.
-    #[schema(example = "default")]
-    pbx: Option<String>,
+    name: NameText,
+    /// The PBX that serves it; the default one when absent.
+    pbx: Option<PbxRefText>,
     /// Its lowest extension, 2 to 8 digits. Tenants may use the same numbers.
-    #[schema(example = 1000)]
+    #[schema(example = 1000, minimum = 10, maximum = 99_999_999)]
     ext_min: u32,
-    /// Its highest.
-    #[schema(example = 1999)]
+    /// Its highest, not below the lowest.
+    #[schema(example = 1999, minimum = 10, maximum = 99_999_999)]
     ext_max: u32,
     /// Kept as it is: a JSON object of at most 4096 bytes, nested at most 8 levels deep.
     #[schema(value_type = Option<Object>)]
@@ -58,27 +57,32 @@ struct NewTenantBody {
 
 /// What is changed of a tenant: only what is named. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `tenant_patch` reads the fields"
 )]
 struct TenantPatchBody {
     /// As of a new tenant.
-    #[schema(min_length = 1, max_length = 32)]
-    slug: Option<String>,
+    #[schema(nullable = false)]
+    slug: Option<SlugText>,
     /// As of a new tenant.
-    #[schema(min_length = 1, max_length = 100)]
-    name: Option<String>,
+    #[schema(nullable = false)]
+    name: Option<NameText>,
     /// Another PBX: its phones must be told where to register.
-    pbx: Option<String>,
+    #[schema(nullable = false)]
+    pbx: Option<PbxRefText>,
     /// As of a new tenant; no number in use may be left out.
+    #[schema(nullable = false, minimum = 10, maximum = 99_999_999)]
     ext_min: Option<u32>,
     /// As of a new tenant; no number in use may be left out.
+    #[schema(nullable = false, minimum = 10, maximum = 99_999_999)]
     ext_max: Option<u32>,
     /// `suspended`: its phones are refused after the next apply.
+    #[schema(nullable = false)]
     status: Option<StatusBody>,
     /// Merged into what is there: null removes a member.
-    #[schema(value_type = Option<Object>)]
+    #[schema(nullable = false, value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
 

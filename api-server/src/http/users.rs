@@ -19,6 +19,7 @@ use super::openapi::{
     OnceHeader, OnceProblems, PatchProblems, QueryProblems,
 };
 use super::page::{Filter, ListParams, ListQuery, Listed, Takes};
+use super::texts::{DialNumberText, EmailText, NameText};
 use crate::clock::os_rng;
 use crate::domain::calling::VoicemailPin;
 use crate::domain::tenant::ServiceStatus;
@@ -34,28 +35,31 @@ use body::{CallFields, CallForwardPatchBody, VoicemailPatchBody};
 
 /// What a user is created from. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `new_user` reads the fields one by one"
 )]
 struct NewUserBody {
-    /// Shown to whoever is called: 1 to 100 characters, at most 200 bytes, one line.
-    #[schema(example = "Ann Example", min_length = 1, max_length = 100)]
-    name: String,
+    /// Shown to whoever is called.
+    name: NameText,
     /// Unique among the users of a tenant, whatever its case.
-    #[schema(example = "ann@example.com", max_length = 254)]
-    email: String,
+    email: EmailText,
     /// A free number of the tenant's range; the lowest free one when absent.
+    #[schema(minimum = 10, maximum = 99_999_999)]
     extension: Option<u32>,
     /// What the user may do in the portal: `user` when absent.
     role: Option<RoleBody>,
-    /// Shown to whoever is called outside: 1 to 20 digits with or without a leading `+`.
-    outbound_caller_id: Option<String>,
+    /// Shown to whoever is called outside.
+    outbound_caller_id: Option<DialNumberText>,
     /// Voicemail; off when absent.
+    #[schema(nullable = false)]
     voicemail: Option<VoicemailPatchBody>,
     /// Do not disturb.
+    #[schema(nullable = false)]
     dnd: Option<bool>,
     /// Where calls go that are not taken.
+    #[schema(nullable = false)]
     call_forward: Option<CallForwardPatchBody>,
     /// Kept as it is: a JSON object of at most 4096 bytes, nested at most 8 levels deep.
     #[schema(value_type = Option<Object>, example = json!({ "department": "sales" }))]
@@ -64,34 +68,41 @@ struct NewUserBody {
 
 /// What is changed of a user: only what is named. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `user_patch` reads the fields one by one"
 )]
 struct UserPatchBody {
     /// As of a new user.
-    #[schema(min_length = 1, max_length = 100)]
-    name: Option<String>,
+    #[schema(nullable = false)]
+    name: Option<NameText>,
     /// As of a new user.
-    #[schema(max_length = 254)]
-    email: Option<String>,
+    #[schema(nullable = false)]
+    email: Option<EmailText>,
     /// Another number. The SIP usernames of the user's devices are made of it: the phones must be
     /// set up with the new ones.
+    #[schema(nullable = false, minimum = 10, maximum = 99_999_999)]
     extension: Option<u32>,
     /// `suspended` keeps the number and ends the service with the next apply.
+    #[schema(nullable = false)]
     status: Option<StatusBody>,
     /// What the user may do in the portal.
+    #[schema(nullable = false)]
     role: Option<RoleBody>,
     /// As of a new user; null for none.
-    outbound_caller_id: Option<String>,
+    outbound_caller_id: Option<DialNumberText>,
     /// Voicemail.
+    #[schema(nullable = false)]
     voicemail: Option<VoicemailPatchBody>,
     /// Do not disturb.
+    #[schema(nullable = false)]
     dnd: Option<bool>,
     /// Where calls go that are not taken.
+    #[schema(nullable = false)]
     call_forward: Option<CallForwardPatchBody>,
     /// Merged into what is there: null removes a member.
-    #[schema(value_type = Option<Object>)]
+    #[schema(nullable = false, value_type = Option<Object>)]
     metadata: Option<serde_json::Map<String, serde_json::Value>>,
 }
 

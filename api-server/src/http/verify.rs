@@ -16,19 +16,21 @@ use super::extract::{AsSeen, By, OptionalBody};
 use super::once::Once;
 use super::openapi::{BodyProblems, ByHeader, OnceHeader, OnceProblems};
 use super::query::pbx;
+use super::texts::PbxRefText;
 use crate::services::pbxes::{self, Pbx};
 use crate::services::{Error, Portal, verify, viewer};
 
 /// What to compare. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; the handler reads the field"
 )]
 struct VerifyRequestBody {
-    /// The id or the name of a PBX; when absent, the default one, or that of the tenant that whoever
+    /// When absent, the default one, or that of the tenant that whoever
     /// asks is confined to.
-    pbx: Option<String>,
+    pbx: Option<PbxRefText>,
 }
 
 /// What is in force against what should be.

@@ -2,7 +2,7 @@
 //! document has them: each is refused and the field is named, or it is stored, reads back as it was
 //! sent and changes nothing else. What was stored is applied, and Asterisk holds exactly that.
 
-mod values;
+pub(super) mod values;
 
 use anyhow::{Context as _, bail, ensure};
 use reqwest::Method;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::account::{Account, AccountPatch};
 use crate::domain::{DisplayName, Invalid, Login, Role, UserId};
 use crate::http::fields::{FieldError, Fields, text};
+use crate::http::texts::{LoginText, NameText};
 
 /// What is shown and cannot be set.
 const READ_ONLY: [&str; 8] = [
@@ -77,7 +78,7 @@ impl From<Account> for AccountBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) enum RoleBody {
+pub(super) enum AccountRoleBody {
     PlatformAdmin,
     TenantAdmin,
     Operator,
@@ -87,26 +88,24 @@ pub(super) enum RoleBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) enum StatusBody {
+pub(super) enum AccountStatusBody {
     Active,
     Suspended,
 }
 
 /// What an account is created from. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it; `wanted` reads the fields")]
 pub(super) struct NewAccountBody {
-    /// What is typed at sign-in: 2 to 254 of `a-z`, `0-9`, `.`, `_`, `@`, `+` and `-`, unique in the
-    /// whole portal. Capitals are taken as small letters.
-    #[schema(example = "ann@example.org", min_length = 2, max_length = 254)]
-    login: String,
-    /// Who that is, in words: 1 to 100 characters, one line.
-    #[schema(example = "Ann Meier", min_length = 1, max_length = 100)]
-    name: String,
+    /// What is typed at sign-in, unique in the whole portal.
+    login: LoginText,
+    /// Who that is, in words.
+    name: NameText,
     /// Whose it is. Role and service status are the user's then. Null: nobody's who has a number.
     user_id: Option<Uuid>,
     /// Of an account that is no user's, which needs one. Nobody gives a role above its own.
-    role: Option<RoleBody>,
+    role: Option<AccountRoleBody>,
     /// Id or slug of the tenant; that of a tenant's administrator when absent. A platform administrator
     /// has none, everybody else needs one.
     #[schema(example = "default")]
@@ -115,22 +114,26 @@ pub(super) struct NewAccountBody {
 
 /// What is changed of an account: only what is named. Fields of other names are refused.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "the document shows it; `changes` reads the fields"
 )]
 pub(super) struct AccountPatchBody {
     /// As of a new account.
-    #[schema(min_length = 2, max_length = 254)]
-    login: Option<String>,
+    #[schema(nullable = false)]
+    login: Option<LoginText>,
     /// As of a new account.
-    #[schema(min_length = 1, max_length = 100)]
-    name: Option<String>,
+    #[schema(nullable = false)]
+    name: Option<NameText>,
     /// `suspended` ends its sessions.
-    status: Option<StatusBody>,
+    #[schema(nullable = false)]
+    status: Option<AccountStatusBody>,
     /// Of an account that is no user's. Whoever comes to administer the platform leaves its tenant.
-    role: Option<RoleBody>,
+    #[schema(nullable = false)]
+    role: Option<AccountRoleBody>,
     /// Id or slug of another tenant. Of an account that is no user's.
+    #[schema(nullable = false)]
     tenant: Option<String>,
 }
 

@@ -156,15 +156,20 @@ impl From<Credentials> for CredentialsBody {
 
 /// How Asterisk treats a device that may be behind NAT, as it is set.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it")]
 pub(super) struct NatPatchBody {
     /// `true` unless said otherwise.
+    #[schema(nullable = false)]
     rtp_symmetric: Option<bool>,
     /// `true` unless said otherwise.
+    #[schema(nullable = false)]
     force_rport: Option<bool>,
     /// `true` unless said otherwise.
+    #[schema(nullable = false)]
     rewrite_contact: Option<bool>,
     /// `false` unless said otherwise.
+    #[schema(nullable = false)]
     direct_media: Option<bool>,
 }
 

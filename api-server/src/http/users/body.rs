@@ -12,6 +12,7 @@ use crate::domain::calling::{
 use crate::domain::patch::Patch;
 use crate::domain::user::User;
 use crate::http::fields::{Fields, boolean, number, text};
+use crate::http::texts::{DialNumberText, PinText};
 
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -71,24 +72,25 @@ struct CallForwardBody {
 
 /// Voicemail, as it is set.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it")]
 pub(super) struct VoicemailPatchBody {
+    #[schema(nullable = false)]
     enabled: Option<bool>,
-    /// 4 to 10 digits; null for none. Stored hashed, never shown.
-    #[schema(example = "4711")]
-    pin: Option<String>,
+    /// Null for none. Stored hashed, never shown.
+    pin: Option<PinText>,
 }
 
-/// Where calls go that are not taken, as it is set: 1 to 20 digits with or without a leading `+`, or
-/// null.
+/// Where calls go that are not taken, as it is set; null: nowhere else.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it")]
 pub(super) struct CallForwardPatchBody {
-    always: Option<String>,
-    busy: Option<String>,
-    no_answer: Option<String>,
-    unregistered: Option<String>,
-    /// 5 to 120.
+    always: Option<DialNumberText>,
+    busy: Option<DialNumberText>,
+    no_answer: Option<DialNumberText>,
+    unregistered: Option<DialNumberText>,
+    #[schema(nullable = false, minimum = 5, maximum = 120)]
     delay_seconds: Option<u8>,
 }
 

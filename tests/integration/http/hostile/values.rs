@@ -8,16 +8,16 @@ use serde_json::Value;
 const PLACE: &str = "@@here@@";
 
 /// A hostile value.
-pub(super) struct Hostile {
+pub(in crate::http) struct Hostile {
     /// As it stands in a body.
-    pub(super) text: String,
+    pub(in crate::http) text: String,
     /// What that means; `None` when it is no JSON.
-    pub(super) json: Option<Value>,
+    pub(in crate::http) json: Option<Value>,
 }
 
 impl Hostile {
     /// `body` with this in `field`.
-    pub(super) fn within(&self, body: &Value, field: &str) -> anyhow::Result<String> {
+    pub(in crate::http) fn within(&self, body: &Value, field: &str) -> anyhow::Result<String> {
         let mut body = body.clone();
         let mut place = &mut body;
         for name in field.split('.') {
@@ -133,7 +133,7 @@ const OTHERS: &[&str] = &[
 ];
 
 /// All of them.
-pub(super) fn hostile() -> Vec<Hostile> {
+pub(in crate::http) fn hostile() -> Vec<Hostile> {
     let texts = TEXTS.iter().map(|text| Value::from(*text).to_string());
     let long = [255, 4_096, 30_000, 1_000_000].map(|length| format!("\"{}\"", "x".repeat(length)));
     let wide = ["é", "😀", ";", "\\\\"].map(|text| format!("\"{}\"", text.repeat(100)));
