@@ -181,12 +181,18 @@ pub async fn change(work: &mut Work<'_>, before: User, patch: UserPatch) -> Resu
         let merged = user.metadata.merged(metadata);
         user.metadata = merged.map_err(|reason| refused_field("metadata", reason))?;
     }
+    let renumbered = patch.extension.filter(|number| user.extension != *number);
+    // Addresses are compared without their case, which is shown all the same.
+    let same = user == before && user.email.as_str() == before.email.as_str();
+    if same && renumbered.is_none() {
+        return Ok(before);
+    }
     user.version = user.version.next();
     user.updated_at = work.now;
     db::users::update(work.connection(), &user)
         .await
         .map_err(email_taken)?;
-    if let Some(number) = patch.extension.filter(|number| user.extension != *number) {
+    if let Some(number) = renumbered {
         renumber(work, &user, number).await?;
         user.extension = number;
     }
