@@ -41,7 +41,12 @@ impl Contract {
             let events = events::read(std::str::from_utf8(body)?)?;
             return events.iter().try_for_each(|event| self.check_event(event));
         }
-        let value = serde_json::from_slice(body)?;
+        let text = content_type.is_some_and(|full| full.starts_with("text/"));
+        let value = if text {
+            Value::String(std::str::from_utf8(body)?.to_owned())
+        } else {
+            serde_json::from_slice(body)?
+        };
         schema::check(&self.0, schema, &value)
             .with_context(|| format!("{method} {path}: {status} does not fit its schema"))
     }

@@ -166,7 +166,7 @@ impl Seat {
 }
 
 /// Somebody who may sign in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     /// Which account.
     pub id: AccountId,

@@ -63,7 +63,7 @@ pub struct TenantBrief {
 }
 
 /// A tenant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tenant {
     /// Which tenant.
     pub id: TenantId,

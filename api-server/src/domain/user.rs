@@ -22,7 +22,7 @@ typed_id! {
 }
 
 /// A living user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct User {
     /// Which user.
     pub id: UserId,

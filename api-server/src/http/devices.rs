@@ -27,8 +27,10 @@ use crate::services::{Portal, devices, work};
 
 mod body;
 
-use body::{CodecBody, DigestBody, NatPatchBody, TransportBody};
-pub(super) use body::{CredentialsBody, DeviceBody, SipAccountBody, settings};
+pub(super) use body::{
+    CodecBody, CredentialsBody, DeviceBody, DigestBody, NatPatchBody, SipAccountBody,
+    TransportBody, settings,
+};
 
 /// What a device is created from. Fields of other names are refused.
 #[derive(ToSchema)]

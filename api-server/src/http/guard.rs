@@ -89,44 +89,62 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
         return Ok(Request::from_parts(parts, body));
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
-    cookie::same_site(&parts).map_err(Error::from)?;
+    let stranger = stranger(guard, &parts)?;
+    if let Err(denied) = cookie::same_site(&parts) {
+        // Whose browser it is stays open: to look that up is more than such a request is owed.
+        return Err(refuse(guard, &stranger, &operation, denied).await);
+    }
     let presented = presented(&parts.headers);
-    let actor = actor(guard, (&operation, needs), &parts, presented.as_ref()).await?;
+    let presenting = (&parts.headers, presented.as_ref());
+    let actor = actor(guard, (&operation, needs), stranger, presenting).await?;
     if let (Some(Presented::Cookie(secret)), Some(_)) = (&presented, actor.account()) {
-        cookie::knows_token(&parts, secret).map_err(Error::from)?;
+        if let Err(denied) = cookie::knows_token(&parts, secret) {
+            return Err(refuse(guard, &actor, &operation, denied).await);
+        }
         parts.extensions.insert(secret.csrf_token());
     }
     if let Err(denied) = permitted(needs, &actor) {
-        audit::refused(&guard.portal, &actor, &operation, &denied).await;
-        return Err(Error::from(denied).into());
+        return Err(refuse(guard, &actor, &operation, denied).await);
     }
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))
 }
 
+/// Refuses a request, and writes that down.
+async fn refuse(guard: &Guard, actor: &Actor, operation: &str, denied: Denied) -> ApiError {
+    audit::refused(&guard.portal, actor, operation, &denied).await;
+    Error::from(denied).into()
+}
+
+/// Whoever sent a request, before it is known who that is.
+fn stranger(guard: &Guard, request: &Parts) -> Result<Actor, ApiError> {
+    // The envelope gave the request its id.
+    let request_id = request.extensions.get::<RequestId>().cloned();
+    let behind_proxy = guard.portal.settings.behind_proxy;
+    Ok(Actor {
+        admin: AdminUser::unknown(),
+        principal: Principal::Unknown,
+        request_id: request_id.ok_or(ApiError::Panicked)?,
+        source: client_address::of_request(request, behind_proxy),
+    })
+}
+
 async fn actor(
     guard: &Guard,
     (operation, needs): (&str, Needs),
-    request: &Parts,
-    presented: Option<&Presented>,
+    stranger: Actor,
+    (headers, presented): (&HeaderMap, Option<&Presented>),
 ) -> Result<Actor, ApiError> {
-    // The envelope gave the request its id.
-    let request_id = request.extensions.get::<RequestId>().cloned();
-    let request_id = request_id.ok_or(ApiError::Panicked)?;
-    let settings = &guard.portal.settings;
-    let source = client_address::of_request(request, settings.behind_proxy);
-    let (admin, principal) = match (settings.auth, needs) {
-        (AuthMode::TrustedNetwork, _) => {
-            (trusted_name(&request.headers)?, Principal::TrustedNetwork)
-        }
+    let source = stranger.source;
+    let (admin, principal) = match (guard.portal.settings.auth, needs) {
+        (AuthMode::TrustedNetwork, _) => (trusted_name(headers)?, Principal::TrustedNetwork),
         (AuthMode::Login, Needs::Nothing) => (AdminUser::unknown(), Principal::Unknown),
         (AuthMode::Login, Needs::NothingOr(_)) => by_chance(guard, presented, source).await,
         (AuthMode::Login, _) => {
             let presented = presented.ok_or(Error::from(Denied::Unauthenticated))?;
             let known = authentication::authenticate(&guard.portal, presented, source).await;
-            if let Err(Error::Denied(Denied::Unauthenticated)) = &known {
-                let id = request_id.clone();
-                audit::wrong_credentials(&guard.portal, id, source, operation).await;
+            if let Err(Error::Denied(denied @ Denied::Unauthenticated)) = &known {
+                audit::refused(&guard.portal, &stranger, operation, denied).await;
             }
             let known = known?;
             (known.login.clone(), Principal::Account(known))
@@ -135,8 +153,7 @@ async fn actor(
     Ok(Actor {
         admin,
         principal,
-        request_id,
-        source,
+        ..stranger
     })
 }
 

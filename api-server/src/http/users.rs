@@ -30,8 +30,8 @@ use crate::services::{Portal, pins, users, work};
 
 mod body;
 
-pub(super) use body::UserBody;
-use body::{CallFields, CallForwardPatchBody, VoicemailPatchBody};
+use body::{CallFields, VoicemailPatchBody};
+pub(super) use body::{CallForwardPatchBody, UserBody};
 
 /// What a user is created from. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -110,7 +110,7 @@ struct UserPatchBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "the document shows it")]
-enum RoleBody {
+pub(super) enum RoleBody {
     User,
     Operator,
     TenantAdmin,

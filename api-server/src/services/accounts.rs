@@ -251,9 +251,8 @@ pub async fn change(
     account: Account,
     patch: AccountPatch,
 ) -> Result<Account, Error> {
-    let before = told(&account);
-    let was_platform = is_active_platform(&account);
     may_change(work.actor, &account, &patch)?;
+    let before = account.clone();
     let mut account = account;
     if patch.role.is_some() || patch.tenant.is_some() {
         account.seat = moved(work.actor, &account, patch.role, patch.tenant)?;
@@ -263,7 +262,10 @@ pub async fn change(
     set(&mut account.login, patch.login);
     set(&mut account.name, patch.name);
     set(&mut account.status, patch.status);
-    if was_platform && !is_active_platform(&account) {
+    if account == before {
+        return Ok(account);
+    }
+    if is_active_platform(&before) && !is_active_platform(&account) {
         another_platform_admin(work, account.id).await?;
     }
     account.version = account.version.next();
@@ -274,7 +276,8 @@ pub async fn change(
     if patch.status == Some(ServiceStatus::Suspended) {
         end_sessions(work, account.id, EndReason::AccountChanged).await?;
     }
-    work.record(entry("account.changed", &account).changing(Some(before), Some(told(&account))));
+    let (was, is) = (told(&before), told(&account));
+    work.record(entry("account.changed", &account).changing(Some(was), Some(is)));
     let (id, by) = (account.id, work.actor.admin.clone());
     let status = account.status.name();
     work.afterwards(

@@ -317,6 +317,9 @@ pub async fn change(
         device.password_set_at = work.now;
         device.password_revealed_at = None;
     }
+    if device == before {
+        return Ok(device);
+    }
     store(work, &mut device, &sealed, "device changed").await?;
     let entry = told("device.changed", &device).on_pbx_of_tenant();
     work.record(entry.changing(Some(before.told()), Some(device.told_after(&before))));

@@ -127,7 +127,6 @@ pub async fn change(
     .await;
     release(lock).await;
     let changed = changed?;
-    tracing::info!(pbx = %changed.id, by = actor.admin.as_str(), "PBX changed");
     learn(portal).await;
     Ok(changed)
 }
@@ -162,6 +161,8 @@ async fn change_row(
             .map_err(taken)?;
         let entry = told("pbx.changed", &after).on(id);
         work.record(entry.changing(Some(before.told()), Some(after.told())));
+        let by = work.actor.admin.clone();
+        work.afterwards(move || tracing::info!(pbx = %id, by = by.as_str(), "PBX changed"));
     }
     Ok(after)
 }

@@ -143,6 +143,9 @@ pub async fn change(
     if tenant.pbx != before.pbx {
         moves(work, tenant.id, tenant.pbx).await?;
     }
+    if tenant == before {
+        return Ok(tenant);
+    }
     tenant.version = tenant.version.next();
     tenant.updated_at = work.now;
     db::tenants::update(work.connection(), &tenant)

@@ -169,15 +169,19 @@ pub async fn change(work: &mut Work<'_>, before: User, patch: UserPatch) -> Resu
     for permission in patch.needs() {
         denied::must(work.actor, permission)?;
     }
-    let number = patch.extension.filter(|number| before.extension != *number);
+    let renumbered = patch.extension.filter(|number| before.extension != *number);
     let patched = before.patched(patch);
     let mut user = patched.map_err(|reason| refused_field("metadata", reason))?;
+    // Addresses are compared without their case, which is shown all the same.
+    if user == before && user.email.as_str() == before.email.as_str() {
+        return Ok(before);
+    }
     user.version = user.version.next();
     user.updated_at = work.now;
     db::users::update(work.connection(), &user)
         .await
         .map_err(email_taken)?;
-    if let Some(number) = number {
+    if let Some(number) = renumbered {
         renumber(work, &user, number).await?;
     }
     accounts::follow_user(work, (before.role.get(), before.status), &user).await?;

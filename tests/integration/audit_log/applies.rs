@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::{Lab, PortalLab};
 use tests::portal::Client;
+use tests::process::wait_until;
 
 use super::{count, entries, entry, faults, verify};
 use crate::audit::{applied, trail};
@@ -137,6 +138,37 @@ async fn a_change_during_an_apply_is_carried_by_the_next_one() -> anyhow::Result
     );
     let in_force = entry(&client, &of_user).await?;
     assert_eq!(in_force["applied_by"]["apply_id"], second["id"]);
+    Ok(())
+}
+
+/// What waits is read at the same instant as the data, however long reading that takes: a change that is
+/// committed meanwhile is in neither.
+#[tokio::test]
+async fn a_change_while_the_data_is_read_is_carried_by_the_next_one() -> anyhow::Result<()> {
+    let lab = Lab::start().await?;
+    lab.create_user("Ann", "ann@example.org").await?;
+    let pool = lab.database.pool().await?;
+    let mut change = pool.begin().await?;
+    sqlx::query(r#"lock table "user" in access exclusive mode"#)
+        .execute(&mut *change)
+        .await?;
+    let client = lab.client.clone();
+    let wanted = json!({ "pbx": "default" });
+    let apply = tokio::spawn(async move { client.post("/apply", &wanted).await });
+    let waits = r#"select count(*) from pg_locks
+        where relation = '"user"'::regclass and not granted"#;
+    let waits = async || count(&pool, waits).await.is_ok_and(|waits| waits > 0);
+    wait_until("the users are read", super::DEADLINE, waits).await?;
+    sqlx::query(
+        "insert into audit_pending (pbx_id, audit_entry_id, at)
+         select pbx_id, gen_random_uuid(), now() from pbx",
+    )
+    .execute(&mut *change)
+    .await?;
+    change.commit().await?;
+    let attempt = applied(&lab.client, apply.await??).await?;
+    assert_eq!(attempt["change_count"], 3);
+    assert_eq!(count(&pool, "select count(*) from audit_pending").await?, 1);
     Ok(())
 }
 

@@ -111,6 +111,56 @@ async fn what_an_account_may_not_do_is_told() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// By a page of another site, of which it is not looked up whose browser has it; and by cookie without
+/// the token of the session, of which it is known.
+#[tokio::test]
+async fn what_other_sites_have_a_browser_send_is_told() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let seat = json!({ "role": "tenant_admin", "tenant": "default" });
+    let ann = Person::create(&lab.client, "ann", &seat).await?;
+    let browser = lab.client.with_cookie(&ann.cookie().await?, "");
+    let send = async |origin: Option<&str>| {
+        let request = browser.request(Method::POST, "/users").json(&json!({}));
+        let request = match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        };
+        request.send().await
+    };
+    for (origin, code, actor, account) in [
+        (None, "csrf_token_needed", "ann", json!(ann.account)),
+        (
+            Some("https://evil.example"),
+            "cross_site",
+            "unknown",
+            Value::Null,
+        ),
+    ] {
+        let refused = send(origin).await?;
+        assert_eq!(refused.problem(403)?, code);
+        let id = refused.header("x-request-id");
+        let told = entry(&lab.client, &format!("request_id={id}")).await?;
+        for (name, expected) in [
+            ("action", json!("request.refused")),
+            ("actor", json!(actor)),
+            ("account_id", account),
+            ("entity_id", json!("create_user")),
+            ("source_address", json!("127.0.0.1")),
+        ] {
+            assert_eq!(told[name], expected, "{name} of {told}");
+        }
+    }
+    // No site fills the trail by them.
+    for _ in 0..25 {
+        send(None).await?.problem(403)?;
+        send(Some("https://evil.example")).await?.problem(403)?;
+    }
+    let told = refusals(&lab.client).await?;
+    let by = |actor: &str| told.iter().filter(|e| e["actor"] == actor).count();
+    assert_eq!((by("ann"), by("unknown")), (20, 1), "{told:?}");
+    Ok(())
+}
+
 /// What was refused for another reason than who asked changed nothing, and is no entry.
 #[tokio::test]
 async fn a_request_that_failed_leaves_no_entry() -> anyhow::Result<()> {

@@ -31,6 +31,12 @@ async fn a_patch_changes_what_it_names_and_nothing_else() -> anyhow::Result<()> 
             "email",
             json!("anna@example.org"),
         ),
+        // Another spelling of the same address.
+        (
+            json!({ "email": "Anna@example.org" }),
+            "email",
+            json!("Anna@example.org"),
+        ),
         (json!({ "extension": 1234 }), "number", json!(1234)),
         (
             json!({ "status": "suspended" }),

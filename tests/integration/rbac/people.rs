@@ -57,6 +57,15 @@ impl Person {
         }
     }
 
+    /// Signs in as a browser does: the cookie that it keeps.
+    pub(crate) async fn cookie(&self) -> anyhow::Result<String> {
+        let body = json!({ "login": self.login, "password": PASSWORD, "kind": "cookie" });
+        let reply = self.client.anonymous().post("/sessions", &body).await?;
+        let reply = reply.expect(201)?;
+        let cookie = reply.header("set-cookie").split(';').next();
+        Ok(cookie.context("no cookie")?.to_owned())
+    }
+
     /// Makes an API token.
     pub(crate) async fn token(&self, name: &str, scopes: &[&str]) -> anyhow::Result<Token> {
         let body = json!({ "name": name, "scopes": scopes, "expires_at": tomorrow() });

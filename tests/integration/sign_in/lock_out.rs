@@ -1,8 +1,11 @@
 //! Guessing passwords: how soon it ends, and that nobody can be locked out by it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::portal::{Client, Reply};
+use tests::process::wait_until;
 
 use super::{PASSWORD, STRANGER, ann, lab, noted, try_from};
 
@@ -158,21 +161,22 @@ async fn a_login_that_is_nobodys_is_locked_like_any_other() -> anyhow::Result<()
 #[tokio::test]
 async fn guessing_at_once_is_no_faster() -> anyhow::Result<()> {
     let lab = lab().await?;
-    ann(&lab).await?;
-    let guesses = (0..30).map(|n| {
-        let client = lab.client.clone();
-        let address = format!("198.51.100.{n}");
-        let password = if n == 29 { PASSWORD } else { "wrong" };
-        tokio::spawn(async move {
-            if n == 29 {
-                // When the others are under way.
-                tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-            }
-            try_from(&client, &address, "ann", password).await
-        })
-    });
+    let (pool, _) = ann(&lab).await?;
+    let guess = |n: u8, password: &'static str| {
+        let (client, address) = (lab.client.clone(), format!("198.51.100.{n}"));
+        tokio::spawn(async move { try_from(&client, &address, "ann", password).await })
+    };
+    let mut guesses: Vec<_> = (0..29).map(|n| guess(n, "wrong")).collect();
+    // The right one comes when some were judged and many are in line before it.
+    let some = async || {
+        let failures = sqlx::query_scalar("select failures from sign_in_failure");
+        let failures: Result<Option<i32>, _> = failures.fetch_optional(&pool).await;
+        failures.is_ok_and(|failures| failures >= Some(3))
+    };
+    wait_until("some are judged", Duration::from_secs(30), some).await?;
+    guesses.push(guess(29, PASSWORD));
     let (mut judged, mut locked) = (0, 0);
-    for guess in guesses.collect::<Vec<_>>() {
+    for guess in guesses {
         let reply = guess.await??;
         match reply.problem(reply.status)?.as_str() {
             "wrong_credentials" => judged += 1,

@@ -12,7 +12,7 @@ use crate::domain::patch::{Patch, set};
 use crate::domain::{ExtensionNumber, TenantId, TenantNumber, UserId, Version};
 
 /// A device of a living user. Its passwords are not part of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     /// Which device.
     pub id: DeviceId,

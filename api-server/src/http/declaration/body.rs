@@ -1,5 +1,7 @@
 //! What a declaration looks like, and what became of it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -9,12 +11,14 @@ use crate::domain::ExtensionNumber;
 use crate::domain::bulk::Outcome;
 use crate::domain::tenant::Tenant;
 use crate::http::bulk::body::{ChangedFieldBody, CreatedAccountBody, LineErrorBody, changes};
-use crate::http::devices::DeviceBody;
-use crate::http::users::UserBody;
+use crate::http::devices::{CodecBody, DeviceBody, DigestBody, NatPatchBody, TransportBody};
+use crate::http::texts::{DialNumberText, EmailText, LabelText, NameText};
+use crate::http::users::{CallForwardPatchBody, RoleBody, StatusBody, UserBody};
 use crate::services::bulk::declaration::{Refusal, Step};
 
 /// What a tenant is, or should be.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeclarationBody {
     /// The tenant itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -22,12 +26,12 @@ pub struct DeclarationBody {
     pub tenant: Option<DeclaredTenantBody>,
     /// Its users.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(nullable = false, value_type = Option<Vec<DeclaredUserFields>>)]
     pub users: Option<Vec<DeclaredUserBody>>,
     /// What goes that is not listed: `users`, `devices`, both, or nothing when absent. Devices only of
     /// users whose devices are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["devices"]))]
+    #[schema(example = json!(["devices"]), value_type = Option<Vec<ListedBody>>)]
     pub remove_unlisted: Option<Vec<String>>,
     /// The digest of a preview: anything else than what that told of is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,12 +39,22 @@ pub struct DeclarationBody {
     pub expected_digest: Option<String>,
 }
 
+/// What is listed in a declaration.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the document shows it")]
+enum ListedBody {
+    Users,
+    Devices,
+}
+
 /// A tenant in a declaration.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeclaredTenantBody {
     /// What people call it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 1, max_length = 100)]
+    #[schema(nullable = false, value_type = Option<NameText>)]
     pub name: Option<String>,
     /// Its lowest extension.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,31 +71,100 @@ pub struct DeclaredTenantBody {
 }
 
 /// A user in a declaration: as of `PATCH /users/{id}`, known by its address.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeclaredUserBody {
     /// Who is meant.
-    #[schema(example = "ann@example.com", max_length = 254)]
     pub email: String,
     /// What is said of the user.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     pub fields: Map<String, Value>,
     /// Its devices.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub devices: Option<Vec<DeclaredDeviceBody>>,
 }
 
+/// A user in a declaration: what is named of it, known by its address.
+#[derive(ToSchema)]
+#[schema(as = DeclaredUserBody)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the document shows it")]
+struct DeclaredUserFields {
+    /// Who is meant.
+    email: EmailText,
+    /// Needed to create a user.
+    #[schema(nullable = false)]
+    name: Option<NameText>,
+    /// A number of the tenant's range; for somebody new the lowest free one when absent.
+    #[schema(nullable = false, minimum = 10, maximum = 99_999_999)]
+    extension: Option<u32>,
+    /// Whether the phones are in service.
+    #[schema(nullable = false)]
+    status: Option<StatusBody>,
+    /// What the user may do in the portal.
+    #[schema(nullable = false)]
+    role: Option<RoleBody>,
+    /// Null for none.
+    outbound_caller_id: Option<DialNumberText>,
+    /// Voicemail.
+    #[schema(nullable = false)]
+    voicemail: Option<DeclaredVoicemailFields>,
+    /// Do not disturb.
+    #[schema(nullable = false)]
+    dnd: Option<bool>,
+    /// Where calls go that are not taken.
+    #[schema(nullable = false)]
+    call_forward: Option<CallForwardPatchBody>,
+    /// The whole.
+    #[schema(nullable = false, value_type = Option<Object>)]
+    metadata: Option<Map<String, Value>>,
+    /// Its devices.
+    #[schema(nullable = false)]
+    devices: Option<Vec<DeclaredDeviceFields>>,
+}
+
+/// Voicemail in a declaration. A PIN is hashed and cannot be compared, so none is declared.
+#[derive(ToSchema)]
+#[schema(as = DeclaredVoicemailBody)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the document shows it")]
+struct DeclaredVoicemailFields {
+    #[schema(nullable = false)]
+    enabled: Option<bool>,
+}
+
 /// A device in a declaration: as of `PATCH /devices/{id}`, known by its label.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeclaredDeviceBody {
     /// Which one is meant.
-    #[schema(example = "Desk phone", min_length = 1, max_length = 60)]
     pub label: String,
     /// What is said of the device.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     pub fields: Map<String, Value>,
+}
+
+/// A device in a declaration: what is named of it, known by its label. Of several with one label, the first
+/// is the one that is the oldest in place.
+#[derive(ToSchema)]
+#[schema(as = DeclaredDeviceBody)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the document shows it")]
+struct DeclaredDeviceFields {
+    /// Which one is meant.
+    label: LabelText,
+    /// Whether it is in service.
+    #[schema(nullable = false)]
+    enabled: Option<bool>,
+    /// By which transport the PBX reaches it; null: by the one that it came by.
+    transport: Option<TransportBody>,
+    /// Where answers and media go.
+    #[schema(nullable = false)]
+    nat: Option<NatPatchBody>,
+    /// What it may speak, the preferred one first.
+    #[schema(nullable = false, min_items = 1, value_type = Option<BTreeSet<CodecBody>>)]
+    codecs: Option<Vec<CodecBody>>,
+    /// How it proves that it knows its password.
+    #[schema(nullable = false)]
+    digest_algorithm: Option<DigestBody>,
 }
 
 /// Fields of a body by name.

@@ -158,7 +158,7 @@ impl From<Credentials> for CredentialsBody {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) struct NatPatchBody {
+pub(in crate::http) struct NatPatchBody {
     /// `true` unless said otherwise.
     #[schema(nullable = false)]
     rtp_symmetric: Option<bool>,
@@ -177,7 +177,7 @@ pub(super) struct NatPatchBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) enum TransportBody {
+pub(in crate::http) enum TransportBody {
     Udp,
     Tcp,
     Tls,
@@ -189,7 +189,7 @@ pub(super) enum TransportBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) enum CodecBody {
+pub(in crate::http) enum CodecBody {
     Ulaw,
     Alaw,
     G722,
@@ -200,7 +200,7 @@ pub(super) enum CodecBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) enum DigestBody {
+pub(in crate::http) enum DigestBody {
     Md5,
     Sha256,
     #[schema(rename = "sha512_256")]

@@ -85,7 +85,7 @@ pub(super) struct VoicemailPatchBody {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the document shows it")]
-pub(super) struct CallForwardPatchBody {
+pub(in crate::http) struct CallForwardPatchBody {
     always: Option<DialNumberText>,
     busy: Option<DialNumberText>,
     no_answer: Option<DialNumberText>,

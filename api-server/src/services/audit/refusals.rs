@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::causes::causes;
 use crate::db;
 use crate::domain::audit::{Author, Entry};
-use crate::domain::{AccountId, Actor, AdminUser, Principal, RequestId};
+use crate::domain::{AccountId, Actor};
 use crate::services::denied::Denied;
 use crate::services::{Error, Portal};
 
@@ -23,7 +23,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// Refusals of one account that are written down in that time: it is known who that is.
 const OF_ACCOUNT_MAX: u64 = 20;
 
-/// Refusals of whoever shows credentials that are none.
+/// Refusals of whoever is not known: with credentials that are none, by another site's page.
 const OF_ADDRESS_MAX: u64 = 1;
 
 /// Most sources that are told apart. All further ones are one.
@@ -110,7 +110,7 @@ fn counted(mut author: Author, mut entry: Entry, count: u64) -> Entry {
     entry.by(author)
 }
 
-/// Writes down that somebody may not do what it asked for.
+/// Writes down that somebody may not do what it asked for, whether it is known who that is or not.
 pub async fn refused(portal: &Portal, actor: &Actor, operation: &str, denied: &Denied) {
     let permission = match denied {
         Denied::Forbidden(permission) => Some(permission.name()),
@@ -129,22 +129,6 @@ pub async fn refused(portal: &Portal, actor: &Actor, operation: &str, denied: &D
         None => (Source::Address(block(actor.source)), OF_ADDRESS_MAX),
     };
     write(portal, (source, limit), actor, entry).await;
-}
-
-/// Writes down that somebody showed credentials that are none.
-pub async fn wrong_credentials(
-    portal: &Portal,
-    request_id: RequestId,
-    address: IpAddr,
-    operation: &str,
-) {
-    let actor = Actor {
-        admin: AdminUser::unknown(),
-        principal: Principal::Unknown,
-        request_id,
-        source: address,
-    };
-    refused(portal, &actor, operation, &Denied::Unauthenticated).await;
 }
 
 /// It is refused all the same when that cannot be written down.

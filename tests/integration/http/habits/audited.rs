@@ -114,6 +114,52 @@ fn assert_names(entry: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is so already is no change, whether a body names it or is empty: neither for the version, nor
+/// for the trail. The state that whoever asks has in mind is looked at all the same.
+#[tokio::test]
+async fn a_patch_that_changes_nothing_leaves_no_trace() -> anyhow::Result<()> {
+    let lab = Lab::builder().login().start().await?;
+    let mut changes = mutating(&lab.client)?;
+    changes.retain(|route| route.kind == Kind::Change);
+    assert!(changes.len() >= 5, "{changes:?}");
+    for (number, route) in changes.iter().enumerate() {
+        let name = route.name();
+        let (client, path) = place(&lab, route, number).await?;
+        let sample = sampled(&client, route, &path, number).await?;
+        let first = sample.header("If-Match", "*").send().await?.expect(200)?;
+        let shown = client.get(&path).await?.expect(200)?;
+        let mut bodies = vec![
+            json!({}),
+            bodies(&client, route, [2 * number; 2]).await?[0].clone(),
+        ];
+        let fields = shown.json()?;
+        let fields = fields.as_object().context("no object")?;
+        bodies.extend(fields.iter().map(|(field, value)| json!({ field: value })));
+        let mut taken = 0;
+        for body in &bodies {
+            let again = request(&client, &route.method, &path, body);
+            let again = again.header("If-Match", first.header("etag"));
+            let again = again.send().await?;
+            if again.status == 400 {
+                // It is shown, and not to be written.
+                continue;
+            }
+            let again = again.expect(200)?;
+            assert_eq!(again.header("etag"), first.header("etag"), "{name} {body}");
+            assert_eq!(again.body, first.body, "{name} {body}");
+            let told = entries_of(&lab.client, &again).await?;
+            assert_eq!(told, Vec::<Value>::new(), "{name} {body}");
+            taken += 1;
+        }
+        assert!(taken >= 3, "{name}: {taken} of {bodies:?}");
+        assert_eq!(client.get(&path).await?.expect(200)?.body, shown.body);
+        let outdated = request(&client, &route.method, &path, &json!({}));
+        let outdated = outdated.header("If-Match", "\"4611686018427387904\"");
+        assert_eq!(outdated.send().await?.status, 412, "{name}");
+    }
+    Ok(())
+}
+
 /// What is answered from memory was changed once.
 #[tokio::test]
 async fn a_repetition_leaves_no_entry() -> anyhow::Result<()> {
