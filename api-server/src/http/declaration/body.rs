@@ -1,7 +1,5 @@
 //! What a declaration looks like, and what became of it.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
