@@ -8,7 +8,7 @@ use time::Duration;
 use time::format_description::well_known::Rfc3339;
 
 /// Hard enough to guess for the portal.
-const PASSWORD: &str = "seven wooden boats off the north pier";
+pub(crate) const PASSWORD: &str = "seven wooden boats off the north pier";
 
 /// Somebody who is signed in.
 #[derive(Clone)]
