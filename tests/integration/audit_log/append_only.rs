@@ -1,9 +1,10 @@
 //! The trail can be added to and nothing else, by whatever role.
 
 use anyhow::{Context as _, ensure};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tests::lab::PortalLab;
-use tests::portal::{Access, Portal, PortalSetup, SECRET_KEY};
+use tests::portal::SECRET_KEY;
 use tests::postgres::TestDatabase;
 use tests::process::Program;
 
@@ -82,30 +83,38 @@ async fn not_even_the_superuser_changes_it_without_switching_the_triggers_off() 
     Ok(())
 }
 
-/// With a role for the schema and another one for the service.
-#[tokio::test]
-async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyhow::Result<()> {
-    let database = TestDatabase::create().await?;
-    let admin = database.url.clone();
-    let name = database.url.split(['/', '?']).nth(3).context("no name")?;
+/// A database with a role for the schema and another one for the service; their URLs.
+async fn two_roles(database: &TestDatabase) -> anyhow::Result<[String; 2]> {
+    let admin = &database.url;
+    let name = admin.split(['/', '?']).nth(3).context("no name")?;
     // In upper case, so that it must be quoted.
-    let (owner, service) = (format!("owner_{name}"), format!("Service_{name}"));
-    let mut connection = PgConnection::connect(&admin).await?;
+    let roles = [format!("owner_{name}"), format!("Service_{name}")];
+    let mut connection = PgConnection::connect(admin).await?;
     for sql in [
-        format!("create role \"{owner}\" login"),
-        format!("create role \"{service}\" login"),
-        format!("alter database {name} owner to \"{owner}\""),
+        format!("create role \"{}\" login", roles[0]),
+        format!("create role \"{}\" login", roles[1]),
+        format!("alter database {name} owner to \"{}\"", roles[0]),
     ] {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut connection)
             .await?;
     }
-    let as_role = |role: &str| admin.replacen("portal@", &format!("{role}@"), 1);
-    let (owner, service) = (as_role(&owner), as_role(&service));
-    let mut database = database;
+    Ok(roles.map(|role| admin.replacen("portal@", &format!("{role}@"), 1)))
+}
+
+#[tokio::test]
+async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyhow::Result<()> {
+    let mut database = TestDatabase::create().await?;
+    let [owner, service] = two_roles(&database).await?;
+    let migrate = Program::new(tests::agent::binary("api-server")?)
+        .arg("migrate")
+        .env("DATABASE_URL", &service)
+        .env("MIGRATION_DATABASE_URL", &owner);
+    let said = migrate.run(DEADLINE).await?.success()?;
+    assert!(said.contains("Service_"), "{said}");
     database.url.clone_from(&service);
-    let env = [("MIGRATION_DATABASE_URL".to_owned(), owner.clone())];
-    let mut lab = PortalLab::start_with(database, &env).await?;
+    // From here on, without the owner's role.
+    let mut lab = PortalLab::start_with(database, &[]).await?;
 
     // Everything works.
     let ann = lab.create_user("Ann", "ann@example.org").await?;
@@ -116,32 +125,15 @@ async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyh
     let reply = lab.client.post_nothing("/apply").await?;
     assert_eq!(reply.problem(503)?, "agent_unreachable");
     lab.client.delete(&path).await?.expect(204)?;
+    let seat = json!({ "role": "platform_admin", "login": "bob", "name": "Bob" });
+    lab.client.post("/accounts", &seat).await?.expect(201)?;
+    lab.client.get("/accounts").await?.expect(200)?;
 
     for sql in REFUSED.iter().chain(OF_THE_OWNER) {
         refusal(&service, sql).await?;
     }
     let found = verify(&service).await?;
     assert!(faults(&found)?.is_empty(), "{found:?}");
-    assert!(!lab.portal.log().contains("owns the audit trail"));
-
-    // Nor does the service need the owner's role, once the owner has made the schema.
-    let migrate = Program::new(tests::agent::binary("api-server")?)
-        .arg("migrate")
-        .env("DATABASE_URL", &service)
-        .env("MIGRATION_DATABASE_URL", &owner);
-    let said = migrate.run(DEADLINE).await?.success()?;
-    assert!(said.contains("Service_"), "{said}");
-    let portal = Portal::start(PortalSetup {
-        database_url: &service,
-        agent: lab.agent.port(1),
-        pki: &lab.pki,
-        secret_key: None,
-        access: Access::TRUSTED_NETWORK,
-        listen: None,
-        env: &[],
-    })
-    .await?;
-    portal.client()?.get("/users").await?.expect(200)?;
 
     // Neither a restart nor a change of keys needs more.
     lab.portal.stop().await?;
@@ -155,13 +147,28 @@ async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyh
     rotate.run(DEADLINE).await?.success()?;
     let found = verify(&service).await?;
     assert!(faults(&found)?.is_empty(), "{found:?}");
+    Ok(())
+}
 
-    // A role that only seems to be another one is noticed.
-    lab.portal.stop().await?;
-    let env = [("MIGRATION_DATABASE_URL".to_owned(), admin.clone())];
+/// The portal may also do it itself, and says when the two roles are none.
+#[tokio::test]
+async fn a_portal_that_is_given_the_owner_makes_the_schema_as_that() -> anyhow::Result<()> {
+    const WARNING: &str = "owns the audit trail";
+    let mut database = TestDatabase::create().await?;
+    let admin = database.url.clone();
+    let [owner, service] = two_roles(&database).await?;
+    database.url.clone_from(&service);
+    let owned_by = |url: &str| [("MIGRATION_DATABASE_URL".to_owned(), url.to_owned())];
+    let lab = PortalLab::start_with(database, &owned_by(&owner)).await?;
+    lab.create_user("Ann", "ann@example.org").await?;
+    for sql in REFUSED.iter().chain(OF_THE_OWNER) {
+        refusal(&service, sql).await?;
+    }
+    assert!(!lab.portal.log().contains(WARNING));
+
     let mut database = TestDatabase::create().await?;
     database.url = admin;
-    let same = PortalLab::start_with(database, &env).await?;
-    assert!(same.portal.log().contains("owns the audit trail"));
+    let same = PortalLab::start_with(database, &owned_by(&owner)).await?;
+    assert!(same.portal.log().contains(WARNING));
     Ok(())
 }
