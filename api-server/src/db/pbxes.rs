@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::DbError;
 use super::audit::{self, AuditKey};
 use super::page::Listing;
+use crate::causes::causes;
 use crate::domain::audit::{Author, Entry};
 use crate::domain::device::{Transport, TransportSection};
 use crate::domain::page::{Page, Slice, sort_keys};
@@ -47,8 +48,7 @@ pub async fn configure(
     at: OffsetDateTime,
 ) -> Result<(), DbError> {
     let mut transaction = connection.begin().await?;
-    // Before the first time there is no agent, which no PBX in service lacks.
-    let before = find(&mut transaction, &settings.id.into()).await.ok();
+    let before = configured(&mut transaction, settings.id).await?;
     let changed = sqlx::query!(
         "update pbx
          set agent_address = $2, agent_identity = $3, sip_realm = $4, version = version + 1
@@ -64,7 +64,7 @@ pub async fn configure(
     if changed.rows_affected() > 0
         && let Some(after) = find(&mut transaction, &settings.id.into()).await?
     {
-        let before = before.flatten().map(|before| before.told());
+        let before = before.map(|before| before.told());
         let entry = Entry::new("pbx.changed", "pbx", &after.id)
             .called(after.name.as_str())
             .on(after.id)
@@ -72,6 +72,20 @@ pub async fn configure(
         audit::append(&mut transaction, key, &Author::portal(), at, &[entry]).await?;
     }
     Ok(transaction.commit().await?)
+}
+
+/// What the audit trail is told that a PBX was; nothing before the first time, when it has no agent. A
+/// row that cannot be read is told of in the log: the settings may be what puts it right.
+async fn configured(connection: &mut PgConnection, id: PbxId) -> Result<Option<Pbx>, DbError> {
+    let row = find_row(connection, &id.into()).await?;
+    let row = row.filter(|row| row.agent_address.is_some() || row.agent_identity.is_some());
+    match row.map(Pbx::try_from).transpose() {
+        Err(error @ DbError::Inconsistent { .. }) => {
+            tracing::warn!(error = causes(&error), "what the PBX was cannot be told");
+            Ok(None)
+        }
+        before => before,
+    }
 }
 
 /// Raises the last revision of a PBX to `revision` unless it is higher already.
@@ -130,8 +144,13 @@ pub async fn list(connection: &mut PgConnection) -> Result<Vec<Result<Pbx, DbErr
 
 /// One PBX in service.
 pub async fn find(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<Pbx>, DbError> {
+    let row = find_row(connection, pbx).await?;
+    row.map(Pbx::try_from).transpose()
+}
+
+async fn find_row(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<PbxRow>, DbError> {
     let (id, name) = by(pbx);
-    sqlx::query_as!(
+    Ok(sqlx::query_as!(
         PbxRow,
         "select pbx_id, name, agent_address, agent_identity, sip_realm, transports, version,
             created_at
@@ -140,9 +159,7 @@ pub async fn find(connection: &mut PgConnection, pbx: &PbxRef) -> Result<Option<
         name,
     )
     .fetch_optional(connection)
-    .await?
-    .map(Pbx::try_from)
-    .transpose()
+    .await?)
 }
 
 /// Whether there is such a PBX, in service or not.

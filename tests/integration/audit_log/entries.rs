@@ -325,3 +325,26 @@ async fn what_is_changed_without_a_request_is_told() -> anyhow::Result<()> {
     assert!(super::faults(&verified)?.is_empty(), "{verified:?}");
     Ok(())
 }
+
+/// What cannot be read any more is put right all the same; the log says why the entry does not tell it.
+#[tokio::test]
+async fn what_was_spoilt_before_a_start_is_put_right_and_said_so() -> anyhow::Result<()> {
+    let mut lab = PortalLab::start().await?;
+    let pool = lab.database.pool().await?;
+    let spoilt = "what the PBX was cannot be told";
+    assert!(!lab.portal.log().contains(spoilt));
+    lab.portal.stop().await?;
+    sqlx::query("update pbx set agent_address = 'no address'")
+        .execute(&pool)
+        .await?;
+    lab.portal.resume().await?;
+    let told = entries(&lab.client, "action=pbx.changed").await?;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0]["before"], Value::Null);
+    assert_eq!(
+        told[0]["after"]["agent_address"],
+        told[1]["after"]["agent_address"]
+    );
+    assert!(lab.portal.log().contains(spoilt));
+    Ok(())
+}
