@@ -111,6 +111,10 @@ fn requests(document: &Value) -> anyhow::Result<Vec<Request>> {
                 continue;
             };
             let (content_type, content) = content.iter().next().context("no content")?;
+            if !content_type.ends_with("json") {
+                // A table has no fields.
+                continue;
+            }
             let nobody = "00000000-0000-7000-8000-000000000007";
             requests.push(Request {
                 method: Method::from_bytes(method.to_uppercase().as_bytes())?,

@@ -212,6 +212,9 @@ fn essence(operation: &Value) -> Value {
     }
     if let Some(parameters) = members.get_mut("parameters").and_then(Value::as_array_mut) {
         parameters.retain(|parameter| parameter["name"] != "tenant");
+        if parameters.is_empty() {
+            members.remove("parameters");
+        }
     }
     if let Some(responses) = members.get_mut("responses").and_then(Value::as_object_mut) {
         responses.retain(|_, response| response["description"] != NOBODY);
