@@ -213,6 +213,13 @@ def body_of(operation, path):
             return {"label": f"Changed {next(NUMBERS)}", "codecs": ["opus"]}
         case "update_pbx":
             return {"name": f"changed{next(NUMBERS)}"}
+        case "import_users" | "import_tenant_users":
+            return f"name,email\nFuzzed,fuzzed{next(NUMBERS)}@example.org\n"
+        case "import_devices" | "import_tenant_devices":
+            owner = PORTAL.get(f"/users/{made('users')}")
+            return owner and f"user_email,label\n{owner['email']},Fuzzed\n"
+        case "reconcile_declaration" | "reconcile_tenant_declaration":
+            return {"users": [{"email": f"fuzzed{next(NUMBERS)}@example.org", "name": "Fuzzed"}]}
     collection = path.removeprefix("/tenants/{tenant}").removeprefix("/")
     return good_body(collection)
 
@@ -223,6 +230,12 @@ def operation_of(case):
 
 def is_own(case, parameter, word):
     return (case.path_parameters or {}).get(parameter) in (word, *KNOWN["kept"])
+
+
+@schemathesis.serializer("text/csv")
+def as_it_is(ctx, table):
+    """Tables are made as text."""
+    return table if isinstance(table, bytes) else str(table).encode(errors="replace")
 
 
 @schemathesis.hook
