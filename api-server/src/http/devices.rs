@@ -26,8 +26,8 @@ use crate::services::{Portal, devices, work};
 
 mod body;
 
-use body::{CodecBody, DeviceBody, DigestBody, NatPatchBody, TransportBody};
-pub(super) use body::{CredentialsBody, SipAccountBody};
+use body::{CodecBody, DigestBody, NatPatchBody, TransportBody};
+pub use body::{CredentialsBody, DeviceBody, NatBody, SipAccountBody};
 
 /// What a device is created from. Fields of other names are refused.
 #[derive(ToSchema)]

@@ -6,6 +6,7 @@ mod accounts;
 mod api_tokens;
 mod applies;
 mod audit;
+pub mod bodies;
 mod browsers;
 mod changes;
 mod client_address;
