@@ -36,6 +36,7 @@ mod overload;
 mod pbx;
 mod pbx_resource;
 mod phones;
+mod portalctl;
 mod preflight;
 mod preview;
 mod probe;
