@@ -20,14 +20,14 @@ pub(crate) const IMPORT_DEVICES: Operation = Operation::post("import_devices", "
     .query(&["mode", "preview"]);
 pub(crate) const EXPORT_USERS: Operation = Operation::get("export_users", "/exports/users")
     .of_tenant()
-    .query(&["format"]);
+    .query(&["format", "bom"]);
 pub(crate) const EXPORT_DEVICES: Operation = Operation::get("export_devices", "/exports/devices")
     .of_tenant()
-    .query(&["format"]);
-pub(crate) const GET_DECLARATION: Operation =
-    Operation::get("get_declaration", "/declaration").of_tenant();
-pub(crate) const APPLY_DECLARATION: Operation =
-    Operation::post("apply_declaration", "/declaration")
+    .query(&["format", "bom"]);
+pub(crate) const EXPORT_DECLARATION: Operation =
+    Operation::get("export_declaration", "/declaration").of_tenant();
+pub(crate) const RECONCILE_DECLARATION: Operation =
+    Operation::post("reconcile_declaration", "/declaration/reconcile")
         .of_tenant()
         .query(&["preview"])
         .fields(&["tenant", "users", "remove_unlisted", "expected_digest"]);

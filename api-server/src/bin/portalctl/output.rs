@@ -106,6 +106,21 @@ impl Output {
         self.line(&columns(Some(headers), rows));
     }
 
+    /// Something that is said before a question: on standard error where that for programs goes to
+    /// standard output.
+    pub(crate) fn aside(&self, text: &str) {
+        if self.json {
+            self.note(text);
+        } else {
+            self.line(text);
+        }
+    }
+
+    /// Likewise, a table.
+    pub(crate) fn table_aside(&self, headers: &[&str], rows: Vec<Vec<String>>) {
+        self.aside(&columns(Some(headers), rows));
+    }
+
     /// Names and values; those without a value are left out.
     pub(crate) fn details(&self, pairs: Vec<(&str, String)>) {
         let known = pairs.into_iter().filter(|(_, value)| !value.is_empty());

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::result_file::ResultFile;
-use super::{APPLY_DECLARATION, Change, Fault, GET_DECLARATION, Sip, export, yaml};
+use super::{Change, EXPORT_DECLARATION, Fault, RECONCILE_DECLARATION, Sip, export, yaml};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
@@ -107,7 +107,7 @@ pub(crate) async fn apply(
     let reply = sent(context, &body, true).await?;
     let planned: Planned = reply.read("a plan")?;
     let out = &context.out;
-    if !out.json() {
+    if !out.json() || !context.ask.yes {
         tell(out, &planned, true);
     }
     if planned.changes.is_empty() {
@@ -151,7 +151,7 @@ pub(crate) async fn apply(
 }
 
 pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Result<(), Failure> {
-    let reply = context.api.call(&GET_DECLARATION).send().await?;
+    let reply = context.api.call(&EXPORT_DECLARATION).send().await?;
     let path = &wanted.file;
     let unreadable = |said| Failure::other(format!("the declaration: {said}"));
     let text = yaml::of_json(&reply.body).map_err(unreadable)?;
@@ -197,7 +197,7 @@ fn declared(file: &Path, removal: &Removal) -> Result<Value, Failure> {
 }
 
 async fn sent(context: &Context, body: &Value, preview: bool) -> Result<Reply, Failure> {
-    let call = context.api.call(&APPLY_DECLARATION).json(body);
+    let call = context.api.call(&RECONCILE_DECLARATION).json(body);
     let preview = if preview { "true" } else { "false" };
     let sent = call.query("preview", preview).send().await;
     if let Err(Failure::Refused(refusal)) = &sent
@@ -235,12 +235,12 @@ fn tell(out: &Output, planned: &Planned, preview: bool) {
             entity.entity,
             clean(&entity.key)
         );
-        out.line(&out.paint(color, &said));
+        out.aside(&out.paint(color, &said));
     }
     if planned.changes.is_empty() {
-        out.line("Nothing would change.");
+        out.aside("Nothing would change.");
     } else {
-        out.line(&summary(&planned.counts, preview));
+        out.aside(&summary(&planned.counts, preview));
     }
 }
 

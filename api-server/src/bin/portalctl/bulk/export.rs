@@ -17,6 +17,9 @@ pub(crate) struct Export {
     /// As what
     #[arg(long, value_enum, default_value = "csv")]
     format: Format,
+    /// With a byte order mark, by which Excel knows that it is UTF-8
+    #[arg(long)]
+    bom: bool,
     /// The file to write, which is there once all of it is; standard output when absent
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -38,6 +41,7 @@ pub(crate) async fn run(
         (Format::Csv, false) => "csv",
     };
     let call = context.api.call(operation).query("format", format);
+    let call = call.query_if("bom", export.bom.then_some("true"));
     let mut response = call.open().await?;
     let Some(path) = export.output else {
         while let Some(chunk) = response.chunk().await.map_err(broken)? {

@@ -98,7 +98,7 @@ pub(crate) async fn run(
         let reply = sent(context, operation, &import, &csv, true).await?;
         let outcome: Outcome = reply.read("an import")?;
         table(out, &outcome, SHOWN_BEFORE_QUESTION);
-        out.line(&summary(&outcome.counts, true));
+        out.aside(&summary(&outcome.counts, true));
         if outcome.counts.refused > 0 && !import.per_line {
             return refused(&outcome);
         }
@@ -222,10 +222,10 @@ fn table(out: &Output, outcome: &Outcome, most: usize) {
         ]);
     }
     if !rows.is_empty() {
-        out.table(&HEADERS, rows);
+        out.table_aside(&HEADERS, rows);
     }
     if most > 0 && others > most {
-        out.line(&format!(
+        out.aside(&format!(
             "… and {} more; --preview shows all",
             others - most
         ));

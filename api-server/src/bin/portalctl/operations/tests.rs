@@ -62,8 +62,8 @@ const BULK: &[&Operation] = &[
     &bulk::IMPORT_DEVICES,
     &bulk::EXPORT_USERS,
     &bulk::EXPORT_DEVICES,
-    &bulk::GET_DECLARATION,
-    &bulk::APPLY_DECLARATION,
+    &bulk::EXPORT_DECLARATION,
+    &bulk::RECONCILE_DECLARATION,
 ];
 
 /// What is wrong with one operation, against the document.
