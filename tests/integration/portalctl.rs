@@ -1,6 +1,8 @@
 //! `portalctl`, as built, against a real portal over HTTPS.
 
 mod apply;
+mod bulk;
+mod canned;
 mod entities;
 mod errors;
 mod output;
