@@ -54,6 +54,18 @@ async fn from_a_preview_to_a_restore() -> anyhow::Result<()> {
         (&"applied".into(), true)
     );
 
+    // At a terminal, with a spinner beside the steps.
+    let binary = tests::agent::binary("portalctl")?;
+    let line = format!(
+        "script -qec '{} apply' /dev/null < /dev/null",
+        binary.display()
+    );
+    let said = terminal.shell(&line).await?.success()?;
+    ensure!(
+        said.contains("verifying") && said.contains("unchanged"),
+        "{said:?}"
+    );
+
     let asked = terminal.run(&["restore", first]).await?;
     ended(&asked, 2)?;
     ensure!(asked.stderr.contains("revision 1"), "{}", asked.stderr);
@@ -91,5 +103,65 @@ async fn what_asterisk_refuses_is_told() -> anyhow::Result<()> {
     let record: Value = serde_json::from_str(&output.stdout)?;
     assert_eq!(record[0]["outcome"], "agent_unreachable");
     terminal.fails(6, &["status", "--check"]).await?;
+    Ok(())
+}
+
+/// Several PBXes are followed at once, each told by its name.
+#[tokio::test]
+async fn every_pbx_is_told_of() -> anyhow::Result<()> {
+    let lab = Lab::builder().login().start().await?;
+    let terminal = Terminal::of_lab(&lab)?;
+    terminal.sign_in().await?;
+    let mut branch = lab.another_pbx("branch").await?;
+    let said = terminal.says(&["apply"]).await?;
+    for part in [
+        "branch: ok ",
+        "default: ok ",
+        "branch: revision 1 applied",
+        "default: revision 1",
+    ] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    let said = terminal.says(&["apply", "--pbx", "branch"]).await?;
+    ensure!(
+        said.contains("branch: revision") && !said.contains("default"),
+        "{said}"
+    );
+    // The failure of one holds up no other.
+    lab.create_user("Ann", "ann@example.org").await?;
+    let tenant = [
+        "tenant", "create", "--slug", "far", "--name", "Far", "--pbx", "branch",
+    ];
+    let range = ["--ext-min", "1000", "--ext-max", "1099"];
+    terminal.says(&[&tenant[..], &range].concat()).await?;
+    let user = [
+        "--tenant",
+        "far",
+        "user",
+        "create",
+        "--name",
+        "B",
+        "--email",
+        "b@far.example",
+    ];
+    terminal.says(&user).await?;
+    branch.agent.kill();
+    let output = terminal.run(&["apply"]).await?;
+    ended(&output, 6)?;
+    ensure!(
+        output.stdout.contains("default: revision 2 applied"),
+        "{}",
+        output.stdout
+    );
+    ensure!(
+        output.stdout.contains("branch: agent_unreachable"),
+        "{}",
+        output.stdout
+    );
+    ensure!(
+        output.stderr.contains("not in force on branch"),
+        "{}",
+        output.stderr
+    );
     Ok(())
 }

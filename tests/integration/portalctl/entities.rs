@@ -69,16 +69,6 @@ async fn users() -> anyhow::Result<()> {
     assert_eq!(changed["name"], "Ada Lovelace");
     terminal.fails(2, &["user", "edit", "1000"]).await?;
 
-    let edit = ["user", "edit", "1000", "--voicemail", "true", "--ask-pin"];
-    terminal.run_with(&edit, "4711\n").await?.success()?;
-    ensure!(
-        terminal
-            .says(&["user", "show", "1000"])
-            .await?
-            .contains("yes, with a PIN")
-    );
-    terminal.says(&["user", "edit", "1000", "--no-pin"]).await?;
-
     let said = terminal.says(&["user", "list", "-q", "ada"]).await?;
     ensure!(
         said.lines().count() == 2 && said.contains("ada@example.org"),
@@ -94,6 +84,25 @@ async fn users() -> anyhow::Result<()> {
     terminal.fails(4, &["user", "show", "1000"]).await?;
     terminal.fails(4, &["user", "show", &id]).await?;
     terminal.fails(2, &["user", "show", "Ada"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pin_is_asked_for_and_never_an_argument() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let terminal = Terminal::signed_in(&lab).await?;
+    lab.create_user("Ann", "ann@example.org").await?;
+    let edit = ["user", "edit", "1000", "--voicemail", "true", "--ask-pin"];
+    terminal.run_with(&edit, "4711\n").await?.success()?;
+    ensure!(
+        terminal
+            .says(&["user", "show", "1000"])
+            .await?
+            .contains("yes, with a PIN")
+    );
+    terminal.says(&["user", "edit", "1000", "--no-pin"]).await?;
+    let said = terminal.says(&["user", "show", "1000"]).await?;
+    ensure!(said.contains("yes, without a PIN"), "{said}");
     Ok(())
 }
 
