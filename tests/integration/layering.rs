@@ -16,6 +16,9 @@ const LAYERS: [(&str, &[&str]); 6] = [
 /// Wiring: knows every layer, and no layer knows it.
 const WIRING: [&str; 2] = ["app", "main"];
 
+/// What the client of the API may name of the portal: what is served, and what belongs to no layer.
+const OF_CLIENT: [&str; 3] = ["http", "clock", "causes"];
+
 fn source_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -142,4 +145,31 @@ fn an_upward_import_is_found_however_it_is_written() {
     assert!(violations("db", "use crate::domain::UserId; // crate::http").is_empty());
     assert_eq!(violations("db", "use crate::render::render;").len(), 1);
     assert_eq!(violations("services", "use crate::app::App;").len(), 1);
+}
+
+/// What a text names of the portal that a client of its API has no business with.
+fn beyond_a_client(text: &str) -> Vec<String> {
+    let names = text.split("api_server::").skip(1).map(|after| {
+        let name = after.chars();
+        let name = name.take_while(|c| c.is_alphanumeric() || *c == '_');
+        name.collect::<String>()
+    });
+    names
+        .filter(|name| !OF_CLIENT.contains(&name.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_client_knows_what_is_served_and_nothing_behind_it() -> anyhow::Result<()> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api-server/src/bin/portalctl");
+    let files = source_files(&src)?;
+    assert!(files.len() > 10, "renamed?");
+    for path in files {
+        let found = beyond_a_client(&std::fs::read_to_string(&path)?);
+        assert!(found.is_empty(), "{} names {found:?}", path.display());
+    }
+    assert!(beyond_a_client("use api_server::http::bodies::UserBody;").is_empty());
+    assert_eq!(beyond_a_client("use api_server::db::users;").len(), 1);
+    assert_eq!(beyond_a_client("use api_server::{db, http};").len(), 1);
+    Ok(())
 }

@@ -37,6 +37,7 @@ mod overload;
 mod pbx;
 mod pbx_resource;
 mod phones;
+mod portalctl;
 mod preflight;
 mod preview;
 mod probe;

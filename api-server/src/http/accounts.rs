@@ -24,7 +24,7 @@ use crate::services::{Error, Portal, tenants, work};
 
 mod body;
 
-pub(super) use body::AccountBody;
+pub use body::AccountBody;
 use body::{AccountPatchBody, NewAccountBody, TenantName, Wanted, Whose};
 
 /// The `{account}` of a path: an id, or `me` for that of whoever asks.

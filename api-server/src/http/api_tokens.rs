@@ -1,11 +1,17 @@
 //! `/api-tokens`.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -48,23 +54,23 @@ struct NewApiTokenBody {
 }
 
 /// An API token.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ApiTokenBody {
-    id: Uuid,
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ApiTokenBody {
+    pub id: Uuid,
     #[schema(example = "Provisioning")]
-    name: String,
+    pub name: String,
     #[schema(value_type = Vec<String>, example = json!(["users.read", "users.write"]))]
-    scopes: Vec<&'static str>,
+    pub scopes: Vec<Cow<'static, str>>,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
-    expires_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
     /// To a minute. Null: it was never used.
     #[serde(with = "time::serde::rfc3339::option")]
-    last_used_at: Option<OffsetDateTime>,
+    pub last_used_at: Option<OffsetDateTime>,
     /// From where it was used last.
     #[schema(example = "192.0.2.7")]
-    last_used_address: Option<String>,
+    pub last_used_address: Option<String>,
 }
 
 impl From<ApiToken> for ApiTokenBody {
@@ -72,7 +78,7 @@ impl From<ApiToken> for ApiTokenBody {
         Self {
             id: token.id.0,
             name: token.name.as_str().to_owned(),
-            scopes: token.scopes.names().collect(),
+            scopes: token.scopes.names().map(Cow::from).collect(),
             created_at: token.created_at,
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,
@@ -82,13 +88,13 @@ impl From<ApiToken> for ApiTokenBody {
 }
 
 /// An API token with what is presented.
-#[derive(Serialize, ToSchema)]
-pub(super) struct CreatedTokenBody {
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct CreatedTokenBody {
     #[serde(flatten)]
-    about: ApiTokenBody,
+    pub about: ApiTokenBody,
     /// What requests send as `Authorization: Bearer …`. Shown this once.
     #[schema(example = "pbxt_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeErTyUi")]
-    token: String,
+    pub token: String,
 }
 
 /// Create an API token

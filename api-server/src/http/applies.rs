@@ -35,9 +35,10 @@ use crate::services::{Error, Portal, applies, apply, audit, restore};
 
 mod body;
 
-pub(super) use body::{
-    AppliedBody, ApplyBody, FailureBody, MismatchBody, PbxApplyBody, ShownApplyBody, StepBody,
-    milliseconds,
+pub(super) use body::milliseconds;
+pub use body::{
+    AppliedBody, ApplyBody, FailureBody, FileBody, IncludedUserBody, MismatchBody, PbxApplyBody,
+    ShownApplyBody, StepBody,
 };
 
 /// How to apply. Fields of other names are refused.

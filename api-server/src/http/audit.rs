@@ -1,10 +1,16 @@
 //! `/audit`: the audit trail.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::bundle::ApplyId;
 use time::OffsetDateTime;
@@ -23,49 +29,49 @@ use crate::domain::audit::{
 use crate::services::{Portal, audit};
 
 /// A change, or something that was refused.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct AuditEntryBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntryBody {
+    pub id: Uuid,
     /// When the change was begun.
     #[serde(with = "time::serde::rfc3339")]
-    at: OffsetDateTime,
+    pub at: OffsetDateTime,
     /// The login of an account, the name that was given in trusted-network mode, `unknown`, `portal`
     /// or `command-line`.
     #[schema(example = "ann")]
-    actor: String,
+    pub actor: String,
     #[schema(value_type = ActorKindBody)]
-    actor_kind: &'static str,
+    pub actor_kind: Cow<'static, str>,
     /// The account, if it was one.
-    account_id: Option<Uuid>,
+    pub account_id: Option<Uuid>,
     /// The session or the API token.
-    credential_id: Option<Uuid>,
+    pub credential_id: Option<Uuid>,
     #[schema(example = "user.changed")]
-    action: String,
+    pub action: String,
     #[schema(example = "user")]
-    entity_type: String,
+    pub entity_type: String,
     /// Which one: an id, or of a refusal the operation.
-    entity_id: String,
+    pub entity_id: String,
     /// What it was called.
     #[schema(example = "Ann Example")]
-    entity_name: Option<String>,
+    pub entity_name: Option<String>,
     /// Whose it is; null: of the whole portal.
-    tenant_id: Option<Uuid>,
+    pub tenant_id: Option<Uuid>,
     /// What it was; null when there was nothing before. Secrets are `<secret>`.
     #[schema(value_type = Option<Object>)]
-    before: Option<Value>,
+    pub before: Option<Value>,
     /// What it became; null when it is gone. A secret that is another one than before is
     /// `<secret, changed>`.
     #[schema(value_type = Option<Object>)]
-    after: Option<Value>,
+    pub after: Option<Value>,
     /// Where the request came from; null: from the portal's own host.
-    source_address: Option<String>,
-    request_id: Option<String>,
+    pub source_address: Option<String>,
+    pub request_id: Option<String>,
     /// The apply that brought it into force; null when it waits for one, or concerns no PBX.
-    applied_by: Option<AppliedByBody>,
+    pub applied_by: Option<AppliedByBody>,
     /// The PBXes that it waits for an apply of.
-    pending_on: Vec<Uuid>,
+    pub pending_on: Vec<Uuid>,
     /// Where it stands in the chain that `api-server audit verify` verifies.
-    chain: ChainBody,
+    pub chain: ChainBody,
 }
 
 /// Who did it.
@@ -80,24 +86,24 @@ enum ActorKindBody {
 }
 
 /// The apply that brought a change into force: the first that was proven of those that carried it.
-#[derive(Debug, Serialize, ToSchema)]
-struct AppliedByBody {
-    apply_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AppliedByBody {
+    pub apply_id: Uuid,
     #[schema(example = 7)]
-    revision: Option<u64>,
+    pub revision: Option<u64>,
     #[serde(with = "time::serde::rfc3339")]
-    at: OffsetDateTime,
+    pub at: OffsetDateTime,
 }
 
 /// The place of an entry in the chain.
-#[derive(Debug, Serialize, ToSchema)]
-struct ChainBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChainBody {
     #[schema(example = 1)]
-    lane: i32,
+    pub lane: i32,
     #[schema(example = 4711)]
-    position: i64,
+    pub position: i64,
     /// 64 hexadecimal digits.
-    hash: String,
+    pub hash: String,
 }
 
 impl From<AppliedBy> for AppliedByBody {
@@ -116,7 +122,7 @@ impl From<Written> for AuditEntryBody {
             id: entry.id.0,
             at: entry.at,
             actor: entry.author,
-            actor_kind: entry.author_kind.name(),
+            actor_kind: entry.author_kind.name().into(),
             account_id: entry.account.map(|account| account.0),
             credential_id: entry.credential,
             action: entry.action,
@@ -140,18 +146,18 @@ impl From<Written> for AuditEntryBody {
 }
 
 /// A change that an apply carried, in brief.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CarriedBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CarriedBody {
     /// Of the entry: `GET /audit/{id}`.
-    id: Uuid,
+    pub id: Uuid,
     #[serde(with = "time::serde::rfc3339")]
-    at: OffsetDateTime,
-    actor: String,
+    pub at: OffsetDateTime,
+    pub actor: String,
     #[schema(example = "user.changed")]
-    action: String,
-    entity_type: String,
-    entity_id: String,
-    entity_name: Option<String>,
+    pub action: String,
+    pub entity_type: String,
+    pub entity_id: String,
+    pub entity_name: Option<String>,
 }
 
 impl From<CarriedChange> for CarriedBody {

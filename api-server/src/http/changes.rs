@@ -1,6 +1,13 @@
 //! Bodies that tell what one bundle changes against another.
 
-use serde::Serialize;
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -10,13 +17,13 @@ use crate::domain::change::{
 };
 
 /// Whose bundle was brought back.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RestoredFromBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RestoredFromBody {
     /// The apply that made it.
-    apply_id: Uuid,
+    pub apply_id: Uuid,
     /// Its number then.
     #[schema(example = 3)]
-    revision: u64,
+    pub revision: u64,
 }
 
 impl From<RestoredFrom> for RestoredFromBody {
@@ -29,11 +36,11 @@ impl From<RestoredFrom> for RestoredFromBody {
 }
 
 /// How many; always all of them.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CountsBody {
-    added: usize,
-    changed: usize,
-    removed: usize,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CountsBody {
+    pub added: usize,
+    pub changed: usize,
+    pub removed: usize,
 }
 
 impl From<Counts> for CountsBody {
@@ -47,18 +54,18 @@ impl From<Counts> for CountsBody {
 }
 
 /// What an apply changed against the revision that was proven before.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SummaryBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SummaryBody {
     /// The revision that it was compared with; null when nothing was proven before.
-    against_revision: Option<u64>,
+    pub against_revision: Option<u64>,
     /// Endpoints, auths, AORs and dialplan extensions.
-    objects: CountsBody,
+    pub objects: CountsBody,
     /// The first 50 of them.
-    object_names: Vec<NamedObjectBody>,
+    pub object_names: Vec<NamedObjectBody>,
     /// People whose configuration is another one.
-    users: CountsBody,
+    pub users: CountsBody,
     /// The first 50 of them.
-    user_names: Vec<UserChangeBody>,
+    pub user_names: Vec<UserChangeBody>,
 }
 
 impl From<Summary> for SummaryBody {
@@ -76,23 +83,23 @@ impl From<Summary> for SummaryBody {
 }
 
 /// An object that differs.
-#[derive(Debug, Serialize, ToSchema)]
-struct NamedObjectBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct NamedObjectBody {
     /// `added`, `changed` or `removed`.
     #[schema(value_type = String, example = "changed")]
-    action: &'static str,
+    pub action: Cow<'static, str>,
     /// `endpoint`, `auth`, `aor` or `extension`.
     #[schema(example = "auth")]
-    object: String,
+    pub object: String,
     /// Of a dialplan extension, `extension@context`.
     #[schema(example = "1000")]
-    name: String,
+    pub name: String,
 }
 
 impl From<(Action, ObjectName)> for NamedObjectBody {
     fn from((action, object): (Action, ObjectName)) -> Self {
         Self {
-            action: action.name(),
+            action: action.name().into(),
             object: object.kind,
             name: object.name,
         }
@@ -100,12 +107,12 @@ impl From<(Action, ObjectName)> for NamedObjectBody {
 }
 
 /// An object that differs, with what differs.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ObjectChangeBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ObjectChangeBody {
     #[serde(flatten)]
-    object: NamedObjectBody,
+    pub object: NamedObjectBody,
     /// What differs; empty unless it is changed.
-    fields: Vec<FieldChangeBody>,
+    pub fields: Vec<FieldChangeBody>,
 }
 
 impl From<ObjectChange> for ObjectChangeBody {
@@ -119,18 +126,18 @@ impl From<ObjectChange> for ObjectChangeBody {
 }
 
 /// An option that becomes another one.
-#[derive(Debug, Serialize, ToSchema)]
-struct FieldChangeBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FieldChangeBody {
     #[schema(example = "callerid")]
-    field: String,
+    pub field: String,
     /// Whether its values are hidden: then both are null, and it changes nevertheless.
-    secret: bool,
+    pub secret: bool,
     /// What it was; null when there was none.
     #[schema(example = "\"Ann\" <1000>")]
-    old: Option<String>,
+    pub old: Option<String>,
     /// What it becomes; null when there is none.
     #[schema(example = "\"Anna\" <1000>")]
-    new: Option<String>,
+    pub new: Option<String>,
 }
 
 impl From<FieldChange> for FieldChangeBody {
@@ -150,28 +157,28 @@ impl From<FieldChange> for FieldChangeBody {
 }
 
 /// A user whose configuration differs.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct UserChangeBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UserChangeBody {
     /// `added`, `changed` or `removed`.
     #[schema(value_type = String, example = "added")]
-    action: &'static str,
-    id: Uuid,
-    name: String,
+    pub action: Cow<'static, str>,
+    pub id: Uuid,
+    pub name: String,
     #[schema(example = 1000)]
-    extension: u32,
+    pub extension: u32,
     /// The `number` of the user's tenant.
     #[schema(example = 1)]
-    tenant_number: u32,
+    pub tenant_number: u32,
     /// What the user's first device registers as.
     #[schema(example = "1000")]
-    sip_username: String,
+    pub sip_username: String,
 }
 
 impl From<UserChange> for UserChangeBody {
     fn from(change: UserChange) -> Self {
         let first = change.user.first_device();
         Self {
-            action: change.action.name(),
+            action: change.action.name().into(),
             id: change.user.id.0,
             name: change.user.name,
             extension: change.user.extension,

@@ -27,10 +27,8 @@ use crate::services::{Portal, devices, work};
 
 mod body;
 
-pub(super) use body::{
-    CodecBody, CredentialsBody, DeviceBody, DigestBody, NatPatchBody, SipAccountBody,
-    TransportBody, settings,
-};
+pub(super) use body::{CodecBody, DigestBody, NatPatchBody, TransportBody, settings};
+pub use body::{CredentialsBody, DeviceBody, NatBody, SipAccountBody};
 
 /// What a device is created from. Fields of other names are refused.
 #[derive(ToSchema)]

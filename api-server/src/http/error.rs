@@ -1,9 +1,11 @@
 //! Errors as RFC 9457 problem details: one match from each error to its status, code and words.
 
+use std::borrow::Cow;
+
 use axum::http::header::{ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::applies::{ApplyBody, PbxApplyBody};
@@ -30,47 +32,48 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const RETRY_SECONDS: &str = "2";
 
 /// An error as RFC 9457 says it. `code` is stable; the texts are not.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
     /// A URI for the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "urn:synergycall:problem:validation_failed")]
-    pub(super) kind: String,
+    pub kind: String,
     /// The kind of problem in words.
-    pub(super) title: &'static str,
+    #[schema(value_type = String)]
+    pub title: Cow<'static, str>,
     /// The HTTP status.
     #[schema(example = 400)]
-    pub(super) status: u16,
+    pub status: u16,
     /// This problem in words: what happened and what to do.
-    pub(super) detail: String,
+    pub detail: String,
     /// The path of the request.
     #[schema(example = "/users")]
-    pub(super) instance: String,
+    pub instance: String,
     /// The kind of problem for programs.
-    #[schema(example = "validation_failed")]
-    pub(super) code: &'static str,
+    #[schema(value_type = String, example = "validation_failed")]
+    pub code: Cow<'static, str>,
     /// To be named in a question to the operator; it stands in the log as well.
-    pub(super) request_id: String,
+    pub request_id: String,
     /// Each invalid field, with `validation_failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) errors: Option<Vec<FieldError>>,
+    pub errors: Option<Vec<FieldError>>,
     /// The attempt, with problems of `POST /apply` and of a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) apply: Option<Box<ApplyBody>>,
+    pub apply: Option<Box<ApplyBody>>,
     /// What became of each PBX, with problems of `POST /apply`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) applies: Option<Vec<PbxApplyBody>>,
+    pub applies: Option<Vec<PbxApplyBody>>,
     /// What would have become of each line, with `import_refused`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) import: Option<Box<ImportBody>>,
+    pub import: Option<Box<ImportBody>>,
     /// What was refused, with `declaration_refused`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) refusals: Option<Vec<RefusalBody>>,
+    pub refusals: Option<Vec<RefusalBody>>,
 }
 
 /// Why a request has no good answer.
@@ -172,11 +175,11 @@ impl IntoResponse for ApiError {
         } = members(this);
         let problem = Problem {
             kind: format!("urn:synergycall:problem:{code}"),
-            title,
+            title: title.into(),
             status: status.as_u16(),
             detail,
             instance: String::new(),
-            code,
+            code: code.into(),
             request_id: String::new(),
             errors,
             apply,

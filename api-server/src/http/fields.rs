@@ -1,5 +1,6 @@
 //! Reading a JSON object so that everything that is wrong with it is reported at once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,18 +14,19 @@ use crate::domain::patch::Patch;
 const NAME_CHARS_MAX: usize = 64;
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub(super) struct FieldError {
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct FieldError {
     /// The name in the body or in the query.
     #[schema(example = "email")]
-    pub(super) field: String,
+    pub field: String,
     /// For programs: `missing`, `wrong_type`, `unknown_field`, `empty`, `too_long`, `malformed`,
     /// `control_character`, `too_deep`, `out_of_range`, `repeated`, `read_only`, `not_nullable`,
     /// `other_sort`, and those of single fields.
-    #[schema(example = "malformed")]
-    pub(super) code: &'static str,
+    #[schema(value_type = String, example = "malformed")]
+    pub code: Cow<'static, str>,
     /// For people.
-    pub(super) message: &'static str,
+    #[schema(value_type = String)]
+    pub message: Cow<'static, str>,
 }
 
 impl FieldError {
@@ -32,8 +34,8 @@ impl FieldError {
     pub(super) fn new(field: &str, Invalid { code, message }: Invalid) -> Self {
         Self {
             field: field.to_owned(),
-            code,
-            message,
+            code: code.into(),
+            message: message.into(),
         }
     }
 }
@@ -186,8 +188,8 @@ impl Fields {
                 .chars()
                 .chain(name.chars().take(NAME_CHARS_MAX))
                 .collect(),
-            code,
-            message,
+            code: code.into(),
+            message: message.into(),
         });
         None
     }

@@ -1,5 +1,6 @@
 //! `/applies/{id}/events`: an apply while it runs, as server-sent events.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::bundle::ApplyId;
 use time::OffsetDateTime;
 use tokio_stream::StreamExt as _;
@@ -37,18 +38,18 @@ const LAST_EVENT_ID: &str = "last-event-id";
 static NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The data of an event `state`.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct StateBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StateBody {
     /// `waiting` (for its turn), `rendering`, `sending` (the attempt is committed and goes to the
     /// agent), `running` (the agent was told to bring it into force), `agent_lost` (its answer was
     /// lost, the portal asks again), `outcome_unknown` (it did not answer for long; the portal goes
     /// on asking), `started` (another portal sends it or has sent it), `database_lost` (the database
     /// does not say how it stands; the portal goes on asking).
     #[schema(value_type = String, example = "running")]
-    state: &'static str,
+    pub state: Cow<'static, str>,
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
-    at: OffsetDateTime,
+    pub at: OffsetDateTime,
 }
 
 /// How many steps the client knows, from `Last-Event-ID`.
@@ -118,7 +119,7 @@ pub(super) async fn events(
 fn event(heard: Heard) -> Result<Event, axum::Error> {
     match heard {
         Heard::State(Told { state, at }) => {
-            let state = state.name();
+            let state = state.name().into();
             Event::default()
                 .event("state")
                 .json_data(StateBody { state, at })

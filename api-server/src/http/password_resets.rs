@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -59,14 +59,14 @@ struct PasswordResetBody {
 }
 
 /// What sets a password, once.
-#[derive(Serialize, ToSchema)]
-pub(super) struct IssuedBody {
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct IssuedBody {
     /// Shown this once.
     #[schema(example = "pbxp_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeEr")]
-    token: String,
+    pub token: String,
     /// Until when it is good.
     #[serde(with = "time::serde::rfc3339")]
-    expires_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
 }
 
 impl From<Issued> for IssuedBody {

@@ -1,5 +1,10 @@
 //! `/pbxes`.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,7 +12,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::tls::Identity;
 use time::OffsetDateTime;
@@ -98,26 +103,26 @@ struct TransportsBody {
 }
 
 /// An Asterisk host with its agent.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PbxBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PbxBody {
+    pub id: Uuid,
     #[schema(example = "default")]
-    name: String,
+    pub name: String,
     /// Where the agent on its host listens.
     #[schema(example = "pbx.example:50051")]
-    agent_address: String,
+    pub agent_address: String,
     /// Whom the agent's certificate names.
     #[schema(example = "spiffe://pbx.internal/agent/default")]
-    agent_identity: String,
+    pub agent_identity: String,
     /// The realm of SIP digests.
     #[schema(example = "synergycall")]
-    sip_realm: String,
+    pub sip_realm: String,
     /// The name of the transport's section in the PBX's own pjsip.conf, by transport.
-    transports: BTreeMap<String, String>,
+    pub transports: BTreeMap<String, String>,
     /// Whether it is the default PBX: its agent and realm are set by the portal's environment.
-    default: bool,
+    pub default: bool,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
 }
 
 impl From<Pbx> for PbxBody {

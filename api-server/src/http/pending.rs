@@ -1,6 +1,11 @@
 //! What the database wants beyond what is in force, as a part of the status.
 
-use serde::Serialize;
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,32 +15,32 @@ use crate::domain::revision::InForce;
 use crate::services::preview::{Pending, Wanted};
 
 /// What the database wants beyond what is in force.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PendingBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PendingBody {
     /// Whether an apply would change anything; null when the data cannot be rendered.
-    differs: Option<bool>,
+    pub differs: Option<bool>,
     /// How many users the configuration would hold; of the own ones, for whoever is confined to a
     /// tenant.
-    user_count: Option<usize>,
+    pub user_count: Option<usize>,
     /// What an apply would change; null when nothing was proven yet, or the two cannot be compared.
-    changes: Option<SummaryBody>,
+    pub changes: Option<SummaryBody>,
     /// What was proven last; null before the first time.
-    in_force: Option<InForceBody>,
+    pub in_force: Option<InForceBody>,
 }
 
 /// What was proven last, as the database knows it.
-#[derive(Debug, Serialize, ToSchema)]
-struct InForceBody {
-    apply_id: Uuid,
-    revision: u64,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct InForceBody {
+    pub apply_id: Uuid,
+    pub revision: u64,
     /// Withheld from whoever is confined to a tenant, unless it was somebody of that tenant.
-    requested_by: String,
+    pub requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
-    proven_at: OffsetDateTime,
+    pub proven_at: OffsetDateTime,
     /// Whose bundle it is, when an earlier one was brought back; null otherwise.
-    restored_from: Option<RestoredFromBody>,
+    pub restored_from: Option<RestoredFromBody>,
     /// Whether nothing happened since that may have put something else in force.
-    certain: bool,
+    pub certain: bool,
 }
 
 impl From<Pending> for PendingBody {

@@ -1,10 +1,16 @@
 //! `/apply/preview`.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::status::RegisteredPhone;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -27,178 +33,178 @@ const LIST_MAX: usize = 500;
 
 /// What an apply would do. Whoever is confined to a tenant is told of users, objects and phones its
 /// own; a text that is withheld says so.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PreviewBody {
-    pbx_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PreviewBody {
+    pub pbx_id: Uuid,
     #[schema(example = "default")]
-    pbx: String,
+    pub pbx: String,
     /// Whether nothing would keep an apply from succeeding, as far as that can be known before;
     /// `check` says what was looked at. Null when the agent, which must look as well, did not.
-    would_apply: Option<bool>,
+    pub would_apply: Option<bool>,
     /// Whether what the database says is in force already.
-    changes_nothing: bool,
+    pub changes_nothing: bool,
     /// SHA-256 of the bundle: an apply with this as its `expected_digest` does what is shown here,
     /// or nothing. Null when what the database says can be no bundle.
-    digest: Option<String>,
+    pub digest: Option<String>,
     /// How many users it holds.
-    user_count: Option<usize>,
+    pub user_count: Option<usize>,
     /// What it was compared with; null when nothing was ever proven.
-    compared_with: Option<ComparedWithBody>,
+    pub compared_with: Option<ComparedWithBody>,
     /// What would change; null when there is no bundle, or the two cannot be compared.
-    changes: Option<DifferenceBody>,
+    pub changes: Option<DifferenceBody>,
     /// Why the two cannot be compared. Withheld from whoever is confined to a tenant.
-    changes_unknown: Option<String>,
+    pub changes_unknown: Option<String>,
     /// What would keep the bundle from coming into force; the first 500.
-    findings: Vec<FindingBody>,
+    pub findings: Vec<FindingBody>,
     /// How many findings there are.
-    finding_count: usize,
+    pub finding_count: usize,
     /// What the agent looked at.
-    check: AgentCheckBody,
+    pub check: AgentCheckBody,
     /// What an administrator should know besides. Withheld from whoever is confined to a tenant: that
     /// there is something is told.
-    notes: Vec<String>,
+    pub notes: Vec<String>,
     /// What an administrator should look at before: `drift` names each managed file that somebody
     /// else has changed, and that an apply overwrites; `agent_unreachable`: what the agent would
     /// have to say is not known. Whoever is confined to a tenant is told each code once.
-    warnings: Vec<WarningBody>,
+    pub warnings: Vec<WarningBody>,
 }
 
 /// The revision that was proven last.
-#[derive(Debug, Serialize, ToSchema)]
-struct ComparedWithBody {
-    apply_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ComparedWithBody {
+    pub apply_id: Uuid,
     #[schema(example = 7)]
-    revision: u64,
-    digest: String,
+    pub revision: u64,
+    pub digest: String,
     /// Withheld from whoever is confined to a tenant, unless it was somebody of that tenant.
-    requested_by: String,
+    pub requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
-    proven_at: OffsetDateTime,
+    pub proven_at: OffsetDateTime,
     /// False when a later apply leaves open what is in force: by how it ended, or because it has
     /// not ended yet.
-    certain: bool,
+    pub certain: bool,
     /// Whose bundle it is, when it was brought back.
-    restored_from: Option<RestoredFromBody>,
+    pub restored_from: Option<RestoredFromBody>,
 }
 
 /// Something that would keep the bundle from coming into force.
-#[derive(Debug, Serialize, ToSchema)]
-struct FindingBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FindingBody {
     /// `data`: what the database holds. `text`: what was rendered. `surroundings`: what lies beside
     /// the files on the PBX host. `preflight`: a throw-away Asterisk. `agent`: nothing can be applied
     /// now, because the agent is in safe mode or Asterisk does not answer.
     #[schema(value_type = String, example = "text")]
-    source: &'static str,
+    pub source: Cow<'static, str>,
     /// The file, if it concerns one.
     #[schema(value_type = Option<String>, example = "pjsip_endpoints")]
-    slot: Option<&'static str>,
+    pub slot: Option<Cow<'static, str>>,
     /// From 1; 0 where it concerns the whole.
-    line: u32,
+    pub line: u32,
     /// Withheld from whoever is confined to a tenant.
-    message: String,
+    pub message: String,
 }
 
 /// What the agent looked at.
-#[derive(Debug, Serialize, ToSchema)]
-struct AgentCheckBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AgentCheckBody {
     /// Whether the agent checked the bundle.
-    by_agent: bool,
+    pub by_agent: bool,
     /// Whether a throw-away Asterisk read it.
-    preflight_ran: bool,
+    pub preflight_ran: bool,
     /// What happened, or why it did not. Withheld from whoever is confined to a tenant.
-    detail: String,
+    pub detail: String,
 }
 
 /// What would change.
-#[derive(Debug, Serialize, ToSchema)]
-struct DifferenceBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DifferenceBody {
     /// The generation markers, which change with everything, are left out.
-    objects: ObjectChangesBody,
-    users: UserChangesBody,
+    pub objects: ObjectChangesBody,
+    pub users: UserChangesBody,
     /// Whose users these are.
-    tenants: Vec<TenantOfPreviewBody>,
+    pub tenants: Vec<TenantOfPreviewBody>,
     /// Empty for whoever is confined to a tenant: they hold the lines of all.
-    files: Vec<FileDifferenceBody>,
+    pub files: Vec<FileDifferenceBody>,
     /// The phones that are registered at an object that changes or goes; null when that is not
     /// known.
-    phones: Option<PhonesBody>,
+    pub phones: Option<PhonesBody>,
     /// Why it is not known. Withheld from whoever is confined to a tenant.
-    phones_unknown: Option<String>,
+    pub phones_unknown: Option<String>,
 }
 
 /// Endpoints, auths, AORs and dialplan extensions that differ.
-#[derive(Debug, Serialize, ToSchema)]
-struct ObjectChangesBody {
-    counts: CountsBody,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ObjectChangesBody {
+    pub counts: CountsBody,
     /// By name; the first 500.
-    list: Vec<ObjectChangeBody>,
+    pub list: Vec<ObjectChangeBody>,
     /// Whether some were left off the list.
-    truncated: bool,
+    pub truncated: bool,
 }
 
 /// Users that differ.
-#[derive(Debug, Serialize, ToSchema)]
-struct UserChangesBody {
-    counts: CountsBody,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UserChangesBody {
+    pub counts: CountsBody,
     /// By extension; the first 500.
-    list: Vec<UserChangeBody>,
+    pub list: Vec<UserChangeBody>,
     /// Whether some were left off the list.
-    truncated: bool,
+    pub truncated: bool,
 }
 
 /// A tenant.
-#[derive(Debug, Serialize, ToSchema)]
-struct TenantOfPreviewBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TenantOfPreviewBody {
+    pub id: Uuid,
     #[schema(example = "default")]
-    name: String,
+    pub name: String,
 }
 
 /// What would change in a file.
-#[derive(Debug, Serialize, ToSchema)]
-struct FileDifferenceBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileDifferenceBody {
     #[schema(value_type = String, example = "pjsip_endpoints")]
-    slot: &'static str,
+    pub slot: Cow<'static, str>,
     /// Below Asterisk's configuration directory.
     #[schema(value_type = String, example = "pjsip.d/synergycall/generated_endpoints.conf")]
-    path: &'static str,
+    pub path: Cow<'static, str>,
     /// Null when there is none in force.
-    old_size: Option<u64>,
-    old_sha256: Option<String>,
-    new_size: Option<u64>,
-    new_sha256: Option<String>,
+    pub old_size: Option<u64>,
+    pub old_sha256: Option<String>,
+    pub new_size: Option<u64>,
+    pub new_sha256: Option<String>,
     /// How many lines are new; all of them.
-    lines_added: usize,
+    pub lines_added: usize,
     /// How many lines go; all of them.
-    lines_removed: usize,
+    pub lines_removed: usize,
     /// A unified diff of at most 64 KiB; empty when nothing changes. Secrets read `<secret>`, and
     /// `<secret, changed>` when they change. `synergy-generation` is the mark of the bundle, which
     /// changes with everything.
-    diff: String,
+    pub diff: String,
     /// Whether lines were left off the end of the diff.
-    truncated: bool,
+    pub truncated: bool,
 }
 
 /// Registered phones.
-#[derive(Debug, Serialize, ToSchema)]
-struct PhonesBody {
-    count: usize,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PhonesBody {
+    pub count: usize,
     /// The first 500.
-    list: Vec<PhoneBody>,
+    pub list: Vec<PhoneBody>,
     /// Whether some were left off the list.
-    truncated: bool,
+    pub truncated: bool,
 }
 
 /// A registered phone.
-#[derive(Debug, Serialize, ToSchema)]
-struct PhoneBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PhoneBody {
     /// Where it is registered.
     #[schema(example = "1000")]
-    aor: String,
+    pub aor: String,
     /// Its contact address.
-    uri: String,
+    pub uri: String,
     /// What it calls itself; empty when it did not say.
-    user_agent: String,
+    pub user_agent: String,
 }
 
 /// The head of a list, each item as its body, and whether more was there.
@@ -266,8 +272,8 @@ impl From<InForce> for ComparedWithBody {
 impl From<Finding> for FindingBody {
     fn from(finding: Finding) -> Self {
         Self {
-            source: finding.source,
-            slot: finding.slot.map(shared::bundle::Slot::name),
+            source: finding.source.into(),
+            slot: finding.slot.map(|slot| slot.name().into()),
             line: finding.line,
             message: finding.message,
         }
@@ -315,8 +321,8 @@ impl From<TenantBrief> for TenantOfPreviewBody {
 impl From<FileDifference> for FileDifferenceBody {
     fn from(file: FileDifference) -> Self {
         Self {
-            slot: file.slot.name(),
-            path: file.slot.relative_path(),
+            slot: file.slot.name().into(),
+            path: file.slot.relative_path().into(),
             old_size: file.old.map(|old| old.size),
             old_sha256: file.old.map(|old| old.sha256.to_string()),
             new_size: file.new.map(|new| new.size),

@@ -156,7 +156,10 @@ mod tests {
             let mut fields = read(query);
             let limit = limit(&mut fields);
             let errors = fields.finish(limit).unwrap_err();
-            let found: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.code)).collect();
+            let found: Vec<_> = errors
+                .iter()
+                .map(|e| (e.field.as_str(), &*e.code))
+                .collect();
             assert_eq!(found, [(name, code)], "{query}");
         }
     }

@@ -1,10 +1,16 @@
 //! `/revisions`.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -21,40 +27,40 @@ use crate::services::Portal;
 use crate::services::revisions::{self, History};
 
 /// A bundle that was given a number on its PBX.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RevisionBody {
-    pbx_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RevisionBody {
+    pub pbx_id: Uuid,
     /// What the PBX is called now.
     #[schema(example = "default")]
-    pbx: String,
+    pub pbx: String,
     #[schema(example = 7)]
-    revision: u64,
+    pub revision: u64,
     /// The apply that made it: `GET /applies/{id}` tells each step.
-    apply_id: Uuid,
+    pub apply_id: Uuid,
     /// SHA-256 of the bundle; equal bundles have equal digests.
-    digest: String,
+    pub digest: String,
     /// Who asked for it.
-    requested_by: String,
+    pub requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
-    started_at: OffsetDateTime,
+    pub started_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
-    ended_at: Option<OffsetDateTime>,
+    pub ended_at: Option<OffsetDateTime>,
     /// As of the apply.
     #[schema(value_type = String, example = "applied")]
-    outcome: &'static str,
+    pub outcome: Cow<'static, str>,
     /// Whether it was proven to be in force.
-    proven: bool,
+    pub proven: bool,
     /// Whether it is in force now; null when a later apply leaves that open: by how it ended, or
     /// because it has not ended yet.
-    in_force: Option<bool>,
+    pub in_force: Option<bool>,
     /// What it changed against the revision that was proven before it.
-    changes: Option<SummaryBody>,
+    pub changes: Option<SummaryBody>,
     /// Whose bundle it brought back; null when it rendered what the database said.
-    restored_from: Option<RestoredFromBody>,
+    pub restored_from: Option<RestoredFromBody>,
     /// Whether `POST /applies/{apply_id}/restore` can bring it back.
-    restorable: bool,
+    pub restorable: bool,
     /// How many users it holds.
-    user_count: usize,
+    pub user_count: usize,
 }
 
 impl RevisionBody {
@@ -73,7 +79,7 @@ impl RevisionBody {
             digest: attempt.digest?.to_string(),
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,
-            outcome: attempt.outcome.name(),
+            outcome: attempt.outcome.name().into(),
             proven: attempt.outcome.is_proven(),
             in_force,
             restorable: attempt.is_restorable(),

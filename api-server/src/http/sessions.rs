@@ -1,5 +1,11 @@
 //! `/sessions`: signing in and out.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -7,7 +13,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION, SET_COOKIE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -71,38 +77,38 @@ struct RefreshBody {
 }
 
 /// A session: somebody who has signed in.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SessionBody {
-    id: Uuid,
-    account_id: Uuid,
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct SessionBody {
+    pub id: Uuid,
+    pub account_id: Uuid,
     /// `bearer` or `cookie`.
     #[schema(value_type = String, example = "bearer")]
-    kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Whether it is the one that this request came by.
-    current: bool,
+    pub current: bool,
     /// Whether a second factor was shown.
-    second_factor: bool,
+    pub second_factor: bool,
     /// Where it was opened from.
     #[schema(example = "192.0.2.7")]
-    source_address: String,
+    pub source_address: String,
     /// What it was opened with, as that says itself.
     #[schema(example = "curl/8.5.0")]
-    user_agent: String,
+    pub user_agent: String,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
     /// To a minute.
     #[serde(with = "time::serde::rfc3339")]
-    last_used_at: OffsetDateTime,
+    pub last_used_at: OffsetDateTime,
     /// When it ends unless it is used before.
     #[serde(with = "time::serde::rfc3339")]
-    idle_until: OffsetDateTime,
+    pub idle_until: OffsetDateTime,
     /// When it ends however much it is used.
     #[serde(with = "time::serde::rfc3339")]
-    expires_at: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
     /// Of the current session of a browser: what changes must send as `X-CSRF-Token`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    csrf_token: Option<String>,
+    pub csrf_token: Option<String>,
 }
 
 impl SessionBody {
@@ -110,7 +116,7 @@ impl SessionBody {
         Self {
             id: session.id.0,
             account_id: session.account.0,
-            kind: session.kind.name(),
+            kind: session.kind.name().into(),
             current,
             second_factor: session.second_factor,
             source_address: session.source_address,
@@ -130,33 +136,34 @@ impl SessionBody {
 }
 
 /// A session with what continues it: shown this once.
-#[derive(Serialize, ToSchema)]
-struct OpenedBody {
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct OpenedBody {
     #[serde(flatten)]
-    session: SessionBody,
+    pub session: SessionBody,
     /// What requests send as `Authorization: Bearer …`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    access_token: Option<String>,
+    pub access_token: Option<String>,
     /// `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<String>)]
-    token_type: Option<&'static str>,
+    pub token_type: Option<Cow<'static, str>>,
     /// For how long the access token is good, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, example = 600)]
-    expires_in: Option<i64>,
+    pub expires_in: Option<i64>,
     /// What `POST /sessions/refresh` takes, once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    refresh_token: Option<String>,
+    pub refresh_token: Option<String>,
     /// Until when.
     #[serde(
+        default,
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     #[schema(nullable = false)]
-    refresh_until: Option<OffsetDateTime>,
+    pub refresh_until: Option<OffsetDateTime>,
 }
 
 impl OpenedBody {
@@ -172,7 +179,7 @@ impl OpenedBody {
                 let body = Self {
                     session: SessionBody::of(session, true, None),
                     access_token: Some(access.expose().to_owned()),
-                    token_type: Some("Bearer"),
+                    token_type: Some("Bearer".into()),
                     expires_in: Some(access.lasts.whole_seconds()),
                     refresh_token: Some(refresh.expose().to_owned()),
                     refresh_until: Some(refresh_until),

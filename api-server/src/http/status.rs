@@ -7,7 +7,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use self::body::PbxStatusBody;
+pub use self::body::{
+    ActiveBody, AsteriskBody, AttemptBriefBody, CertificateBody, ContentBody, DriftBody,
+    FileStatusBody, LastAppliedBody, LoadedBody, PbxStatusBody, RunningBody, WantedBody,
+};
 use super::error::{ApiError, Problem};
 use super::extract::AsSeen;
 use super::openapi::QueryProblems;

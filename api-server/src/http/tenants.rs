@@ -1,11 +1,17 @@
 //! `/tenants`.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -87,36 +93,36 @@ struct TenantPatchBody {
 }
 
 /// A tenant.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TenantBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TenantBody {
+    pub id: Uuid,
     /// What stands for it in SIP usernames: `t2-1000-a` is of tenant 2. Never given twice.
     #[schema(example = 2)]
-    number: u32,
+    pub number: u32,
     #[schema(example = "acme")]
-    slug: String,
+    pub slug: String,
     #[schema(example = "Acme Ltd.")]
-    name: String,
+    pub name: String,
     /// Which PBX serves it.
-    pbx_id: Uuid,
+    pub pbx_id: Uuid,
     #[schema(example = 1000)]
-    ext_min: u32,
+    pub ext_min: u32,
     #[schema(example = 1999)]
-    ext_max: u32,
+    pub ext_max: u32,
     /// `active` or `suspended`.
     #[schema(value_type = String, example = "active")]
-    status: &'static str,
+    pub status: Cow<'static, str>,
     /// Where calls from outside go; null as long as there are no such things.
     #[schema(value_type = Option<Object>)]
-    default_inbound_destination: Option<Value>,
+    pub default_inbound_destination: Option<Value>,
     /// Who may call outside; null as long as there are no such things.
-    outbound_policy_id: Option<Uuid>,
+    pub outbound_policy_id: Option<Uuid>,
     #[schema(value_type = Object)]
-    metadata: Map<String, Value>,
+    pub metadata: Map<String, Value>,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
 }
 
 impl From<Tenant> for TenantBody {
@@ -129,7 +135,7 @@ impl From<Tenant> for TenantBody {
             pbx_id: tenant.pbx.0,
             ext_min: tenant.extensions.min.get(),
             ext_max: tenant.extensions.max.get(),
-            status: tenant.status.name(),
+            status: tenant.status.name().into(),
             default_inbound_destination: None,
             outbound_policy_id: None,
             metadata: tenant.metadata.as_object().clone(),

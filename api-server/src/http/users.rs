@@ -1,5 +1,10 @@
 //! `/users`.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -30,8 +35,9 @@ use crate::services::{Portal, pins, users, work};
 
 mod body;
 
+pub(super) use body::CallForwardPatchBody;
 use body::{CallFields, VoicemailPatchBody};
-pub(super) use body::{CallForwardPatchBody, UserBody};
+pub use body::{CallForwardBody, UserBody, VoicemailBody};
 
 /// What a user is created from. Fields of other names are refused.
 #[derive(ToSchema)]
@@ -126,19 +132,19 @@ pub(super) enum StatusBody {
 }
 
 /// A user that was just created.
-#[derive(serde::Serialize, ToSchema)]
-pub(super) struct CreatedUserBody {
+#[derive(serde::Serialize, serde::Deserialize, ToSchema)]
+pub struct CreatedUserBody {
     #[serde(flatten)]
-    user: UserBody,
-    sip: FirstAccountBody,
+    pub user: UserBody,
+    pub sip: FirstAccountBody,
 }
 
 /// The account of the user's first device.
-#[derive(serde::Serialize, ToSchema)]
-struct FirstAccountBody {
-    device_id: Uuid,
+#[derive(serde::Serialize, serde::Deserialize, ToSchema)]
+pub struct FirstAccountBody {
+    pub device_id: Uuid,
     #[serde(flatten)]
-    account: SipAccountBody,
+    pub account: SipAccountBody,
 }
 
 impl From<CreatedUser> for CreatedUserBody {

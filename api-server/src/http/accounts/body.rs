@@ -1,6 +1,13 @@
 //! What an account looks like, and how the fields of one are read.
 
-use serde::Serialize;
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -23,36 +30,36 @@ const READ_ONLY: [&str; 8] = [
 ];
 
 /// Somebody who may sign in.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct AccountBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AccountBody {
+    pub id: Uuid,
     /// What is typed at sign-in.
     #[schema(example = "ann@example.org")]
-    login: String,
+    pub login: String,
     #[schema(example = "Ann Meier")]
-    name: String,
+    pub name: String,
     /// Null: of the whole portal.
-    tenant_id: Option<Uuid>,
+    pub tenant_id: Option<Uuid>,
     /// Whose it is. Null: nobody's who has a number.
-    user_id: Option<Uuid>,
+    pub user_id: Option<Uuid>,
     /// What it may do: `platform_admin`, `tenant_admin`, `operator` or `user`. That of the user, if it
     /// is one's.
     #[schema(value_type = String, example = "operator")]
-    role: &'static str,
+    pub role: Cow<'static, str>,
     /// `active` or `suspended`. It counts only while its user and its tenant are active as well.
     #[schema(value_type = String, example = "active")]
-    status: &'static str,
+    pub status: Cow<'static, str>,
     /// Whether a second factor is needed to sign in.
-    second_factor: bool,
+    pub second_factor: bool,
     /// Null: it has no password yet, and nobody signs in.
     #[serde(with = "time::serde::rfc3339::option")]
-    password_set_at: Option<OffsetDateTime>,
+    pub password_set_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
-    last_sign_in_at: Option<OffsetDateTime>,
+    pub last_sign_in_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
 }
 
 impl From<Account> for AccountBody {
@@ -63,8 +70,8 @@ impl From<Account> for AccountBody {
             name: account.name.as_str().to_owned(),
             tenant_id: account.seat.tenant().map(|tenant| tenant.0),
             user_id: account.seat.user().map(|user| user.0),
-            role: account.role.name(),
-            status: account.status.name(),
+            role: account.role.name().into(),
+            status: account.status.name().into(),
             second_factor: account.second_factor_at.is_some(),
             password_set_at: account.password_set_at,
             last_sign_in_at: account.last_sign_in_at,

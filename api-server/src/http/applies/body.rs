@@ -1,8 +1,14 @@
 //! The body of an apply: what `/apply` and everything else that tells of one answer.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, Step, WrittenFile};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -18,112 +24,112 @@ use crate::services::apply::OfPbx;
 
 /// One attempt to bring what the database says into force. Whoever is confined to a tenant is told of
 /// users, changes and mismatches its own; a text that is withheld says so.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct ApplyBody {
-    id: Uuid,
-    pbx_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ApplyBody {
+    pub id: Uuid,
+    pub pbx_id: Uuid,
     /// What the PBX is called now.
     #[schema(example = "default")]
-    pbx: String,
+    pub pbx: String,
     /// `applied` and `unchanged` are proven. `rejected`, `write_failed`,
     /// `reload_failed_files_kept`, `rolled_back`, `rollback_failed`, `reload_unknown` and
     /// `interrupted` ended on the PBX. `busy`, `render_failed`, `preview_outdated`,
     /// `restore_failed`, `agent_unreachable`, `agent_refused` and `never_started` changed nothing
     /// there. `queued`: accepted, waits for its turn. `started`: not known yet.
     #[schema(value_type = String, example = "applied")]
-    outcome: &'static str,
+    pub outcome: Cow<'static, str>,
     /// The number of the bundle on its PBX; null when there was none.
     #[schema(example = 7)]
-    revision: Option<u64>,
+    pub revision: Option<u64>,
     /// SHA-256 of the bundle.
-    digest: Option<String>,
+    pub digest: Option<String>,
     #[schema(value_type = PolicyBody)]
-    on_reload_failure: OnReloadFailure,
+    pub on_reload_failure: OnReloadFailure,
     /// Who asked. Withheld, as the next two, from whoever is confined to a tenant, unless it was
     /// somebody of that tenant.
-    requested_by: String,
-    request_id: String,
+    pub requested_by: String,
+    pub request_id: String,
     /// Where the request came from.
-    source_address: String,
+    pub source_address: String,
     #[serde(with = "time::serde::rfc3339")]
-    started_at: OffsetDateTime,
+    pub started_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
-    ended_at: Option<OffsetDateTime>,
+    pub ended_at: Option<OffsetDateTime>,
     /// Why the outcome is neither `applied` nor `unchanged`.
-    failure: Option<FailureBody>,
+    pub failure: Option<FailureBody>,
     /// What was done, in order.
-    steps: Vec<StepBody>,
+    pub steps: Vec<StepBody>,
     /// The live files.
-    files: Vec<FileBody>,
+    pub files: Vec<FileBody>,
     /// The steps in which Asterisk was told to reload.
-    reloads: Vec<StepBody>,
+    pub reloads: Vec<StepBody>,
     /// Each object that Asterisk holds otherwise than the files say.
-    mismatches: Vec<MismatchBody>,
+    pub mismatches: Vec<MismatchBody>,
     /// What an administrator should know although the outcome stands; after a restore also how the
     /// database differs from the PBX, and whose accounts work or do not work because of it. Withheld
     /// from whoever is confined to a tenant: that there are any is told.
-    notes: Vec<String>,
+    pub notes: Vec<String>,
     /// The revision whose files are live since; null when there never was one, or it is not known.
-    live_revision: Option<u64>,
+    pub live_revision: Option<u64>,
     /// What it changes against the revision that was proven before: counts, and the first names.
     /// Null when it had no bundle, or the two could not be compared. Whoever is confined to a tenant
     /// is told its own counts, and its own of those names; null when they were not counted by tenant.
-    changes: Option<SummaryBody>,
+    pub changes: Option<SummaryBody>,
     /// Whose bundle it brought back; null when it rendered what the database said.
-    restored_from: Option<RestoredFromBody>,
+    pub restored_from: Option<RestoredFromBody>,
     /// Whether `POST /applies/{id}/restore` can bring it back: it was proven, and its bundle is
     /// still kept.
-    restorable: bool,
+    pub restorable: bool,
     /// How many changes of the audit trail it carried: all that were made since the last one that
     /// was proven. `GET /audit?apply=…` lists them. A restore carries none. Null for
     /// whoever is confined to a tenant.
-    change_count: Option<usize>,
+    pub change_count: Option<usize>,
     /// How many users the configuration holds.
-    user_count: usize,
+    pub user_count: usize,
     /// Who they are; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    users: Option<Vec<IncludedUserBody>>,
+    pub users: Option<Vec<IncludedUserBody>>,
 }
 
 /// One attempt, with what it carried.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct ShownApplyBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ShownApplyBody {
     #[serde(flatten)]
-    pub(in crate::http) apply: ApplyBody,
+    pub apply: ApplyBody,
     /// The first 500 changes that it carried, in their order.
-    pub(in crate::http) carried: Vec<CarriedBody>,
+    pub carried: Vec<CarriedBody>,
 }
 
 /// One attempt, and what became of each PBX.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct AppliedBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AppliedBody {
     /// The first that failed, by name of the PBX; otherwise that of the default PBX, or the first.
     #[serde(flatten)]
-    pub(in crate::http) apply: ApplyBody,
+    pub apply: ApplyBody,
     /// Each PBX that the request is about, by name.
-    pub(in crate::http) applies: Vec<PbxApplyBody>,
+    pub applies: Vec<PbxApplyBody>,
 }
 
 /// What a request to apply came to on one PBX.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct PbxApplyBody {
-    pbx_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PbxApplyBody {
+    pub pbx_id: Uuid,
     #[schema(example = "default")]
-    pbx: String,
+    pub pbx: String,
     /// The attempt; null when it was left alone, or the portal failed before there was one.
-    apply_id: Option<Uuid>,
+    pub apply_id: Option<Uuid>,
     /// The number of its bundle; null when there was none.
-    revision: Option<u64>,
+    pub revision: Option<u64>,
     /// As of the attempt; null when there is none.
     #[schema(value_type = Option<String>, example = "applied")]
-    outcome: Option<&'static str>,
+    pub outcome: Option<Cow<'static, str>>,
     /// Why it is not proven; null when it is, or waits.
-    failure: Option<FailureBody>,
+    pub failure: Option<FailureBody>,
     /// `no_changes`: what the database says is proven and in force there already; null when it was
     /// not left alone.
     #[schema(value_type = Option<String>, example = "no_changes")]
-    skipped: Option<&'static str>,
+    pub skipped: Option<Cow<'static, str>>,
 }
 
 impl From<&OfPbx> for PbxApplyBody {
@@ -148,72 +154,72 @@ impl From<&OfPbx> for PbxApplyBody {
             pbx: of.name.to_string(),
             apply_id: attempt.map(|attempt| attempt.id.0),
             revision: attempt.and_then(|attempt| Some(attempt.revision?.0)),
-            outcome: attempt.map(|attempt| attempt.outcome.name()),
+            outcome: attempt.map(|attempt| attempt.outcome.name().into()),
             failure,
-            skipped: of.attempt.is_none().then_some("no_changes"),
+            skipped: of.attempt.is_none().then_some("no_changes".into()),
         }
     }
 }
 
 /// Why an apply did not come into force.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct FailureBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FailureBody {
     /// For programs.
-    pub(in crate::http) code: String,
+    pub code: String,
     /// For people. Withheld from whoever is confined to a tenant where it may name others.
-    pub(in crate::http) message: String,
+    pub message: String,
 }
 
 /// One thing that was done.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(in crate::http) struct StepBody {
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StepBody {
     /// `staged`, `validated`, `preflight`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
     /// `rolling_back` or `recovered`.
     #[schema(value_type = String, example = "reloading")]
-    phase: Phase,
+    pub phase: Phase,
     #[schema(example = "asterisk -rx 'pjsip reload'")]
-    action: String,
+    pub action: String,
     #[serde(with = "time::serde::rfc3339")]
-    started_at: OffsetDateTime,
+    pub started_at: OffsetDateTime,
     /// To a tenth.
-    duration_ms: f64,
-    ok: bool,
+    pub duration_ms: f64,
+    pub ok: bool,
     /// What Asterisk or the operating system said. Withheld from whoever is confined to a tenant.
-    said: String,
+    pub said: String,
 }
 
 /// A live file.
-#[derive(Debug, Serialize, ToSchema)]
-struct FileBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileBody {
     #[schema(value_type = String, example = "pjsip_endpoints")]
-    slot: &'static str,
-    path: String,
-    size: u64,
-    sha256: String,
+    pub slot: Cow<'static, str>,
+    pub path: String,
+    pub size: u64,
+    pub sha256: String,
 }
 
 /// An object that Asterisk holds otherwise than the files say.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct MismatchBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct MismatchBody {
     #[schema(value_type = String, example = "endpoint")]
-    object: &'static str,
-    name: String,
+    pub object: Cow<'static, str>,
+    pub name: String,
     /// `missing`, `extra` or `different`.
     #[schema(value_type = String, example = "missing")]
-    kind: shared::record::MismatchKind,
-    detail: String,
+    pub kind: shared::record::MismatchKind,
+    pub detail: String,
 }
 
 /// A user as it was applied.
-#[derive(Debug, Serialize, ToSchema)]
-struct IncludedUserBody {
-    id: Uuid,
-    name: String,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct IncludedUserBody {
+    pub id: Uuid,
+    pub name: String,
     /// The `number` of the user's tenant.
     #[schema(example = 1)]
-    tenant_number: u32,
+    pub tenant_number: u32,
     #[schema(example = 1000)]
-    extension: u32,
+    pub extension: u32,
 }
 
 /// A duration as the API tells it: in milliseconds, to a tenth.
@@ -238,7 +244,7 @@ impl From<Step> for StepBody {
 impl From<WrittenFile> for FileBody {
     fn from(file: WrittenFile) -> Self {
         Self {
-            slot: file.slot.name(),
+            slot: file.slot.name().into(),
             path: file.path,
             size: file.size,
             sha256: file.sha256.to_string(),
@@ -249,7 +255,7 @@ impl From<WrittenFile> for FileBody {
 impl From<Mismatch> for MismatchBody {
     fn from(mismatch: Mismatch) -> Self {
         Self {
-            object: mismatch.object.name(),
+            object: mismatch.object.name().into(),
             name: mismatch.name,
             kind: mismatch.kind,
             detail: mismatch.detail,
@@ -276,7 +282,7 @@ impl From<Attempt> for ApplyBody {
             id: attempt.id.0,
             pbx_id: attempt.pbx_id.0,
             pbx: attempt.pbx_name.to_string(),
-            outcome: attempt.outcome.name(),
+            outcome: attempt.outcome.name().into(),
             revision: attempt.revision.map(|revision| revision.0),
             digest: attempt.digest.map(|digest| digest.to_string()),
             on_reload_failure: attempt.on_reload_failure,

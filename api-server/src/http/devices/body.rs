@@ -1,6 +1,13 @@
 //! What a device looks like, and how its settings are read.
 
-use serde::Serialize;
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -24,55 +31,55 @@ pub(super) const READ_ONLY: [&str; 8] = [
 ];
 
 /// A device.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct DeviceBody {
-    id: Uuid,
-    tenant_id: Uuid,
-    user_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeviceBody {
+    pub id: Uuid,
+    pub tenant_id: Uuid,
+    pub user_id: Uuid,
     #[schema(example = "Desk phone")]
-    label: String,
+    pub label: String,
     /// What it registers as: the number for the first device of a user of the default tenant.
     #[schema(example = "1000")]
-    sip_username: String,
-    enabled: bool,
+    pub sip_username: String,
+    pub enabled: bool,
     /// `udp`, `tcp`, `tls`, `ws` or `wss`; null: whichever it came by.
     #[schema(value_type = Option<String>)]
-    transport: Option<&'static str>,
-    nat: NatBody,
+    pub transport: Option<Cow<'static, str>>,
+    pub nat: NatBody,
     /// The preferred one first.
     #[schema(value_type = Vec<String>, example = json!(["ulaw", "alaw"]))]
-    codecs: Vec<&'static str>,
+    pub codecs: Vec<Cow<'static, str>>,
     /// `md5`, `sha256` or `sha512_256`.
     #[schema(value_type = String, example = "md5")]
-    digest_algorithm: &'static str,
+    pub digest_algorithm: Cow<'static, str>,
     #[serde(with = "time::serde::rfc3339")]
-    password_set_at: OffsetDateTime,
+    pub password_set_at: OffsetDateTime,
     /// Whether the password was shown, which happens once.
-    password_revealed: bool,
+    pub password_revealed: bool,
     /// Until when the password before this one works as well; null: it does not.
     #[serde(with = "time::serde::rfc3339::option")]
-    overlap_until: Option<OffsetDateTime>,
+    pub overlap_until: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
 }
 
 /// How Asterisk treats a device that may be behind NAT.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "Asterisk has these four options"
 )]
-struct NatBody {
+pub struct NatBody {
     /// Media goes to where media comes from.
-    rtp_symmetric: bool,
+    pub rtp_symmetric: bool,
     /// Answers go to where requests come from.
-    force_rport: bool,
+    pub force_rport: bool,
     /// Calls go to where the registration came from.
-    rewrite_contact: bool,
+    pub rewrite_contact: bool,
     /// Media may pass by the PBX.
-    direct_media: bool,
+    pub direct_media: bool,
 }
 
 impl From<Nat> for NatBody {
@@ -101,10 +108,10 @@ impl From<Device> for DeviceBody {
             user_id: device.user.0,
             sip_username: device.endpoint_name().to_string(),
             enabled: settings.enabled,
-            transport: settings.transport.map(Transport::name),
+            transport: settings.transport.map(|transport| transport.name().into()),
             nat: settings.nat.into(),
-            codecs: settings.codecs.names().collect(),
-            digest_algorithm: settings.algorithm.name(),
+            codecs: settings.codecs.names().map(Cow::from).collect(),
+            digest_algorithm: settings.algorithm.name().into(),
             password_set_at: device.password_set_at,
             password_revealed: device.password_revealed_at.is_some(),
             overlap_until: device.overlap_until,
@@ -116,14 +123,14 @@ impl From<Device> for DeviceBody {
 }
 
 /// What a phone registers with. It works once it is applied.
-#[derive(Serialize, ToSchema)]
-pub(in crate::http) struct SipAccountBody {
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct SipAccountBody {
     #[schema(example = "1000")]
-    username: String,
+    pub username: String,
     /// Shown this once; null when it is to be shown later.
-    password: Option<String>,
+    pub password: Option<String>,
     #[schema(example = "synergycall")]
-    realm: String,
+    pub realm: String,
 }
 
 impl From<&Credentials> for SipAccountBody {
@@ -138,11 +145,11 @@ impl From<&Credentials> for SipAccountBody {
 }
 
 /// A device with what it registers with.
-#[derive(Serialize, ToSchema)]
-pub(in crate::http) struct CredentialsBody {
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct CredentialsBody {
     #[serde(flatten)]
-    device: DeviceBody,
-    sip: SipAccountBody,
+    pub device: DeviceBody,
+    pub sip: SipAccountBody,
 }
 
 impl From<Credentials> for CredentialsBody {

@@ -14,7 +14,10 @@ fn every_fault_is_reported_at_once() {
     let email = fields.required_text::<Email>("email");
     let metadata = fields.or_default("metadata", Metadata::try_from);
     let errors = fields.finish(name.zip(email).zip(metadata)).unwrap_err();
-    let found: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.code)).collect();
+    let found: Vec<_> = errors
+        .iter()
+        .map(|e| (e.field.as_str(), &*e.code))
+        .collect();
     assert_eq!(
         found,
         [
@@ -57,7 +60,7 @@ fn a_change_tells_absent_null_and_value_apart() {
     assert_eq!(inner, None, "y is no object");
     let errors = all.finish(Some(())).unwrap_err();
     assert_eq!(
-        (errors[0].field.as_str(), errors[0].code),
+        (errors[0].field.as_str(), &*errors[0].code),
         ("d.y", "wrong_type")
     );
 }
@@ -74,7 +77,10 @@ fn what_a_change_may_not_say_is_refused_by_name() {
     let forward = all.object("call_forward", |f| f.patch("busy", text::<DisplayName>));
     assert!(name.is_none() && n.is_none() && m.is_none() && forward.is_none());
     let errors = all.finish(Some(())).unwrap_err();
-    let found: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.code)).collect();
+    let found: Vec<_> = errors
+        .iter()
+        .map(|e| (e.field.as_str(), &*e.code))
+        .collect();
     assert_eq!(
         found,
         [

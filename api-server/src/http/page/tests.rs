@@ -124,7 +124,10 @@ fn whatever_is_wrong_is_named() {
     ];
     for (query, field, code) in cases {
         let errors = wanted(&query).unwrap_err();
-        let found: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.code)).collect();
+        let found: Vec<_> = errors
+            .iter()
+            .map(|e| (e.field.as_str(), &*e.code))
+            .collect();
         assert_eq!(found, [(field, code)], "{query}");
     }
 }

@@ -6,9 +6,12 @@ fn fields(value: &Value) -> Fields {
     Fields::new(value.as_object().unwrap().clone())
 }
 
-fn faults<T>(read: Result<T, Vec<FieldError>>) -> Vec<(String, &'static str)> {
+fn faults<T>(read: Result<T, Vec<FieldError>>) -> Vec<(String, String)> {
     let errors = read.err().unwrap();
-    errors.into_iter().map(|e| (e.field, e.code)).collect()
+    errors
+        .into_iter()
+        .map(|e| (e.field, e.code.into_owned()))
+        .collect()
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn every_fault_is_reported_at_once() {
     let found = faults(new_pbx(fields(&body), "realm".parse().unwrap()));
     assert_eq!(
         found,
-        expected.map(|(field, code)| (field.to_owned(), code))
+        expected.map(|(field, code)| (field.to_owned(), code.to_owned()))
     );
 }
 
@@ -58,6 +61,6 @@ fn a_patch_says_only_what_it_names() {
     let expected = [("id", "read_only"), ("name", "not_nullable")];
     assert_eq!(
         found,
-        expected.map(|(field, code)| (field.to_owned(), code))
+        expected.map(|(field, code)| (field.to_owned(), code.to_owned()))
     );
 }

@@ -1,8 +1,14 @@
 //! What `/apply/status` says of a PBX.
 
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::status::ActiveRevision;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -19,87 +25,88 @@ use crate::services::status::Status;
 
 /// What is wanted, applied, on disk and loaded on a PBX. Whoever is confined to a tenant is told of
 /// users and changes its own; a text that is withheld says so.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct PbxStatusBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PbxStatusBody {
+    pub id: Uuid,
     #[schema(example = "default")]
-    name: String,
+    pub name: String,
     /// Whether something is wrong; `reasons` says what.
-    degraded: bool,
+    pub degraded: bool,
     /// In words; empty when nothing is wrong. Withheld from whoever is confined to a tenant, as are
     /// `wanted_problem`, `foreign_files` and `safe_mode`, and the agent's own words: that there is
     /// something is told.
-    reasons: Vec<String>,
+    pub reasons: Vec<String>,
     /// What else an administrator should look at. Whoever is confined to a tenant is told each code
     /// once.
-    warnings: Vec<WarningBody>,
+    pub warnings: Vec<WarningBody>,
     /// `reachable` or `unreachable`. When it is unreachable, only what the database knows is told.
     #[schema(value_type = String, example = "reachable")]
-    agent: &'static str,
+    pub agent: Cow<'static, str>,
     /// Why it is unreachable; its version otherwise.
-    agent_detail: String,
+    pub agent_detail: String,
     /// Null when the agent is unreachable.
-    asterisk: Option<AsteriskBody>,
+    pub asterisk: Option<AsteriskBody>,
     /// Digest of the bundle that the database would have now; null when it cannot be rendered.
-    wanted_digest: Option<String>,
+    pub wanted_digest: Option<String>,
     /// Why it cannot be rendered.
-    wanted_problem: Option<String>,
-    files: Vec<FileStatusBody>,
-    pending: PendingBody,
+    pub wanted_problem: Option<String>,
+    pub files: Vec<FileStatusBody>,
+    pub pending: PendingBody,
     /// The last apply that began, whatever came of it. One that was refused before anything was sent
     /// (409, 412, data that can be no configuration) stands in `GET /applies` only.
-    last_attempt: Option<AttemptBriefBody>,
+    pub last_attempt: Option<AttemptBriefBody>,
     /// The attempt that was proven last.
-    last_proven: Option<AttemptBriefBody>,
+    pub last_proven: Option<AttemptBriefBody>,
     /// What the agent says to have proven last.
-    active: Option<ActiveBody>,
+    pub active: Option<ActiveBody>,
     /// The apply that runs; null when none does.
-    running: Option<RunningBody>,
+    pub running: Option<RunningBody>,
     /// Attempts whose outcome is not known yet, the oldest first.
-    open: Vec<AttemptBriefBody>,
+    pub open: Vec<AttemptBriefBody>,
     /// How many applies wait for their turn without anybody waiting for them.
-    queued: usize,
+    pub queued: usize,
     /// How the files are watched; null when the agent does not say.
-    drift: Option<DriftBody>,
+    pub drift: Option<DriftBody>,
     /// `*.conf` that are not managed, but that Asterisk includes.
-    foreign_files: Vec<String>,
+    pub foreign_files: Vec<String>,
     /// Why the agent touches nothing; null when it works.
-    safe_mode: Option<String>,
-    certificates: Vec<CertificateBody>,
+    pub safe_mode: Option<String>,
+    pub certificates: Vec<CertificateBody>,
     /// What was counted since the portal and the agent started, by metric name. Empty for whoever
     /// is confined to a tenant.
-    counters: BTreeMap<String, u64>,
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Asterisk, as the agent sees it.
-#[derive(Debug, Serialize, ToSchema)]
-struct AsteriskBody {
-    answering: bool,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AsteriskBody {
+    pub answering: bool,
     /// Its version, or why it does not answer.
-    detail: String,
+    pub detail: String,
 }
 
 /// A managed file.
-#[derive(Debug, Serialize, ToSchema)]
-struct FileStatusBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileStatusBody {
     #[schema(value_type = String, example = "pjsip_endpoints")]
-    slot: &'static str,
+    pub slot: Cow<'static, str>,
     /// Null when the agent does not say.
-    path: Option<String>,
+    pub path: Option<String>,
     #[schema(value_type = VerdictBody)]
-    verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// As the database would have it now; null when it cannot be rendered.
-    wanted: Option<WantedBody>,
+    pub wanted: Option<WantedBody>,
     /// What was put there last; null before the first apply.
-    last_applied: Option<LastAppliedBody>,
+    pub last_applied: Option<LastAppliedBody>,
     /// What lies there; null when nothing does, or it is not known.
-    on_disk: Option<ContentBody>,
+    pub on_disk: Option<ContentBody>,
     /// Why it cannot be read.
-    problem: Option<String>,
+    pub problem: Option<String>,
     /// What Asterisk has read of it; null when it shows nothing of it.
-    loaded: Option<LoadedBody>,
+    pub loaded: Option<LoadedBody>,
     /// Why `loaded` is null; null when it is not.
-    loaded_detail: Option<&'static str>,
+    #[schema(value_type = Option<String>)]
+    pub loaded_detail: Option<Cow<'static, str>>,
 }
 
 /// `in_sync`: wanted, applied, on disk and loaded are the same. `pending_changes`: the next apply
@@ -117,103 +124,103 @@ enum VerdictBody {
 }
 
 /// The content of a file.
-#[derive(Debug, Serialize, ToSchema)]
-struct ContentBody {
-    sha256: String,
-    size: u64,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ContentBody {
+    pub sha256: String,
+    pub size: u64,
 }
 
 /// A file as the database would have it.
-#[derive(Debug, Serialize, ToSchema)]
-struct WantedBody {
-    sha256: String,
-    size: u64,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WantedBody {
+    pub sha256: String,
+    pub size: u64,
     /// What its markers would carry.
     #[schema(example = "g-4bec415d2a4ff6af")]
-    generation: String,
+    pub generation: String,
 }
 
 /// What was put in a file last.
-#[derive(Debug, Serialize, ToSchema)]
-struct LastAppliedBody {
-    revision: u64,
-    sha256: String,
-    size: u64,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LastAppliedBody {
+    pub revision: u64,
+    pub sha256: String,
+    pub size: u64,
     /// The attempt that brought it; null, as the next two, when the database does not know it.
-    apply_id: Option<Uuid>,
-    requested_by: Option<String>,
+    pub apply_id: Option<Uuid>,
+    pub requested_by: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
-    at: Option<OffsetDateTime>,
+    pub at: Option<OffsetDateTime>,
 }
 
 /// What the markers in Asterisk carry.
-#[derive(Debug, Serialize, ToSchema)]
-struct LoadedBody {
-    generation: String,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LoadedBody {
+    pub generation: String,
     /// The revision that has it; null when the agent does not know it any more.
-    revision: Option<u64>,
+    pub revision: Option<u64>,
 }
 
 /// An attempt in short.
-#[derive(Debug, Serialize, ToSchema)]
-struct AttemptBriefBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AttemptBriefBody {
+    pub id: Uuid,
     /// As in `GET /applies/{id}`.
     #[schema(value_type = String, example = "applied")]
-    outcome: &'static str,
-    revision: Option<u64>,
+    pub outcome: Cow<'static, str>,
+    pub revision: Option<u64>,
     /// Withheld from whoever is confined to a tenant, unless it was somebody of that tenant.
-    requested_by: String,
+    pub requested_by: String,
     #[serde(with = "time::serde::rfc3339")]
-    started_at: OffsetDateTime,
+    pub started_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
-    ended_at: Option<OffsetDateTime>,
-    failure: Option<FailureBody>,
+    pub ended_at: Option<OffsetDateTime>,
+    pub failure: Option<FailureBody>,
 }
 
 /// The apply that runs.
-#[derive(Debug, Serialize, ToSchema)]
-struct RunningBody {
-    id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunningBody {
+    pub id: Uuid,
     /// Who asked for it; null, as the next, when the database does not know it.
-    requested_by: Option<String>,
+    pub requested_by: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
-    since: Option<OffsetDateTime>,
+    pub since: Option<OffsetDateTime>,
 }
 
 /// What was proven last.
-#[derive(Debug, Serialize, ToSchema)]
-struct ActiveBody {
-    revision: u64,
-    digest: String,
-    apply_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ActiveBody {
+    pub revision: u64,
+    pub digest: String,
+    pub apply_id: Uuid,
     #[serde(with = "time::serde::rfc3339")]
-    proven_at: OffsetDateTime,
+    pub proven_at: OffsetDateTime,
 }
 
 /// How the live files are watched.
-#[derive(Debug, Serialize, ToSchema)]
-struct DriftBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DriftBody {
     /// How often they are hashed.
-    period_seconds: f64,
+    pub period_seconds: f64,
     /// When they were hashed last.
     #[serde(with = "time::serde::rfc3339::option")]
-    checked_at: Option<OffsetDateTime>,
+    pub checked_at: Option<OffsetDateTime>,
     /// Since when they are not what was applied; null while they are.
     #[serde(with = "time::serde::rfc3339::option")]
-    since: Option<OffsetDateTime>,
+    pub since: Option<OffsetDateTime>,
 }
 
 /// A certificate or revocation list of the link.
-#[derive(Debug, Serialize, ToSchema)]
-struct CertificateBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CertificateBody {
     /// Where it lies: `portal` or `agent`.
     #[schema(value_type = String, example = "agent")]
-    end: &'static str,
+    pub end: Cow<'static, str>,
     #[schema(example = "agent certificate")]
-    name: String,
+    pub name: String,
     #[serde(with = "time::serde::rfc3339")]
-    not_after: OffsetDateTime,
+    pub not_after: OffsetDateTime,
 }
 
 impl From<Status> for PbxStatusBody {
@@ -234,7 +241,7 @@ impl From<Status> for PbxStatusBody {
             degraded: !state.reasons.is_empty(),
             reasons: state.reasons,
             warnings: state.warnings.into_iter().map(WarningBody::from).collect(),
-            agent,
+            agent: agent.into(),
             agent_detail,
             asterisk: told.map(AsteriskBody::from),
             wanted_digest: wanted.map(|wanted| wanted.digest.to_string()),
@@ -283,10 +290,10 @@ impl From<&AgentView> for AsteriskBody {
 impl From<(FileState, Verdict)> for FileStatusBody {
     fn from((file, verdict): (FileState, Verdict)) -> Self {
         Self {
-            loaded_detail: loaded_detail(&file),
-            slot: file.slot.name(),
+            loaded_detail: loaded_detail(&file).map(Cow::from),
+            slot: file.slot.name().into(),
             path: file.path,
-            verdict: verdict.name(),
+            verdict: verdict.name().into(),
             wanted: file.wanted.map(WantedBody::from),
             last_applied: file.last_applied.map(LastAppliedBody::from),
             on_disk: file.on_disk.map(ContentBody::from),
@@ -347,7 +354,7 @@ impl From<AttemptBrief> for AttemptBriefBody {
     fn from(attempt: AttemptBrief) -> Self {
         Self {
             id: attempt.id.0,
-            outcome: attempt.outcome.name(),
+            outcome: attempt.outcome.name().into(),
             revision: attempt.revision.map(|revision| revision.0),
             requested_by: attempt.requested_by,
             started_at: attempt.started_at,
@@ -388,7 +395,8 @@ impl From<LinkCertificate> for CertificateBody {
                 "portal"
             } else {
                 "agent"
-            },
+            }
+            .into(),
             name: certificate.status.name,
             not_after: certificate.status.not_after,
         }

@@ -1,6 +1,13 @@
 //! What a user looks like, and how its call settings are read.
 
-use serde::Serialize;
+#![expect(
+    missing_docs,
+    reason = "fields of bodies whose names say all, here as in the document"
+)]
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -15,59 +22,59 @@ use crate::http::fields::{Fields, boolean, number, text};
 use crate::http::texts::{DialNumberText, PinText};
 
 /// A user.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct UserBody {
-    id: Uuid,
-    tenant_id: Uuid,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UserBody {
+    pub id: Uuid,
+    pub tenant_id: Uuid,
     #[schema(example = "Ann Example")]
-    name: String,
+    pub name: String,
     #[schema(example = "ann@example.com")]
-    email: String,
+    pub email: String,
     /// The number.
     #[schema(example = 1000)]
-    extension: u32,
+    pub extension: u32,
     /// `active` or `suspended`.
     #[schema(value_type = String, example = "active")]
-    status: &'static str,
+    pub status: Cow<'static, str>,
     /// `user`, `operator` or `tenant_admin`.
     #[schema(value_type = String, example = "user")]
-    role: &'static str,
+    pub role: Cow<'static, str>,
     #[schema(example = "+420123456789")]
-    outbound_caller_id: Option<String>,
-    voicemail: VoicemailBody,
+    pub outbound_caller_id: Option<String>,
+    pub voicemail: VoicemailBody,
     /// Do not disturb.
-    dnd: bool,
-    call_forward: CallForwardBody,
+    pub dnd: bool,
+    pub call_forward: CallForwardBody,
     #[schema(value_type = Object, example = json!({ "department": "sales" }))]
-    metadata: Map<String, Value>,
+    pub metadata: Map<String, Value>,
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
 }
 
 /// Voicemail of a user.
-#[derive(Debug, Serialize, ToSchema)]
-struct VoicemailBody {
-    enabled: bool,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct VoicemailBody {
+    pub enabled: bool,
     /// Whether there is a PIN. The PIN itself is never shown.
-    pin_set: bool,
+    pub pin_set: bool,
 }
 
 /// Where calls go that are not taken; null: nowhere else.
-#[derive(Debug, Serialize, ToSchema)]
-struct CallForwardBody {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CallForwardBody {
     /// Every call.
-    always: Option<String>,
+    pub always: Option<String>,
     /// While the user speaks.
-    busy: Option<String>,
+    pub busy: Option<String>,
     /// After `delay_seconds`.
-    no_answer: Option<String>,
+    pub no_answer: Option<String>,
     /// While no phone is registered.
-    unregistered: Option<String>,
+    pub unregistered: Option<String>,
     /// How long to ring before `no_answer`.
     #[schema(example = 25)]
-    delay_seconds: u8,
+    pub delay_seconds: u8,
 }
 
 /// Voicemail, as it is set.
@@ -103,8 +110,8 @@ impl From<User> for UserBody {
             name: user.name.as_str().to_owned(),
             email: user.email.as_str().to_owned(),
             extension: user.extension.get(),
-            status: user.status.name(),
-            role: user.role.name(),
+            status: user.status.name().into(),
+            role: user.role.name().into(),
             outbound_caller_id: written(calls.outbound_caller_id),
             voicemail: VoicemailBody {
                 enabled: calls.voicemail_enabled,

@@ -1,0 +1,191 @@
+//! Requests to the portal: whose they are, how they are sent, and what comes back.
+
+mod credential;
+mod request;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Certificate, Url, redirect};
+
+use self::credential::Credential;
+use crate::cli::Global;
+use crate::failure::Failure;
+use crate::session::Store;
+
+pub(crate) use self::request::{Call, Reply, broken};
+
+/// How long to wait for a connection.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the portal may say nothing: longer than any deadline of its own.
+const SILENCE_DEADLINE: Duration = Duration::from_mins(5);
+
+/// The portal, for somebody.
+pub(crate) struct Api {
+    http: reqwest::Client,
+    base: Url,
+    tenant: Option<String>,
+    credential: Credential,
+}
+
+impl Api {
+    /// The portal and the session that are meant, or the token of the environment.
+    ///
+    /// # Errors
+    /// No portal is named, or what is kept cannot be used.
+    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
+        let token = std::env::var("PORTAL_TOKEN").ok();
+        let token = token.filter(|token| !token.is_empty());
+        let store = Store::find();
+        // With a token and a portal nothing is needed of the session, not even a place for it.
+        let kept = match (&token, &global.url) {
+            (Some(_), Some(_)) => store.as_ref().ok().and_then(|store| store.read().ok()?),
+            _ => store.as_ref().map_or(Ok(None), Store::read)?,
+        };
+        let base = match (&global.url, &kept) {
+            (Some(url), _) => base(url)?,
+            (None, Some(kept)) => base(&kept.url)?,
+            (None, None) => {
+                let said = "which portal? Sign in with `portalctl login --url`, or set PORTAL_URL";
+                return Err(Failure::Usage(said.to_owned()));
+            }
+        };
+        let kept = kept.filter(|kept| kept.url == base.as_str());
+        let ca = match &global.ca {
+            Some(file) => Some(read_ca(file)?),
+            None => kept.as_ref().and_then(|kept| kept.ca.clone()),
+        };
+        let credential = match (token, kept, store) {
+            (Some(token), _, _) => Credential::Token(token.into()),
+            (None, Some(kept), Ok(store)) => Credential::session(kept, store),
+            (None, _, _) => Credential::None,
+        };
+        Self::to(base, ca.as_deref(), global.tenant.clone(), credential)
+    }
+
+    /// The portal, for nobody yet.
+    pub(crate) fn anonymous(base: Url, ca: Option<&str>) -> Result<Self, Failure> {
+        Self::to(base, ca, None, Credential::None)
+    }
+
+    fn to(
+        base: Url,
+        ca: Option<&str>,
+        tenant: Option<String>,
+        credential: Credential,
+    ) -> Result<Self, Failure> {
+        let http = client(ca)?;
+        Ok(Self {
+            http,
+            base,
+            tenant,
+            credential,
+        })
+    }
+
+    /// The tenant that was named.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// Forgets the session that is kept here.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        self.credential.forget()
+    }
+}
+
+/// What the paths of a portal come after. Nothing secret is sent in the clear: plain HTTP is for
+/// this machine itself.
+pub(crate) fn base(url: &str) -> Result<Url, Failure> {
+    let refuse = |why: &str| Failure::Usage(format!("--url: {why}"));
+    let url = if url.contains("://") {
+        Url::parse(url)
+    } else {
+        Url::parse(&format!("https://{url}"))
+    };
+    let mut url = url.map_err(|error| refuse(&error.to_string()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("must hold no password"));
+    }
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => {}
+        "http" if here => {}
+        "http" => {
+            return Err(refuse(
+                "must be https://, or everybody on the way reads passwords",
+            ));
+        }
+        _ => return Err(refuse("must begin with https://")),
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{path}/"));
+    Ok(url)
+}
+
+/// The certificates in a file, PEM.
+pub(crate) fn read_ca(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Failure::other(format!("--ca {}: {error}", file.display())))
+}
+
+fn client(ca: Option<&str>) -> Result<reqwest::Client, Failure> {
+    // The workspace has one provider; a second call changes nothing.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("portalctl/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_DEADLINE)
+        .read_timeout(SILENCE_DEADLINE);
+    if let Some(ca) = ca {
+        let certificates = Certificate::from_pem_bundle(ca.as_bytes())
+            .map_err(|_| Failure::other("--ca: the file holds no certificates (PEM)"))?;
+        if certificates.is_empty() {
+            return Err(Failure::other("--ca: the file holds no certificates (PEM)"));
+        }
+        builder = builder.tls_certs_only(certificates);
+    }
+    builder
+        .build()
+        .map_err(|error| Failure::other(format!("TLS: {}", api_server::causes::causes(&error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_portal_is() {
+        for (given, meant) in [
+            ("portal.example.com", "https://portal.example.com/"),
+            ("https://p.example:8443", "https://p.example:8443/"),
+            (
+                "https://p.example/portal/?x=1#y",
+                "https://p.example/portal/",
+            ),
+            ("http://127.0.0.9:8080", "http://127.0.0.9:8080/"),
+            ("http://localhost", "http://localhost/"),
+            ("http://[::1]:8080", "http://[::1]:8080/"),
+        ] {
+            assert_eq!(base(given).unwrap().as_str(), meant);
+        }
+        for bad in [
+            "http://portal.example.com",
+            "http://192.0.2.1",
+            "ftp://localhost",
+            "https://ann:secret@p.example",
+            "https://",
+        ] {
+            let said = format!("{:?}", base(bad).unwrap_err());
+            assert!(!said.contains("secret"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! One request and its answer.
+
+use std::time::Duration;
+
+use api_server::causes::causes;
+use api_server::http::bodies::Problem;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LINK,
+    RETRY_AFTER,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Api;
+use crate::failure::{Failure, Refusal};
+use crate::operations::{Method, Operation};
+
+/// How long to wait before something is sent again whose answer was lost.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Under which a request is carried out once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A request that is being put together.
+pub(crate) struct Call<'a> {
+    api: &'a Api,
+    operation: &'static Operation,
+    path: Vec<String>,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+    /// What cannot be asked, because the table of operations does not have it.
+    fault: Option<String>,
+}
+
+/// A good answer.
+pub(crate) struct Reply {
+    /// The state of what it tells of.
+    pub(crate) etag: Option<String>,
+    /// The cursor of the next page.
+    pub(crate) next: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The body as what the portal writes it from.
+    pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self, what: &str) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| Failure::unreadable(what, &error))
+    }
+}
+
+impl Api {
+    /// A request.
+    pub(crate) fn call(&self, operation: &'static Operation) -> Call<'_> {
+        let mut headers = HeaderMap::new();
+        if operation.once {
+            let key = HeaderValue::try_from(Uuid::now_v7().to_string());
+            headers.extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
+        }
+        Call {
+            api: self,
+            operation,
+            path: Vec::new(),
+            query: Vec::new(),
+            headers,
+            body: None,
+            fault: None,
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The next parameter of the path.
+    pub(crate) fn at(mut self, value: &str) -> Self {
+        self.path.push(value.to_owned());
+        self
+    }
+
+    /// A parameter of the query.
+    pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
+        if !self.operation.query.contains(&name) {
+            self.fault = Some(format!("{} takes no {name}", self.operation.id));
+        }
+        self.query.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A parameter of the query that may be left out.
+    pub(crate) fn query_if(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    /// Sets the body: an object whose fields the operation has.
+    pub(crate) fn json(mut self, body: &Value) -> Self {
+        for name in body
+            .as_object()
+            .into_iter()
+            .flat_map(|object| object.keys())
+        {
+            if !self.operation.fields.contains(&name.as_str()) {
+                self.fault = Some(format!("{} has no field {name}", self.operation.id));
+            }
+        }
+        let media_type = match self.operation.method {
+            Method::Patch => "application/merge-patch+json",
+            Method::Get | Method::Post | Method::Delete => "application/json",
+        };
+        self.body = Some(body.to_string().into_bytes());
+        self.header(CONTENT_TYPE, media_type)
+    }
+
+    /// Sets a body of this type.
+    pub(crate) fn body(mut self, media_type: &str, body: &[u8]) -> Self {
+        self.body = Some(body.to_vec());
+        self.header(CONTENT_TYPE, media_type)
+    }
+
+    /// What it is known by when it is sent again, in place of a key of its own.
+    pub(crate) fn key(self, key: Option<&str>) -> Self {
+        match key {
+            Some(key) => self.header(IDEMPOTENCY_KEY, key),
+            None => self,
+        }
+    }
+
+    /// Only in this state.
+    pub(crate) fn if_match(self, etag: Option<&str>) -> Self {
+        match etag {
+            Some(etag) => self.header(IF_MATCH, etag),
+            None => self,
+        }
+    }
+
+    /// Sets a header.
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        match HeaderValue::try_from(value) {
+            Ok(value) => drop(self.headers.insert(name, value)),
+            Err(_) => self.fault = Some(format!("{name} cannot be {value:?}")),
+        }
+        self
+    }
+
+    /// Sends it and reads the whole answer.
+    pub(crate) async fn send(self) -> Result<Reply, Failure> {
+        read(self.open().await?).await
+    }
+
+    /// Sends it, as whoever has signed in. The session is renewed when it is time, or when the portal
+    /// does not know the access token any more.
+    pub(crate) async fn open(self) -> Result<reqwest::Response, Failure> {
+        let token = self.api.bearer(None).await?;
+        let refusal = match self.open_as(token.as_ref()).await {
+            Err(Failure::Refused(refusal)) if refusal.code() == "unauthenticated" => refusal,
+            other => return other,
+        };
+        let next = match &token {
+            Some(token) => self.api.bearer(Some(token)).await?,
+            None => None,
+        };
+        let same = next.as_ref().map(SecretString::expose_secret)
+            == token.as_ref().map(SecretString::expose_secret);
+        if same {
+            return Err(Failure::Refused(refusal));
+        }
+        self.open_as(next.as_ref()).await
+    }
+
+    /// Sends it with this token and reads the whole answer.
+    pub(crate) async fn send_as(self, token: Option<&SecretString>) -> Result<Reply, Failure> {
+        read(self.open_as(token).await?).await
+    }
+
+    async fn open_as(&self, token: Option<&SecretString>) -> Result<reqwest::Response, Failure> {
+        if let Some(fault) = &self.fault {
+            return Err(Failure::Other(fault.clone()));
+        }
+        let first = self.request(token)?.send().await;
+        let again = self.operation.once || self.operation.method == Method::Get;
+        let sent = match first {
+            // What is carried out once can be sent again when its answer was lost.
+            Err(error) if again && !error.is_builder() && !error.is_connect() => {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                self.request(token)?.send().await
+            }
+            other => other,
+        };
+        let response = sent.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refused(response).await)
+    }
+
+    fn request(&self, token: Option<&SecretString>) -> Result<reqwest::RequestBuilder, Failure> {
+        let method = match self.operation.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Patch => reqwest::Method::PATCH,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut request = self
+            .api
+            .http
+            .request(method, self.url()?)
+            .headers(self.headers.clone());
+        if let Some(token) = token {
+            let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+            let mut bearer =
+                bearer.map_err(|_| Failure::Usage("PORTAL_TOKEN: that is no token".to_owned()))?;
+            bearer.set_sensitive(true);
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        Ok(match &self.body {
+            Some(body) => request.body(body.clone()),
+            None => request,
+        })
+    }
+
+    fn url(&self) -> Result<reqwest::Url, Failure> {
+        let mut url = self.api.base.clone();
+        let mut values = self.path.iter();
+        {
+            let mut path = url
+                .path_segments_mut()
+                .map_err(|()| Failure::Usage("--url: has no path".to_owned()))?;
+            path.pop_if_empty();
+            if let Some(tenant) = self.api.tenant().filter(|_| self.operation.of_tenant) {
+                path.extend(["tenants", named(tenant)?]);
+            }
+            for segment in self.operation.path.split('/').skip(1) {
+                if segment.starts_with('{') {
+                    path.push(named(values.next().map_or("", String::as_str))?);
+                } else {
+                    path.push(segment);
+                }
+            }
+        }
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.query);
+        }
+        Ok(url)
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Failure {
+        let base = self.api.base.clone();
+        // Its address may hold what was searched for.
+        let said = causes(&error.without_url());
+        let advice = if said.contains("UnknownIssuer") || said.contains("certificate") {
+            "\n  Is it the right portal? A certificate that is not of a public authority needs --ca."
+        } else {
+            ""
+        };
+        Failure::Unreachable(format!("cannot reach {base}: {said}{advice}"))
+    }
+}
+
+/// What names something in a path. An empty one or dots would mean another path.
+fn named(value: &str) -> Result<&str, Failure> {
+    if value.is_empty() || value == "." || value == ".." {
+        Err(Failure::NotFound(format!(
+            "there is nothing named {value:?}"
+        )))
+    } else {
+        Ok(value)
+    }
+}
+
+async fn read(response: reqwest::Response) -> Result<Reply, Failure> {
+    let text = |name: HeaderName| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let (etag, next) = (text(ETAG), text(LINK).and_then(|link| cursor(&link)));
+    let body = response.bytes().await.map_err(broken)?.to_vec();
+    Ok(Reply { etag, next, body })
+}
+
+/// An answer that broke off.
+pub(crate) fn broken(error: reqwest::Error) -> Failure {
+    let said = causes(&error.without_url());
+    Failure::Unreachable(format!("the answer broke off: {said}"))
+}
+
+async fn refused(response: reqwest::Response) -> Failure {
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| value.to_str().ok().map(str::to_owned));
+    let body = match response.bytes().await {
+        Ok(body) => body.to_vec(),
+        Err(error) => return broken(error),
+    };
+    let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+    Failure::Refused(Box::new(Refusal {
+        status,
+        problem,
+        body,
+        retry_after,
+    }))
+}
+
+/// The cursor in `</users?cursor=…>; rel="next"`.
+fn cursor(link: &str) -> Option<String> {
+    let link = link.split(',').find(|link| link.contains("rel=\"next\""))?;
+    let address = link.split_once('<')?.1.split_once('>')?.0;
+    let base = reqwest::Url::parse("https://portal.invalid/").ok()?;
+    let url = base.join(address).ok()?;
+    let cursor = url.query_pairs().find(|(name, _)| name == "cursor")?;
+    Some(cursor.1.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_stands_in_the_link() {
+        let link = "</users?limit=1&sort=-name&cursor=WyItbmFtZSJd%3D>; rel=\"next\"";
+        assert_eq!(cursor(link).as_deref(), Some("WyItbmFtZSJd="));
+        assert_eq!(cursor("</users>; rel=\"prev\""), None);
+        assert_eq!(cursor("nonsense"), None);
+    }
+
+    #[test]
+    fn what_would_be_another_path_names_nothing() {
+        for bad in ["", ".", ".."] {
+            assert!(matches!(named(bad), Err(Failure::NotFound(_))), "{bad:?}");
+        }
+        assert_eq!(named("a/b?c").unwrap(), "a/b?c");
+    }
+}

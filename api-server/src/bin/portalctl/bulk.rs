@@ -1,0 +1,76 @@
+//! Many at once: CSV in and out, and the tenant file.
+
+pub(crate) mod declaration;
+pub(crate) mod export;
+pub(crate) mod import;
+mod result_file;
+mod yaml;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::operations::Operation;
+use crate::output::clean;
+
+pub(crate) const IMPORT_USERS: Operation = Operation::post("import_users", "/imports/users")
+    .of_tenant()
+    .query(&["mode", "preview"]);
+pub(crate) const IMPORT_DEVICES: Operation = Operation::post("import_devices", "/imports/devices")
+    .of_tenant()
+    .query(&["mode", "preview"]);
+pub(crate) const EXPORT_USERS: Operation = Operation::get("export_users", "/exports/users")
+    .of_tenant()
+    .query(&["format", "bom"]);
+pub(crate) const EXPORT_DEVICES: Operation = Operation::get("export_devices", "/exports/devices")
+    .of_tenant()
+    .query(&["format", "bom"]);
+pub(crate) const EXPORT_DECLARATION: Operation =
+    Operation::get("export_declaration", "/declaration").of_tenant();
+pub(crate) const RECONCILE_DECLARATION: Operation =
+    Operation::post("reconcile_declaration", "/declaration/reconcile")
+        .of_tenant()
+        .query(&["preview"])
+        .fields(&["tenant", "users", "remove_unlisted", "expected_digest"]);
+
+/// A field that becomes another one.
+#[derive(Deserialize)]
+struct Change {
+    field: String,
+    before: Value,
+    after: Value,
+}
+
+/// What is wrong with a field.
+#[derive(Deserialize)]
+struct Fault {
+    field: String,
+    message: String,
+}
+
+/// What a phone registers with; its password is shown this once. It has no `Debug`.
+#[derive(Deserialize)]
+struct Sip {
+    device_id: String,
+    username: String,
+    password: Option<String>,
+    realm: String,
+}
+
+/// `name: "Bob" → "Bob B.", …`
+fn changes(changes: &[Change]) -> String {
+    let told = changes.iter().map(|change| {
+        if change.before.is_null() {
+            format!("{}: {}", change.field, change.after)
+        } else {
+            format!("{}: {} → {}", change.field, change.before, change.after)
+        }
+    });
+    clean(&told.collect::<Vec<_>>().join(", "))
+}
+
+fn faults(faults: &[Fault]) -> String {
+    let told = faults
+        .iter()
+        .map(|fault| format!("{}: {}", fault.field, fault.message));
+    clean(&told.collect::<Vec<_>>().join("; "))
+}

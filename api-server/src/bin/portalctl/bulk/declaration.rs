@@ -1,0 +1,311 @@
+//! `portalctl plan -f`, `portalctl apply -f` and `portalctl export -f`: what a tenant should be.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::result_file::ResultFile;
+use super::{Change, EXPORT_DECLARATION, Fault, RECONCILE_DECLARATION, Sip, export, yaml};
+use crate::Context;
+use crate::api::Reply;
+use crate::failure::{Failure, Refusal};
+use crate::output::{Output, clean};
+
+/// Which file.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What the file does not name stays as it is.\n\nExamples:\n  portalctl --tenant acme plan -f \
+                  tenant.yaml\n  portalctl --tenant acme plan -f tenant.yaml --remove-unlisted users,devices"
+)]
+pub(crate) struct Plan {
+    /// What the tenant should be, YAML
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    removal: Removal,
+}
+
+/// Where to.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  portalctl --tenant acme export -f tenant.yaml\n  portalctl export -f - | less"
+)]
+pub(crate) struct ExportTenant {
+    /// The file to write, YAML; `-`: standard output
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// What is removed.
+#[derive(Args, Debug)]
+pub(crate) struct Removal {
+    /// Remove what the file does not list: `users`, `devices` or both
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "file")]
+    remove_unlisted: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Planned {
+    digest: String,
+    counts: Counts,
+    changes: Vec<Planning>,
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    created: usize,
+    changed: usize,
+    unchanged: usize,
+    deleted: usize,
+}
+
+#[derive(Deserialize)]
+struct Planning {
+    entity: String,
+    action: String,
+    key: String,
+    #[serde(default)]
+    changes: Vec<Change>,
+    sip: Option<Sip>,
+}
+
+/// A problem about a declaration.
+#[derive(Deserialize)]
+struct Refused {
+    refusals: Vec<RefusedEntity>,
+}
+
+#[derive(Deserialize)]
+struct RefusedEntity {
+    entity: String,
+    key: Option<String>,
+    errors: Vec<Fault>,
+}
+
+pub(crate) async fn plan(context: &Context, plan: Plan) -> Result<(), Failure> {
+    let body = declared(&plan.file, &plan.removal)?;
+    let reply = sent(context, &body, true).await?;
+    if context.out.json() {
+        context.out.reply(&reply.body);
+    } else {
+        tell(&context.out, &reply.read("a plan")?, true);
+    }
+    Ok(())
+}
+
+/// Shows what would be done, asks, and does exactly that.
+pub(crate) async fn apply(
+    context: &Context,
+    file: &Path,
+    removal: &Removal,
+    result: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut body = declared(file, removal)?;
+    let reply = sent(context, &body, true).await?;
+    let planned: Planned = reply.read("a plan")?;
+    let out = &context.out;
+    if !out.json() || !context.ask.yes {
+        tell(out, &planned, true);
+    }
+    if planned.changes.is_empty() {
+        if out.json() {
+            out.reply(&reply.body);
+        }
+        return Ok(());
+    }
+    context.ask.confirm("Do it?")?;
+    let mut file = result.map(ResultFile::create).transpose()?;
+    body["expected_digest"] = planned.digest.into();
+    let reply = match sent(context, &body, false).await {
+        Ok(reply) => reply,
+        Err(failure) => {
+            if let Some(file) = file
+                && matches!(&failure, Failure::Refused(refusal) if refusal.status < 500)
+            {
+                file.discard();
+            }
+            return Err(failure);
+        }
+    };
+    let done: Planned = reply.read("what was done")?;
+    for entity in &done.changes {
+        if let (Some(file), Some(sip)) = (&mut file, &entity.sip) {
+            file.add(&entity.key, sip)?;
+        }
+    }
+    let in_file = file.is_some();
+    file.map_or(Ok(()), ResultFile::finish)?;
+    if out.json() {
+        out.reply(&reply.body);
+        return Ok(());
+    }
+    if !in_file {
+        accounts(out, &done);
+    }
+    out.line(&summary(&done.counts, false));
+    out.line("`portalctl apply` brings it into force on the PBX.");
+    Ok(())
+}
+
+pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Result<(), Failure> {
+    let reply = context.api.call(&EXPORT_DECLARATION).send().await?;
+    let path = &wanted.file;
+    let unreadable = |said| Failure::other(format!("the declaration: {said}"));
+    let text = yaml::of_json(&reply.body).map_err(unreadable)?;
+    if path == Path::new("-") {
+        context.out.raw(text.as_bytes());
+        return Ok(());
+    }
+    if path.exists() {
+        context
+            .ask
+            .confirm(&format!("Replace {}?", path.display()))?;
+    }
+    let failed = |error: io::Error| Failure::other(format!("{}: {error}", path.display()));
+    let mut file = export::beside(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    export::keep(file, path).map_err(failed)
+}
+
+/// What a file says, as the portal takes it.
+fn declared(file: &Path, removal: &Removal) -> Result<Value, Failure> {
+    let wrong = |said: String| Failure::Input(format!("{}: {said}", file.display()));
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::other(format!("{}: {error}", file.display())))?;
+    let mut body = yaml::to_json(&text).map_err(wrong)?;
+    let Some(fields) = body.as_object_mut() else {
+        return Err(wrong(
+            "must be a mapping, as `portalctl export -f` writes it".to_owned(),
+        ));
+    };
+    for field in fields.keys() {
+        if !["tenant", "users", "remove_unlisted"].contains(&field.as_str()) {
+            let said = format!("{field} is none of tenant, users and remove_unlisted");
+            return Err(wrong(said));
+        }
+    }
+    if !removal.remove_unlisted.is_empty() {
+        fields.insert(
+            "remove_unlisted".to_owned(),
+            removal.remove_unlisted.clone().into(),
+        );
+    }
+    Ok(body)
+}
+
+async fn sent(context: &Context, body: &Value, preview: bool) -> Result<Reply, Failure> {
+    let call = context.api.call(&RECONCILE_DECLARATION).json(body);
+    let preview = if preview { "true" } else { "false" };
+    let sent = call.query("preview", preview).send().await;
+    if let Err(Failure::Refused(refusal)) = &sent
+        && !context.out.json()
+    {
+        why(&context.out, refusal);
+    }
+    sent
+}
+
+fn why(out: &Output, refusal: &Refusal) {
+    if let Ok(Refused { refusals }) = serde_json::from_slice::<Refused>(&refusal.body) {
+        for refused in refusals {
+            let key = clean(refused.key.as_deref().unwrap_or_default());
+            out.note(&format!(
+                "{} {key}: {}",
+                refused.entity,
+                super::faults(&refused.errors)
+            ));
+        }
+    }
+}
+
+fn tell(out: &Output, planned: &Planned, preview: bool) {
+    for entity in &planned.changes {
+        let (sign, color) = match entity.action.as_str() {
+            "created" => ("+", "32"),
+            "deleted" => ("-", "31"),
+            _ => ("~", "33"),
+        };
+        let changes = super::changes(&entity.changes);
+        let mark = if changes.is_empty() { "" } else { ": " };
+        let said = format!(
+            "{sign} {} {}{mark}{changes}",
+            entity.entity,
+            clean(&entity.key)
+        );
+        out.aside(&out.paint(color, &said));
+    }
+    if planned.changes.is_empty() {
+        out.aside("Nothing would change.");
+    } else {
+        out.aside(&summary(&planned.counts, preview));
+    }
+}
+
+fn accounts(out: &Output, done: &Planned) {
+    let made = done.changes.iter();
+    let rows = made.filter_map(|entity| {
+        let sip = entity.sip.as_ref()?;
+        let password = sip.password.clone().unwrap_or_default();
+        Some(vec![entity.key.clone(), sip.username.clone(), password])
+    });
+    let rows: Vec<_> = rows.collect();
+    if !rows.is_empty() {
+        out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows);
+    }
+}
+
+fn summary(counts: &Counts, preview: bool) -> String {
+    let would = if preview { "would be " } else { "" };
+    format!(
+        "{} {would}created, {} {would}changed, {} {would}deleted, {} unchanged.",
+        counts.created, counts.changed, counts.deleted, counts.unchanged
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, remove: &[&str]) -> Result<Value, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tenant.yaml");
+        let mut written = tempfile::NamedTempFile::new_in(dir.path()).unwrap();
+        written.write_all(text.as_bytes()).unwrap();
+        written.persist(&file).unwrap();
+        let remove_unlisted = remove.iter().map(|&name| name.to_owned()).collect();
+        declared(&file, &Removal { remove_unlisted })
+    }
+
+    #[test]
+    fn a_file_is_sent_as_it_is() {
+        let body = read("users: [{email: a@b.c, name: no}]", &["users"]).unwrap();
+        let expected = serde_json::json!({
+            "users": [{"email": "a@b.c", "name": "no"}], "remove_unlisted": ["users"],
+        });
+        assert_eq!(body, expected);
+        for wrong in ["- a", "user: []", "users: [", "expected_digest: x"] {
+            assert_eq!(read(wrong, &[]).unwrap_err().exit_code(), 5, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_read() {
+        let planned: Planned = serde_json::from_str(
+            r#"{"preview":true,"digest":"ab","counts":{"created":1,"changed":0,"unchanged":2,"deleted":0},
+            "changes":[{"entity":"user","action":"created","key":"ann@example.com","id":null,
+            "changes":[{"field":"name","before":null,"after":"Ann"}],"sip":null}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            summary(&planned.counts, true),
+            "1 would be created, 0 would be changed, 0 would be deleted, 2 unchanged."
+        );
+        assert_eq!(
+            super::super::changes(&planned.changes[0].changes),
+            "name: \"Ann\""
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! `portalctl user import` and `portalctl device import`.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::result_file::ResultFile;
+use super::{Change, Fault, Sip};
+use crate::Context;
+use crate::api::Reply;
+use crate::failure::{Failure, Refusal};
+use crate::operations::Operation;
+use crate::output::{Output, or_nothing};
+
+/// Lines of a preview that are shown before the question; refused ones always are.
+const SHOWN_BEFORE_QUESTION: usize = 40;
+
+/// Lines of a preview: what happens to them.
+const HEADERS: [&str; 5] = ["LINE", "OUTCOME", "KEY", "EXTENSION", "WHAT"];
+
+/// What is imported, and how.
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// CSV with a line of column names, as `export` writes it and spreadsheets do; `-`: standard input
+    file: PathBuf,
+    /// Only show what would become of each line
+    #[arg(long)]
+    preview: bool,
+    /// Do what can be done; otherwise all lines are good or nothing is done
+    #[arg(long)]
+    per_line: bool,
+    /// The encoding, as in windows-1252; UTF-8 when absent
+    #[arg(long, value_name = "LABEL")]
+    encoding: Option<String>,
+    /// Where to write the SIP accounts of what is created, with their passwords: a file that is not
+    /// there yet. Without it they are printed
+    #[arg(long, value_name = "FILE", conflicts_with = "preview")]
+    result: Option<PathBuf>,
+    /// What this import is known by: under the same key the portal carries it out once
+    #[arg(long, value_name = "KEY", conflicts_with = "preview")]
+    idempotency_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    counts: Counts,
+    lines: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    created: usize,
+    changed: usize,
+    unchanged: usize,
+    refused: usize,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    line: u64,
+    outcome: String,
+    key: Option<String>,
+    extension: Option<u32>,
+    #[serde(default)]
+    changes: Vec<Change>,
+    #[serde(default)]
+    errors: Vec<Fault>,
+    sip: Option<Sip>,
+}
+
+/// A problem about an import.
+#[derive(Deserialize)]
+struct Refused {
+    import: Outcome,
+}
+
+pub(crate) async fn run(
+    context: &Context,
+    operation: &'static Operation,
+    import: Import,
+) -> Result<(), Failure> {
+    let csv = read(&import.file)?;
+    let out = &context.out;
+    if import.preview {
+        let reply = sent(context, operation, &import, &csv, true).await?;
+        let outcome: Outcome = reply.read("an import")?;
+        if out.json() {
+            out.reply(&reply.body);
+        } else {
+            table(out, &outcome, usize::MAX);
+            out.line(&summary(&outcome.counts, true));
+        }
+        return refused(&outcome);
+    }
+    if !context.ask.yes {
+        let reply = sent(context, operation, &import, &csv, true).await?;
+        let outcome: Outcome = reply.read("an import")?;
+        table(out, &outcome, SHOWN_BEFORE_QUESTION);
+        out.aside(&summary(&outcome.counts, true));
+        if outcome.counts.refused > 0 && !import.per_line {
+            return refused(&outcome);
+        }
+        context.ask.confirm("Do it?")?;
+    }
+    let file = import
+        .result
+        .as_deref()
+        .map(ResultFile::create)
+        .transpose()?;
+    match sent(context, operation, &import, &csv, false).await {
+        Ok(reply) => done(context, &reply, file),
+        Err(failure) => {
+            if let Some(file) = file.filter(|_| nothing_happened(&failure)) {
+                file.discard();
+            }
+            if let Failure::Refused(refusal) = &failure {
+                why(out, refusal);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Whether it is certain that nothing was created; otherwise the file stays, as a reminder.
+fn nothing_happened(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(refusal) if refusal.status < 500)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut csv = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut csv)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut csv))
+    };
+    let read = read.map_err(|error| Failure::other(format!("{}: {error}", file.display())));
+    read.map(|_| csv)
+}
+
+async fn sent(
+    context: &Context,
+    operation: &'static Operation,
+    import: &Import,
+    csv: &[u8],
+    preview: bool,
+) -> Result<Reply, Failure> {
+    let mode = if import.per_line {
+        "per_line"
+    } else {
+        "all_or_nothing"
+    };
+    let media_type = match &import.encoding {
+        Some(label) => format!("text/csv; charset={label}"),
+        None => "text/csv".to_owned(),
+    };
+    let call = context.api.call(operation).query("mode", mode);
+    let call = call.query("preview", if preview { "true" } else { "false" });
+    let key = import.idempotency_key.as_deref().filter(|_| !preview);
+    call.key(key).body(&media_type, csv).send().await
+}
+
+fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
+    let outcome: Outcome = reply.read("an import")?;
+    let out = &context.out;
+    let accounts = || {
+        outcome
+            .lines
+            .iter()
+            .filter_map(|line| Some((line, line.sip.as_ref()?)))
+    };
+    let in_file = file.is_some();
+    if let Some(mut file) = file {
+        for (line, sip) in accounts() {
+            file.add(line.key.as_deref().unwrap_or_default(), sip)?;
+        }
+        file.finish()?;
+    }
+    if out.json() {
+        out.reply(&reply.body);
+        return refused(&outcome);
+    }
+    table(out, &outcome, 0);
+    if !in_file && accounts().next().is_some() {
+        let rows = accounts().map(|(line, sip)| {
+            let password = sip.password.clone().unwrap_or_default();
+            vec![
+                line.key.clone().unwrap_or_default(),
+                sip.username.clone(),
+                password,
+            ]
+        });
+        out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows.collect());
+    }
+    out.line(&summary(&outcome.counts, false));
+    refused(&outcome)
+}
+
+/// A table of what was refused or changes; of other lines than refused ones at most `most`.
+fn table(out: &Output, outcome: &Outcome, most: usize) {
+    let mut others = 0;
+    let mut rows = Vec::new();
+    for line in &outcome.lines {
+        if line.outcome != "refused" {
+            others += 1;
+            if others > most {
+                continue;
+            }
+        }
+        let what = if line.errors.is_empty() {
+            super::changes(&line.changes)
+        } else {
+            super::faults(&line.errors)
+        };
+        rows.push(vec![
+            line.line.to_string(),
+            line.outcome.clone(),
+            line.key.clone().unwrap_or_default(),
+            or_nothing(line.extension.as_ref()),
+            what,
+        ]);
+    }
+    if !rows.is_empty() {
+        out.table_aside(&HEADERS, rows);
+    }
+    if most > 0 && others > most {
+        out.aside(&format!(
+            "… and {} more; --preview shows all",
+            others - most
+        ));
+    }
+}
+
+fn summary(counts: &Counts, preview: bool) -> String {
+    let would = if preview { "would be " } else { "" };
+    format!(
+        "{} {would}created, {} {would}changed, {} unchanged, {} refused.",
+        counts.created, counts.changed, counts.unchanged, counts.refused
+    )
+}
+
+/// What was refused fails the command, whatever was done beside it.
+fn refused(outcome: &Outcome) -> Result<(), Failure> {
+    match outcome.counts.refused {
+        0 => Ok(()),
+        count => Err(Failure::Input(format!("{count} lines are refused"))),
+    }
+}
+
+fn why(out: &Output, refusal: &Refusal) {
+    if let Ok(refused) = serde_json::from_slice::<Refused>(&refusal.body)
+        && !out.json()
+    {
+        table(out, &refused.import, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = r#"{"mode":"all_or_nothing","preview":false,
+        "counts":{"created":1,"changed":1,"unchanged":0,"refused":1},
+        "lines":[
+          {"line":2,"outcome":"created","id":null,"key":"ann@example.com","extension":1000,
+           "changes":[{"field":"name","before":null,"after":"Ann"}],"errors":[],
+           "sip":{"device_id":"d","username":"1000","password":"p","realm":"r"}},
+          {"line":3,"outcome":"changed","key":"bob@example.com","extension":1001,
+           "changes":[{"field":"name","before":"Bob","after":"Bob B."}],"errors":[],"sip":null},
+          {"line":4,"outcome":"refused","key":null,"extension":null,"changes":[],
+           "errors":[{"field":"email","code":"email_taken","message":"is taken"}],"sip":null}]}"#;
+
+    #[test]
+    fn what_became_of_each_line() {
+        let outcome: Outcome = serde_json::from_str(ANSWER).unwrap();
+        assert_eq!(
+            super::super::changes(&outcome.lines[0].changes),
+            "name: \"Ann\""
+        );
+        assert_eq!(
+            super::super::changes(&outcome.lines[1].changes),
+            "name: \"Bob\" → \"Bob B.\""
+        );
+        assert_eq!(
+            super::super::faults(&outcome.lines[2].errors),
+            "email: is taken"
+        );
+        assert_eq!(
+            summary(&outcome.counts, true),
+            "1 would be created, 1 would be changed, 0 unchanged, 1 refused."
+        );
+        assert_eq!(refused(&outcome).unwrap_err().exit_code(), 5);
+        let problem = format!(r#"{{"code":"import_refused","import":{ANSWER}}}"#);
+        let problem: Refused = serde_json::from_str(&problem).unwrap();
+        assert_eq!(problem.import.lines.len(), 3);
+    }
+}
