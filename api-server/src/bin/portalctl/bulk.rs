@@ -6,8 +6,7 @@ pub(crate) mod import;
 mod result_file;
 mod yaml;
 
-use serde::Deserialize;
-use serde_json::Value;
+use api_server::http::bodies::{ChangedFieldBody, LineErrorBody};
 
 use crate::operations::Operation;
 use crate::output::clean;
@@ -32,32 +31,8 @@ pub(crate) const RECONCILE_DECLARATION: Operation =
         .query(&["preview"])
         .fields(&["tenant", "users", "remove_unlisted", "expected_digest"]);
 
-/// A field that becomes another one.
-#[derive(Deserialize)]
-struct Change {
-    field: String,
-    before: Value,
-    after: Value,
-}
-
-/// What is wrong with a field.
-#[derive(Deserialize)]
-struct Fault {
-    field: String,
-    message: String,
-}
-
-/// What a phone registers with; its password is shown this once. It has no `Debug`.
-#[derive(Deserialize)]
-struct Sip {
-    device_id: String,
-    username: String,
-    password: Option<String>,
-    realm: String,
-}
-
 /// `name: "Bob" → "Bob B.", …`
-fn changes(changes: &[Change]) -> String {
+fn changes(changes: &[ChangedFieldBody]) -> String {
     let told = changes.iter().map(|change| {
         if change.before.is_null() {
             format!("{}: {}", change.field, change.after)
@@ -68,7 +43,7 @@ fn changes(changes: &[Change]) -> String {
     clean(&told.collect::<Vec<_>>().join(", "))
 }
 
-fn faults(faults: &[Fault]) -> String {
+fn faults(faults: &[LineErrorBody]) -> String {
     let told = faults
         .iter()
         .map(|fault| format!("{}: {}", fault.field, fault.message));

@@ -182,26 +182,29 @@ mod tests {
     fn what_cannot_be_read_says_where() {
         let fault = |bytes: &[u8], charset| {
             let error = read(bytes, charset).unwrap_err();
-            (error.field, error.code)
+            (error.field, error.code.into_owned())
         };
-        assert_eq!(fault(b"", None), ("body".to_owned(), "empty"));
-        assert_eq!(fault(b"\n;;\n", None), ("body".to_owned(), "empty"));
+        assert_eq!(fault(b"", None), ("body".to_owned(), "empty".to_owned()));
+        assert_eq!(
+            fault(b"\n;;\n", None),
+            ("body".to_owned(), "empty".to_owned())
+        );
         assert_eq!(
             fault(b"name\nZo\xeb\n", None),
-            ("line 2".to_owned(), "malformed")
+            ("line 2".to_owned(), "malformed".to_owned())
         );
         assert_eq!(
             fault(b"name\n\"Ann\nBob\n", None),
-            ("body".to_owned(), "malformed")
+            ("body".to_owned(), "malformed".to_owned())
         );
         assert_eq!(
             fault(b"name", Some("klingon")),
-            ("charset".to_owned(), "unknown_value")
+            ("charset".to_owned(), "unknown_value".to_owned())
         );
         let many = "name\n".to_owned() + &"x\n".repeat(ENTRIES_MAX + 1);
         assert_eq!(
             fault(many.as_bytes(), None),
-            ("line 20002".to_owned(), "too_many")
+            ("line 20002".to_owned(), "too_many".to_owned())
         );
     }
 }

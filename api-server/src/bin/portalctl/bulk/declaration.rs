@@ -3,12 +3,13 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use api_server::http::bodies::{ReconciledBody, ReconciledCountsBody, RefusalBody};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::result_file::ResultFile;
-use super::{Change, EXPORT_DECLARATION, Fault, RECONCILE_DECLARATION, Sip, export, yaml};
+use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, export, yaml};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
@@ -47,42 +48,10 @@ pub(crate) struct Removal {
     remove_unlisted: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Planned {
-    digest: String,
-    counts: Counts,
-    changes: Vec<Planning>,
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    created: usize,
-    changed: usize,
-    unchanged: usize,
-    deleted: usize,
-}
-
-#[derive(Deserialize)]
-struct Planning {
-    entity: String,
-    action: String,
-    key: String,
-    #[serde(default)]
-    changes: Vec<Change>,
-    sip: Option<Sip>,
-}
-
 /// A problem about a declaration.
 #[derive(Deserialize)]
 struct Refused {
-    refusals: Vec<RefusedEntity>,
-}
-
-#[derive(Deserialize)]
-struct RefusedEntity {
-    entity: String,
-    key: Option<String>,
-    errors: Vec<Fault>,
+    refusals: Vec<RefusalBody>,
 }
 
 pub(crate) async fn plan(context: &Context, plan: Plan) -> Result<(), Failure> {
@@ -105,7 +74,7 @@ pub(crate) async fn apply(
 ) -> Result<(), Failure> {
     let mut body = declared(file, removal)?;
     let reply = sent(context, &body, true).await?;
-    let planned: Planned = reply.read("a plan")?;
+    let planned: ReconciledBody = reply.read("a plan")?;
     let out = &context.out;
     if !out.json() || !context.ask.yes {
         tell(out, &planned, true);
@@ -130,7 +99,7 @@ pub(crate) async fn apply(
             return Err(failure);
         }
     };
-    let done: Planned = reply.read("what was done")?;
+    let done: ReconciledBody = reply.read("what was done")?;
     for entity in &done.changes {
         if let (Some(file), Some(sip)) = (&mut file, &entity.sip) {
             file.add(&entity.key, sip)?;
@@ -211,7 +180,7 @@ async fn sent(context: &Context, body: &Value, preview: bool) -> Result<Reply, F
 fn why(out: &Output, refusal: &Refusal) {
     if let Ok(Refused { refusals }) = serde_json::from_slice::<Refused>(&refusal.body) {
         for refused in refusals {
-            let key = clean(refused.key.as_deref().unwrap_or_default());
+            let key = clean(&refused.key);
             out.note(&format!(
                 "{} {key}: {}",
                 refused.entity,
@@ -221,7 +190,7 @@ fn why(out: &Output, refusal: &Refusal) {
     }
 }
 
-fn tell(out: &Output, planned: &Planned, preview: bool) {
+fn tell(out: &Output, planned: &ReconciledBody, preview: bool) {
     for entity in &planned.changes {
         let (sign, color) = match entity.action.as_str() {
             "created" => ("+", "32"),
@@ -244,12 +213,12 @@ fn tell(out: &Output, planned: &Planned, preview: bool) {
     }
 }
 
-fn accounts(out: &Output, done: &Planned) {
+fn accounts(out: &Output, done: &ReconciledBody) {
     let made = done.changes.iter();
     let rows = made.filter_map(|entity| {
         let sip = entity.sip.as_ref()?;
-        let password = sip.password.clone().unwrap_or_default();
-        Some(vec![entity.key.clone(), sip.username.clone(), password])
+        let key = entity.key.clone();
+        Some(vec![key, sip.username.clone(), sip.password.clone()])
     });
     let rows: Vec<_> = rows.collect();
     if !rows.is_empty() {
@@ -257,7 +226,7 @@ fn accounts(out: &Output, done: &Planned) {
     }
 }
 
-fn summary(counts: &Counts, preview: bool) -> String {
+fn summary(counts: &ReconciledCountsBody, preview: bool) -> String {
     let would = if preview { "would be " } else { "" };
     format!(
         "{} {would}created, {} {would}changed, {} {would}deleted, {} unchanged.",
@@ -293,9 +262,9 @@ mod tests {
 
     #[test]
     fn a_plan_is_read() {
-        let planned: Planned = serde_json::from_str(
+        let planned: ReconciledBody = serde_json::from_str(
             r#"{"preview":true,"digest":"ab","counts":{"created":1,"changed":0,"unchanged":2,"deleted":0},
-            "changes":[{"entity":"user","action":"created","key":"ann@example.com","id":null,
+            "changes":[{"entity":"user","action":"created","key":"ann@example.com","id":null,"extension":1000,
             "changes":[{"field":"name","before":null,"after":"Ann"}],"sip":null}]}"#,
         )
         .unwrap();

@@ -3,11 +3,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use api_server::http::bodies::{ImportBody, ImportCountsBody};
 use clap::Args;
 use serde::Deserialize;
 
 use super::result_file::ResultFile;
-use super::{Change, Fault, Sip};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
@@ -43,37 +43,10 @@ pub(crate) struct Import {
     idempotency_key: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Outcome {
-    counts: Counts,
-    lines: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    created: usize,
-    changed: usize,
-    unchanged: usize,
-    refused: usize,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    line: u64,
-    outcome: String,
-    key: Option<String>,
-    extension: Option<u32>,
-    #[serde(default)]
-    changes: Vec<Change>,
-    #[serde(default)]
-    errors: Vec<Fault>,
-    sip: Option<Sip>,
-}
-
 /// A problem about an import.
 #[derive(Deserialize)]
 struct Refused {
-    import: Outcome,
+    import: ImportBody,
 }
 
 pub(crate) async fn run(
@@ -85,7 +58,7 @@ pub(crate) async fn run(
     let out = &context.out;
     if import.preview {
         let reply = sent(context, operation, &import, &csv, true).await?;
-        let outcome: Outcome = reply.read("an import")?;
+        let outcome: ImportBody = reply.read("an import")?;
         if out.json() {
             out.reply(&reply.body);
         } else {
@@ -96,7 +69,7 @@ pub(crate) async fn run(
     }
     if !context.ask.yes {
         let reply = sent(context, operation, &import, &csv, true).await?;
-        let outcome: Outcome = reply.read("an import")?;
+        let outcome: ImportBody = reply.read("an import")?;
         table(out, &outcome, SHOWN_BEFORE_QUESTION);
         out.aside(&summary(&outcome.counts, true));
         if outcome.counts.refused > 0 && !import.per_line {
@@ -162,7 +135,7 @@ async fn sent(
 }
 
 fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
-    let outcome: Outcome = reply.read("an import")?;
+    let outcome: ImportBody = reply.read("an import")?;
     let out = &context.out;
     let accounts = || {
         outcome
@@ -184,12 +157,8 @@ fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<()
     table(out, &outcome, 0);
     if !in_file && accounts().next().is_some() {
         let rows = accounts().map(|(line, sip)| {
-            let password = sip.password.clone().unwrap_or_default();
-            vec![
-                line.key.clone().unwrap_or_default(),
-                sip.username.clone(),
-                password,
-            ]
+            let key = line.key.clone().unwrap_or_default();
+            vec![key, sip.username.clone(), sip.password.clone()]
         });
         out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows.collect());
     }
@@ -198,7 +167,7 @@ fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<()
 }
 
 /// A table of what was refused or changes; of other lines than refused ones at most `most`.
-fn table(out: &Output, outcome: &Outcome, most: usize) {
+fn table(out: &Output, outcome: &ImportBody, most: usize) {
     let mut others = 0;
     let mut rows = Vec::new();
     for line in &outcome.lines {
@@ -232,7 +201,7 @@ fn table(out: &Output, outcome: &Outcome, most: usize) {
     }
 }
 
-fn summary(counts: &Counts, preview: bool) -> String {
+fn summary(counts: &ImportCountsBody, preview: bool) -> String {
     let would = if preview { "would be " } else { "" };
     format!(
         "{} {would}created, {} {would}changed, {} unchanged, {} refused.",
@@ -241,7 +210,7 @@ fn summary(counts: &Counts, preview: bool) -> String {
 }
 
 /// What was refused fails the command, whatever was done beside it.
-fn refused(outcome: &Outcome) -> Result<(), Failure> {
+fn refused(outcome: &ImportBody) -> Result<(), Failure> {
     match outcome.counts.refused {
         0 => Ok(()),
         count => Err(Failure::Input(format!("{count} lines are refused"))),
@@ -265,15 +234,15 @@ mod tests {
         "lines":[
           {"line":2,"outcome":"created","id":null,"key":"ann@example.com","extension":1000,
            "changes":[{"field":"name","before":null,"after":"Ann"}],"errors":[],
-           "sip":{"device_id":"d","username":"1000","password":"p","realm":"r"}},
-          {"line":3,"outcome":"changed","key":"bob@example.com","extension":1001,
+           "sip":{"device_id":"00000000-0000-7000-8000-000000000001","username":"1000","password":"p","realm":"r"}},
+          {"line":3,"outcome":"changed","id":null,"key":"bob@example.com","extension":1001,
            "changes":[{"field":"name","before":"Bob","after":"Bob B."}],"errors":[],"sip":null},
-          {"line":4,"outcome":"refused","key":null,"extension":null,"changes":[],
+          {"line":4,"outcome":"refused","id":null,"key":null,"extension":null,"changes":[],
            "errors":[{"field":"email","code":"email_taken","message":"is taken"}],"sip":null}]}"#;
 
     #[test]
     fn what_became_of_each_line() {
-        let outcome: Outcome = serde_json::from_str(ANSWER).unwrap();
+        let outcome: ImportBody = serde_json::from_str(ANSWER).unwrap();
         assert_eq!(
             super::super::changes(&outcome.lines[0].changes),
             "name: \"Ann\""

@@ -4,7 +4,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Sip;
+use api_server::http::bodies::CreatedAccountBody;
+
 use crate::failure::Failure;
 
 /// The file with the passwords of what was created.
@@ -40,9 +41,9 @@ impl ResultFile {
     }
 
     /// Adds what a phone registers with.
-    pub(super) fn add(&mut self, key: &str, sip: &Sip) -> Result<(), Failure> {
-        let password = sip.password.as_deref().unwrap_or_default();
-        self.record(&[key, &sip.device_id, &sip.username, password, &sip.realm])
+    pub(super) fn add(&mut self, key: &str, sip: &CreatedAccountBody) -> Result<(), Failure> {
+        let device = sip.device_id.to_string();
+        self.record(&[key, &device, &sip.username, &sip.password, &sip.realm])
     }
 
     fn record(&mut self, fields: &[&str]) -> Result<(), Failure> {
@@ -79,10 +80,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("result.csv");
         let mut file = ResultFile::create(&path).unwrap();
-        let sip = Sip {
-            device_id: "d".to_owned(),
+        let sip = CreatedAccountBody {
+            device_id: uuid::Uuid::nil(),
             username: "1000".to_owned(),
-            password: Some("a\"b,c".to_owned()),
+            password: "a\"b,c".to_owned(),
             realm: "r".to_owned(),
         };
         file.add("ann@example.com", &sip).unwrap();
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(
             text,
             "key,device_id,sip_username,sip_password,sip_realm\n\
-             ann@example.com,d,1000,\"a\"\"b,c\",r\n"
+             ann@example.com,00000000-0000-0000-0000-000000000000,1000,\"a\"\"b,c\",r\n"
         );
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(ResultFile::create(&path).is_err());
