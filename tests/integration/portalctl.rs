@@ -1,6 +1,7 @@
 //! `portalctl`, as built, against a real portal over HTTPS.
 
 mod apply;
+mod around;
 mod bulk;
 mod canned;
 mod entities;

@@ -154,7 +154,9 @@ async fn every_pbx_is_told_of() -> anyhow::Result<()> {
         output.stdout
     );
     ensure!(
-        output.stdout.contains("branch: agent_unreachable"),
+        output
+            .stdout
+            .contains("branch: revision 3 agent_unreachable"),
         "{}",
         output.stdout
     );
