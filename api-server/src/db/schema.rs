@@ -77,20 +77,26 @@ async fn grant(connection: &mut PgConnection, service: &str) -> Result<(), Prepa
         .fetch_one(&mut *transaction)
         .await?;
     // Names cannot be parameters of GRANT. Every table is named, so that none gets more by mistake.
+    // What a view shows is read by the rights of the view's owner; the view itself is asked for.
     sqlx::raw_sql(
         "do $$
         declare
             service constant text := current_setting('portal.service');
             named text;
+            kind text;
         begin
             execute format('grant usage on schema public to %I', service);
-            for named in select tablename from pg_tables where schemaname = 'public' loop
+            for named, kind in
+                select relname, relkind::text from pg_class
+                where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v')
+            loop
                 execute format('revoke all on public.%I from %I', named, service);
-                execute format('grant %s on public.%I to %I', case named
-                    when 'audit_entry' then 'select, insert'
-                    when 'audit_lane' then 'select, insert, update'
-                    when 'audit_key' then 'select, insert, update'
-                    when '_sqlx_migrations' then 'select'
+                execute format('grant %s on public.%I to %I', case
+                    when kind = 'v' then 'select'
+                    when named = 'audit_entry' then 'select, insert'
+                    when named = 'audit_lane' then 'select, insert, update'
+                    when named = 'audit_key' then 'select, insert, update'
+                    when named = '_sqlx_migrations' then 'select'
                     else 'select, insert, update, delete'
                 end, named, service);
             end loop;

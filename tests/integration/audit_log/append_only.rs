@@ -7,6 +7,7 @@ use tests::portal::{Access, Portal, PortalSetup, SECRET_KEY};
 use tests::postgres::TestDatabase;
 use tests::process::Program;
 
+use super::two_roles::Roles;
 use super::{DEADLINE, faults, verify};
 
 /// What nobody may do to it.
@@ -85,24 +86,11 @@ async fn not_even_the_superuser_changes_it_without_switching_the_triggers_off() 
 /// With a role for the schema and another one for the service.
 #[tokio::test]
 async fn the_role_of_the_service_cannot_switch_the_triggers_off_either() -> anyhow::Result<()> {
-    let database = TestDatabase::create().await?;
+    let mut database = TestDatabase::create().await?;
     let admin = database.url.clone();
-    let name = database.url.split(['/', '?']).nth(3).context("no name")?;
-    // In upper case, so that it must be quoted.
-    let (owner, service) = (format!("owner_{name}"), format!("Service_{name}"));
-    let mut connection = PgConnection::connect(&admin).await?;
-    for sql in [
-        format!("create role \"{owner}\" login"),
-        format!("create role \"{service}\" login"),
-        format!("alter database {name} owner to \"{owner}\""),
-    ] {
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await?;
-    }
-    let as_role = |role: &str| admin.replacen("portal@", &format!("{role}@"), 1);
-    let (owner, service) = (as_role(&owner), as_role(&service));
-    let mut database = database;
+    let roles = Roles::of(&database).await?;
+    roles.to_owner().await?;
+    let (owner, service) = (roles.owner, roles.service);
     database.url.clone_from(&service);
     let env = [("MIGRATION_DATABASE_URL".to_owned(), owner.clone())];
     let mut lab = PortalLab::start_with(database, &env).await?;
