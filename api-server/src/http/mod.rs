@@ -22,6 +22,7 @@ mod fields;
 mod follow;
 mod guard;
 mod health;
+mod instant;
 mod no_query;
 mod once;
 mod openapi;
