@@ -209,3 +209,26 @@ async fn a_reset_ends_a_lock_out() -> anyhow::Result<()> {
     lab.client.sign_in("ann", PASSWORD).await?;
     Ok(())
 }
+
+/// Whoever knows login and name tries what is made of them first.
+#[tokio::test]
+async fn what_is_made_of_login_and_name_is_too_easy() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    for (login, name, easy) in [
+        ("acme-adm", "Acme Administration", "acme-adm acme-adm"),
+        ("anna", "Anna Example", "anna example anna example"),
+        ("novak.olga", "Olga Novak", "novak.olga.1"),
+        ("ann6162@example.org", "Ann", "ann@example.com"),
+        ("ann6162@example.net", "Ann", "EXAMPLE-6162-2026!Ann"),
+    ] {
+        let body = json!({ "login": login, "name": name, "role": "operator", "tenant": "default" });
+        let made = account(&lab.client, &body).await?;
+        let token = reset_token(&lab.client, text(&made["id"])).await?;
+        let reply = redeem(&lab.client, &token, easy).await?;
+        let expected = ("password".to_owned(), "too_easy".to_owned());
+        assert_eq!(refused(&reply)?, expected, "{easy}");
+        let good = format!("{name} {PASSWORD}");
+        redeem(&lab.client, &token, &good).await?.expect(204)?;
+    }
+    Ok(())
+}
