@@ -8,7 +8,7 @@ use crate::domain::account::Account;
 use crate::domain::password::PasswordHash;
 use crate::domain::session::{Network, TypedLogin};
 use crate::services::denied::Denied;
-use crate::services::work::{self, Work};
+use crate::services::work::Work;
 use crate::services::{Error, Portal};
 
 /// What is known before somebody shows something.
@@ -24,7 +24,7 @@ impl Proof {
         portal.gate.attempts.admit(network)?;
         let seen = look_up(portal, &TypedLogin::from(&account.login), network).await?;
         if let Some(until) = seen.locked_until {
-            let mut work = Work::begin(portal, actor).await?;
+            let mut work = Work::of_record(portal, actor).await?;
             let refused = locked(&mut work, &seen, until);
             work.commit().await?;
             return Err(refused.into());
@@ -60,12 +60,11 @@ impl Proof {
         actor: &Actor,
         reason: &'static str,
     ) -> Result<(), Error> {
-        work::run(portal, actor, async |work| {
-            let Seen { login, class, .. } = &self.0;
-            let now = work.now;
-            db::sign_in::lock_failures(work.connection(), login, class, now).await?;
-            failed(work, &self.0, reason).await
-        })
-        .await
+        let mut work = Work::of_record(portal, actor).await?;
+        let Seen { login, class, .. } = &self.0;
+        let now = work.now;
+        db::sign_in::lock_failures(work.connection(), login, class, now).await?;
+        failed(&mut work, &self.0, reason).await?;
+        work.commit().await
     }
 }
