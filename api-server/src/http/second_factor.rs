@@ -189,9 +189,7 @@ pub(super) async fn replace_codes(
     let code = fields.finish(code).map_err(ApiError::InvalidFields)?;
     let proof = second_factor::proof(&portal, &actor, id).await?;
     let task = async |work: &mut Work<'_>| {
-        let account = accounts::own_locked(work, id).await?;
-        let rng = &mut os_rng();
-        let codes = second_factor::replace_codes(work, &account, &code, &proof, rng).await?;
+        let codes = second_factor::replace_codes(work, id, &code, &proof, &mut os_rng()).await?;
         Answer::new(StatusCode::OK, &RecoveryCodesBody::from(codes))
     };
     let done = once.run(&portal, &actor, task).await;

@@ -199,6 +199,10 @@ pub async fn locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error
     if !db::accounts::lock(work.connection(), id).await? {
         return Err(Refused::NotFound.into());
     }
+    seen(work, id).await
+}
+
+async fn seen(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
     let account = found(work, id).await?;
     if !is_visible(work.actor, &account) {
         return Err(Refused::NotFound.into());
@@ -228,11 +232,13 @@ pub async fn own_locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, E
     locked(work, id).await
 }
 
-/// An account of [`locked`], by its login.
-pub async fn locked_by_login(work: &mut Work<'_>, login: &Login) -> Result<Account, Error> {
+/// Which account has a login.
+///
+/// # Errors
+/// [`Refused::NotFound`].
+pub async fn id_of(work: &mut Work<'_>, login: &Login) -> Result<AccountId, Error> {
     let account = db::accounts::find_by_login(work.connection(), login).await?;
-    let account = account.ok_or(Refused::NotFound)?;
-    locked(work, account.id).await
+    Ok(account.ok_or(Refused::NotFound)?.id)
 }
 
 /// An account as it is now.
@@ -370,14 +376,19 @@ pub async fn delete(work: &mut Work<'_>, account: &Account) -> Result<(), Error>
     Ok(())
 }
 
-/// Forgets that somebody failed to sign in to an account of [`locked`], so that it can be tried again
-/// from everywhere.
-pub async fn unlock(work: &mut Work<'_>, account: &Account) -> Result<(), Error> {
+/// Forgets that somebody failed to sign in to an account, so that it can be tried again from
+/// everywhere. The account itself is not changed, and so not locked.
+///
+/// # Errors
+/// As of [`locked`].
+pub async fn unlock(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
+    own_or(work.actor, id, Permission::AccountsWrite)?;
+    let account = seen(work, id).await?;
     forget_failures(work, &account.login).await?;
-    work.record(entry("account.unlocked", account));
-    let (id, by) = (account.id, work.actor.admin.clone());
+    work.record(entry("account.unlocked", &account));
+    let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(account = %id, by = by.as_str(), "account unlocked"));
-    Ok(())
+    Ok(account)
 }
 
 pub(super) async fn forget_failures(work: &mut Work<'_>, login: &Login) -> Result<(), Error> {

@@ -132,10 +132,10 @@ pub async fn remove(
         (false, None) => None,
     };
     work::run(portal, actor, async |work| {
-        let account = accounts::locked(work, id).await?;
-        if let Some(shown) = &shown {
-            shown.counts(work).await?;
-        }
+        let account = match &shown {
+            Some(shown) => shown.counts(work).await?,
+            None => accounts::locked(work, id).await?,
+        };
         account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
         let now = work.now;
         db::recovery_codes::remove_totp(work.connection(), id, now).await?;
@@ -173,16 +173,17 @@ pub async fn proof(portal: &Portal, actor: &Actor, id: AccountId) -> Result<Proo
 /// [`Refused::NoSecondFactor`], [`Error::InvalidField`] for a wrong code, as [`is_wrong_code`] tells.
 pub async fn replace_codes(
     work: &mut Work<'_>,
-    account: &Account,
+    id: AccountId,
     code: &Code,
     proof: &Proof,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Vec<RecoveryCode>, Error> {
+    proof.counts(work).await?;
+    let account = &accounts::own_locked(work, id).await?;
     account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
     if !check(work, account.id, code).await? {
         return Err(wrong_code());
     }
-    proof.counts(work).await?;
     let codes = RecoveryCode::generate_set(rng);
     db::recovery_codes::replace(work.connection(), account.id, &codes).await?;
     work.record(entry("recovery_codes.replaced", account));

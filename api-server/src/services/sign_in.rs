@@ -4,6 +4,8 @@
 //! lock; everything that follows from its verdict is one unit of work, under a lock on the failures
 //! of those who are counted together. So whatever is tried at once is judged one after the other, and
 //! no more is learnt of it than by trying one after the other.
+//!
+//! Whoever needs both locks the failures of a login before its account, so that nobody waits in a circle.
 
 use rand::CryptoRng;
 use serde_json::json;
@@ -77,14 +79,14 @@ pub async fn sign_in(
         return Err(refused.into());
     }
     let password = seen.candidate.as_ref().and_then(|c| c.password.clone());
-    let verdict = passwords::verify(wanted.password.clone(), password.clone()).await?;
+    let verdict = passwords::verify(wanted.password.clone(), password).await?;
     let rehashed = match verdict {
         Verdict::Right { outdated: true } => passwords::rehash(wanted.password.clone()).await.ok(),
         Verdict::Right { outdated: false } | Verdict::Wrong => None,
     };
     let tried = Tried {
         right: matches!(verdict, Verdict::Right { .. }),
-        password,
+        set_at: seen.candidate.as_ref().and_then(|c| c.password_set_at),
         rehashed,
     };
     let session = sessions::fresh_id(portal.clock.now(), rng);
@@ -163,10 +165,10 @@ async fn look_up(portal: &Portal, login: &TypedLogin, network: Network) -> Resul
     })
 }
 
-/// A password that was tried, and against what.
+/// A password that was tried, and when the one was set that it was tried against.
 struct Tried {
     right: bool,
-    password: Option<PasswordHash>,
+    set_at: Option<OffsetDateTime>,
     rehashed: Option<PasswordHash>,
 }
 
@@ -189,9 +191,10 @@ async fn judge(
     };
     db::sign_in::lock(work.connection(), account).await?;
     let candidate = db::sign_in::candidate(work.connection(), &wanted.login).await?;
-    // What was tried may be another password by now, or somebody else's.
+    // What was tried may be another password by now, or somebody else's. Its hash may be another one of
+    // the same password: it is made anew where it took less effort.
     let same = |candidate: &Candidate| {
-        candidate.id == account && candidate.password == tried.password && tried.right
+        candidate.id == account && candidate.password_set_at == tried.set_at && tried.right
     };
     let Some(candidate) = candidate.filter(same) else {
         failed(work, seen, "wrong_password").await?;

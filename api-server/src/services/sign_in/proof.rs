@@ -1,6 +1,8 @@
 //! Who has signed in shows again who it is, for what a session that was stolen must not suffice.
 //! Failures count with those of signing in, and lock out likewise.
 
+use time::OffsetDateTime;
+
 use super::{Seen, failed, locked, look_up};
 use crate::db;
 use crate::domain::Actor;
@@ -37,7 +39,13 @@ impl Proof {
         self.0.candidate.as_ref()?.password.clone()
     }
 
-    /// What was shown is right, and counts, unless somebody was locked out meanwhile.
+    /// When that password was set: it is the same as long as that is.
+    pub fn password_set_at(&self) -> Option<OffsetDateTime> {
+        self.0.candidate.as_ref()?.password_set_at
+    }
+
+    /// What was shown is right, and counts, unless somebody was locked out meanwhile. To be called
+    /// before the account is locked, as at sign-in.
     ///
     /// # Errors
     /// [`Denied::SignInLocked`].
