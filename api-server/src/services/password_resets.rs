@@ -5,6 +5,7 @@ use rand::CryptoRng;
 use time::{Duration, OffsetDateTime};
 
 use super::accounts::{self, Refused, end_sessions, end_sessions_but, entry, is_own};
+use super::api_tokens;
 use super::denied::Denied;
 use super::passwords::{self, Verdict};
 use super::sign_in::{self, Proof};
@@ -55,7 +56,8 @@ pub async fn issue(
     Ok(Issued { token, expires_at })
 }
 
-/// Sets a password by a token. Every session of the account ends, and so does its lock-out.
+/// Sets a password by a token. Somebody else may have had the account: every session of it ends and
+/// every API token, and so does its lock-out.
 ///
 /// # Errors
 /// [`Denied::ResetRefused`], [`Denied::TooManyAttempts`], [`Error::InvalidField`],
@@ -85,6 +87,7 @@ pub async fn redeem(
         }
         set(work, id, &hash).await?;
         end_sessions(work, id, EndReason::PasswordChanged).await?;
+        api_tokens::revoke_all(work, &account).await?;
         work.record(entry("password.reset", &account));
         work.afterwards(move || tracing::info!(account = %id, "password reset"));
         Ok(())

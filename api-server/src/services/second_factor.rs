@@ -57,11 +57,28 @@ async fn check_totp(
     Ok(db::recovery_codes::take_step(work.connection(), account, step).await?)
 }
 
-/// Gives an account that has no second factor a fresh secret, which counts once it is confirmed.
+/// Gives the account of whoever asks, which has no second factor, a fresh secret, which counts once it is
+/// confirmed. The password is needed: a session that was stolen must not lock out whose it is.
 ///
 /// # Errors
-/// [`Refused::SecondFactorSet`].
+/// [`Refused::SecondFactorSet`], [`Refused::NotFound`] for any other account, [`Error::InvalidField`],
+/// [`Denied`], [`Error::Overloaded`].
 pub async fn begin(
+    portal: &Portal,
+    actor: &Actor,
+    id: AccountId,
+    password: Password,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Enrolment, Error> {
+    let shown = Shown::by(portal, actor, id, "password", password).await?;
+    work::run(portal, actor, async |work| {
+        let account = shown.counts(work).await?;
+        begun(work, &account, rng).await
+    })
+    .await
+}
+
+async fn begun(
     work: &mut Work<'_>,
     account: &Account,
     rng: &mut (impl CryptoRng + Send),

@@ -75,7 +75,9 @@ async fn a_token_does_what_its_scopes_and_its_account_may() -> anyhow::Result<()
         writer.delete(&place).await?,
         writer.get("/sessions").await?,
         writer.post("/accounts/me/password", &passwords).await?,
-        writer.post_nothing("/accounts/me/totp").await?,
+        writer
+            .post("/accounts/me/totp", &json!({ "password": super::PASSWORD }))
+            .await?,
         writer
             .post("/accounts/me/totp/confirm", &json!({ "code": "123456" }))
             .await?,

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
 
+use super::api_tokens::token;
 use super::{
     OTHER_PASSWORD, PASSWORD, account, dump, me, person, redeem, refused, reset_token, sign_in,
     text, trail,
@@ -230,5 +231,27 @@ async fn what_is_made_of_login_and_name_is_too_easy() -> anyhow::Result<()> {
         let good = format!("{name} {PASSWORD}");
         redeem(&lab.client, &token, &good).await?.expect(204)?;
     }
+    Ok(())
+}
+
+/// An account that somebody else had may have tokens of that one as well.
+#[tokio::test]
+async fn a_reset_revokes_api_tokens_and_a_change_does_not() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let ann = person(&lab, "ann", "operator", Some("default")).await?;
+    let (program, _) = token(&ann.client, "Program", &["users.read"]).await?;
+    ann.client
+        .post(CHANGE, &change(PASSWORD, OTHER_PASSWORD))
+        .await?
+        .expect(200)?;
+    program.get("/users").await?.expect(200)?;
+    let reset = reset_token(&lab.client, &ann.id).await?;
+    program.get("/users").await?.expect(200)?;
+    redeem(&lab.client, &reset, PASSWORD).await?.expect(204)?;
+    assert_eq!(
+        program.get("/users").await?.problem(401)?,
+        "unauthenticated"
+    );
+    assert_eq!(trail(&lab, "api_token.revoked").await?.len(), 1);
     Ok(())
 }
