@@ -16,7 +16,7 @@ use crate::domain::account::{Account, AccountPatch, NewAccount, Seat};
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
-use crate::domain::session::{EndReason, LoginHash};
+use crate::domain::session::EndReason;
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::{AccountId, Actor, Invalid, Login, Permission, Reach, Role, TenantId, uuid_v7};
 
@@ -392,7 +392,7 @@ pub async fn unlock(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error
 }
 
 pub(super) async fn forget_failures(work: &mut Work<'_>, login: &Login) -> Result<(), Error> {
-    let login = LoginHash::of(login.as_str());
+    let login = work.login_hash(login);
     db::sign_in::forget_all(work.connection(), &login).await?;
     Ok(())
 }

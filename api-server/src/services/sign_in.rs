@@ -154,7 +154,7 @@ async fn look_up(portal: &Portal, login: &TypedLogin, network: Network) -> Resul
     let candidate = db::sign_in::candidate(&mut connection, login).await?;
     let account = candidate.as_ref().map(|candidate| candidate.id);
     let class = Class::of(&mut connection, account, network).await?;
-    let login = login.hash();
+    let login = portal.database.audit_key()?.login_hash(login.as_str());
     let locked_until = db::sign_in::locked_until(&mut connection, &login, &class, now).await?;
     Ok(Seen {
         candidate,

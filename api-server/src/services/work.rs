@@ -19,7 +19,8 @@ use crate::db::audit::AuditKey;
 use crate::db::standing::Standing;
 use crate::db::{self, DbError};
 use crate::domain::audit::{Author, Entry};
-use crate::domain::{AccountId, Actor};
+use crate::domain::session::LoginHash;
+use crate::domain::{AccountId, Actor, Login};
 use crate::vault::Vault;
 
 /// Changes that are made together.
@@ -93,6 +94,11 @@ impl<'a> Work<'a> {
             entries: Vec::new(),
             afterwards: Vec::new(),
         }
+    }
+
+    /// What failures to sign in with a login are counted under.
+    pub fn login_hash(&self, login: &Login) -> LoginHash {
+        self.audit_key.login_hash(login.as_str())
     }
 
     /// The connection that the transaction runs on.

@@ -1,6 +1,7 @@
 //! Guessing passwords: how soon it ends, and that nobody can be locked out by it.
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use tests::portal::{Client, Reply};
 
@@ -209,5 +210,33 @@ async fn failures_are_forgotten_after_a_day() -> anyhow::Result<()> {
         .fetch_one(&pool)
         .await?;
     assert_eq!(failures, 4);
+    Ok(())
+}
+
+/// What somebody typed as a login may be its password: whoever has the database cannot try which.
+#[tokio::test]
+async fn what_was_typed_as_a_login_is_kept_under_a_key() -> anyhow::Result<()> {
+    let mut lab = lab().await?;
+    let (pool, typed) = (lab.database.pool().await?, "hunter2 and more");
+    for _ in 0..3 {
+        let reply = try_from(&lab.client, STRANGER, typed, "wrong").await?;
+        assert_eq!(reply.problem(401)?, "wrong_credentials");
+        // Another start is the same portal.
+        lab.portal.stop().await?;
+        lab.portal.resume().await?;
+        let ready = async || {
+            let ready = lab.client.get("/health/ready").await;
+            ready.is_ok_and(|r| r.json().is_ok_and(|body| body["database"]["ok"] == true))
+        };
+        let deadline = std::time::Duration::from_secs(30);
+        tests::process::wait_until("the database is ready", deadline, ready).await?;
+    }
+    let kept: Vec<(Vec<u8>, i32)> =
+        sqlx::query_as("select login_hash, failures from sign_in_failure")
+            .fetch_all(&pool)
+            .await?;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].1, 3);
+    assert_ne!(kept[0].0, Sha256::digest(typed).to_vec());
     Ok(())
 }
