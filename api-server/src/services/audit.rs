@@ -17,7 +17,7 @@ use crate::domain::{Actor, TenantId};
 use shared::bundle::ApplyId;
 
 pub use anchor::keep as keep_anchored;
-pub use refusals::{Refusals, refused, wrong_credentials};
+pub use refusals::{Refusals, is_told_of_failure, is_told_of_locked, refused, wrong_credentials};
 
 /// Most changes of an apply that are told with it.
 const CARRIED_MAX: u16 = 500;

@@ -16,7 +16,7 @@ use super::denied::Denied;
 use super::passwords::{self, Verdict};
 use super::sessions::{self, New, Opened};
 use super::work::Work;
-use super::{Error, Portal, second_factor};
+use super::{Error, Portal, audit, second_factor};
 use crate::db;
 use crate::db::sign_in::{Candidate, Class};
 use crate::domain::account::SessionId;
@@ -74,7 +74,7 @@ pub async fn sign_in(
     let seen = look_up(portal, &wanted.login, network).await?;
     if let Some(until) = seen.locked_until {
         let mut work = Work::begin(portal, actor).await?;
-        let refused = locked(&mut work, &seen, until);
+        let refused = locked(portal, &mut work, &seen, until);
         work.commit().await?;
         return Err(refused.into());
     }
@@ -92,7 +92,7 @@ pub async fn sign_in(
     let session = sessions::fresh_id(portal.clock.now(), rng);
     let as_account = seen.as_account(actor, session)?;
     let mut work = Work::begin(portal, actor).await?;
-    let outcome = judge(&mut work, &seen, &wanted, &tried).await?;
+    let outcome = judge(portal, &mut work, &seen, &wanted, &tried).await?;
     let candidate = match outcome {
         Err(refused) => {
             // The failure counts, and stands in the audit trail.
@@ -174,6 +174,7 @@ struct Tried {
 
 /// Whether to let somebody in. A refusal is counted and noted, which the caller commits.
 async fn judge(
+    portal: &Portal,
     work: &mut Work<'_>,
     seen: &Seen,
     wanted: &SignIn,
@@ -183,10 +184,10 @@ async fn judge(
     db::sign_in::lock_failures(work.connection(), &seen.login, &seen.class, now).await?;
     let until = db::sign_in::locked_until(work.connection(), &seen.login, &seen.class, now).await?;
     if let Some(until) = until {
-        return Ok(Err(locked(work, seen, until)));
+        return Ok(Err(locked(portal, work, seen, until)));
     }
     let Some(account) = seen.candidate.as_ref().map(|candidate| candidate.id) else {
-        failed(work, seen, "unknown_login").await?;
+        failed(portal, work, seen, "unknown_login").await?;
         return Ok(Err(Denied::WrongCredentials));
     };
     db::sign_in::lock(work.connection(), account).await?;
@@ -197,20 +198,20 @@ async fn judge(
         candidate.id == account && candidate.password_set_at == tried.set_at && tried.right
     };
     let Some(candidate) = candidate.filter(same) else {
-        failed(work, seen, "wrong_password").await?;
+        failed(portal, work, seen, "wrong_password").await?;
         return Ok(Err(Denied::WrongCredentials));
     };
     if !candidate.is_active {
-        refused(work, seen, "suspended", None);
+        refused(portal, work, seen, "suspended", None);
         return Ok(Err(Denied::AccountSuspended));
     }
     if candidate.has_second_factor {
         let Some(code) = &wanted.code else {
-            refused(work, seen, "second_factor_required", None);
+            refused(portal, work, seen, "second_factor_required", None);
             return Ok(Err(Denied::SecondFactorRequired));
         };
         if !second_factor::check(work, account, code).await? {
-            failed(work, seen, "wrong_code").await?;
+            failed(portal, work, seen, "wrong_code").await?;
             return Ok(Err(Denied::WrongCode));
         }
     }
@@ -239,7 +240,12 @@ async fn admitted(
 }
 
 /// Counts a failure, and locks out whoever has too many.
-async fn failed(work: &mut Work<'_>, seen: &Seen, reason: &'static str) -> Result<(), Error> {
+async fn failed(
+    portal: &Portal,
+    work: &mut Work<'_>,
+    seen: &Seen,
+    reason: &'static str,
+) -> Result<(), Error> {
     let now = work.now;
     let forgotten = now - FORGOTTEN_AFTER;
     let (login, class) = (&seen.login, &seen.class);
@@ -249,12 +255,13 @@ async fn failed(work: &mut Work<'_>, seen: &Seen, reason: &'static str) -> Resul
     if let Some(until) = until {
         db::sign_in::lock_out(work.connection(), login, class, until).await?;
     }
-    refused(work, seen, reason, Some((failures, until)));
+    refused(portal, work, seen, reason, Some((failures, until)));
     Ok(())
 }
 
-/// Notes that somebody was not let in.
+/// Notes that somebody was not let in, or counts it: an address has only so many entries a minute.
 fn refused(
+    portal: &Portal,
     work: &mut Work<'_>,
     seen: &Seen,
     reason: &'static str,
@@ -264,16 +271,23 @@ fn refused(
     let until = until
         .flatten()
         .and_then(|until| until.format(&Rfc3339).ok());
-    let after = json!({ "reason": reason, "failures": failures, "locked_until": until });
-    work.record(seen.entry("sign_in.failed").changing(None, Some(after)));
+    let after =
+        json!({ "reason": reason, "failures": failures, "locked_until": until, "count": 1 });
+    let entry = seen.entry("sign_in.failed").changing(None, Some(after));
+    if audit::is_told_of_failure(portal, work.actor, &entry) {
+        work.record(entry);
+    }
     let source = work.actor.source;
     work.afterwards(move || tracing::info!(reason, %source, "sign-in refused"));
 }
 
-/// Notes that somebody tried who is locked out.
-fn locked(work: &mut Work<'_>, seen: &Seen, until: OffsetDateTime) -> Denied {
-    let after = json!({ "locked_until": until.format(&Rfc3339).ok() });
-    work.record(seen.entry("sign_in.locked").changing(None, Some(after)));
+/// Notes that somebody tried who is locked out, or counts it.
+fn locked(portal: &Portal, work: &mut Work<'_>, seen: &Seen, until: OffsetDateTime) -> Denied {
+    let after = json!({ "locked_until": until.format(&Rfc3339).ok(), "count": 1 });
+    let entry = seen.entry("sign_in.locked").changing(None, Some(after));
+    if audit::is_told_of_locked(portal, work.actor, &entry) {
+        work.record(entry);
+    }
     let source = work.actor.source;
     work.afterwards(move || tracing::info!(reason = "locked", %source, "sign-in refused"));
     Denied::SignInLocked {

@@ -27,7 +27,7 @@ impl Proof {
         let seen = look_up(portal, &TypedLogin::from(&account.login), network).await?;
         if let Some(until) = seen.locked_until {
             let mut work = Work::of_record(portal, actor).await?;
-            let refused = locked(&mut work, &seen, until);
+            let refused = locked(portal, &mut work, &seen, until);
             work.commit().await?;
             return Err(refused.into());
         }
@@ -72,7 +72,7 @@ impl Proof {
         let Seen { login, class, .. } = &self.0;
         let now = work.now;
         db::sign_in::lock_failures(work.connection(), login, class, now).await?;
-        failed(&mut work, &self.0, reason).await?;
+        failed(portal, &mut work, &self.0, reason).await?;
         work.commit().await
     }
 }
