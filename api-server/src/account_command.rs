@@ -101,13 +101,14 @@ async fn changed(work: &mut Work<'_>, command: AccountCommand) -> anyhow::Result
             create(work, new, password_file.as_deref()).await
         }
         AccountCommand::Reset { login } => {
-            let account = accounts::locked_by_login(work, &login).await?;
+            let id = accounts::id_of(work, &login).await?;
+            let account = accounts::locked(work, id).await?;
             let issued = password_resets::issue(work, &account, &mut os_rng()).await?;
             Ok(told(&issued))
         }
         AccountCommand::Unlock { login } => {
-            let account = accounts::locked_by_login(work, &login).await?;
-            accounts::unlock(work, &account).await?;
+            let id = accounts::id_of(work, &login).await?;
+            accounts::unlock(work, id).await?;
             Ok(format!(
                 "{login} may be signed in to again from everywhere."
             ))

@@ -2,8 +2,10 @@
 
 mod api_tokens;
 mod command;
+mod in_flight;
 mod life;
 mod passwords;
+mod promotions;
 mod races;
 mod rules;
 pub(crate) mod second_factor;

@@ -8,6 +8,7 @@ mod atomic;
 mod entries;
 mod refusals;
 mod tampering;
+mod two_roles;
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ mod refresh;
 mod second_factor;
 mod storm;
 mod story;
+mod unlocking;
 
 use anyhow::Context as _;
 use api_server::domain::password::{NewPassword, Password};

@@ -154,22 +154,9 @@ pub async fn find_by_login(
     }
 }
 
-/// The hash of an account's password; `None` when it has none, or there is no such account.
-pub async fn password_hash(
-    connection: &mut PgConnection,
-    id: AccountId,
-) -> Result<Option<PasswordHash>, DbError> {
-    let hash = sqlx::query_scalar!(
-        "select password_hash from account where account_id = $1",
-        id.0,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(hash.flatten().map(PasswordHash::new))
-}
-
 /// Keeps others from changing an account until the transaction ends; `false` when there is none. It
-/// must be a statement of its own, before the account is read.
+/// must be a statement of its own, before the account is read. Whoever needs the failures of its login
+/// as well has locked them before.
 pub async fn lock(connection: &mut PgConnection, id: AccountId) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
         "select account_id from account where account_id = $1 for no key update",

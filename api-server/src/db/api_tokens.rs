@@ -217,6 +217,29 @@ pub async fn revoke(
     Ok(())
 }
 
+/// Ends every token of an account that was not revoked: which those are. To be called under the lock of
+/// the account.
+pub async fn revoke_all(
+    connection: &mut PgConnection,
+    account: AccountId,
+    at: OffsetDateTime,
+) -> Result<Vec<ApiToken>, DbError> {
+    sqlx::query_as!(
+        ApiTokenRow,
+        "update api_token set revoked_at = $2, version = version + 1
+         where account_id = $1 and revoked_at is null
+         returning api_token_id, account_id, name, scopes, created_at, expires_at, last_used_at,
+            last_used_address, version",
+        account.0,
+        at,
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(ApiToken::try_from)
+    .collect()
+}
+
 sort_keys! {
     /// What API tokens are listed by.
     pub enum ApiTokenSort of Id, default CreatedAt ascending {

@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod sign_in;
 pub mod signing_keys;
 pub mod snapshot;
+pub mod standing;
 pub mod status;
 pub mod tenants;
 pub mod users;

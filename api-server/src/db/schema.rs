@@ -77,7 +77,7 @@ async fn grant(connection: &mut PgConnection, service: &str) -> Result<(), Prepa
         .fetch_one(&mut *transaction)
         .await?;
     // Names cannot be parameters of GRANT. Every table and view is named, so that none gets more by
-    // mistake.
+    // mistake. What a view shows is read by the rights of its owner; the view itself is asked for.
     sqlx::raw_sql(
         "do $$
         declare
@@ -87,7 +87,7 @@ async fn grant(connection: &mut PgConnection, service: &str) -> Result<(), Prepa
         begin
             execute format('grant usage on schema public to %I', service);
             for named, kind in
-                select relname, relkind from pg_class
+                select relname, relkind::text from pg_class
                 where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v')
             loop
                 execute format('revoke all on public.%I from %I', named, service);

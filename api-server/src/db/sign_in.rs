@@ -31,6 +31,8 @@ pub struct Candidate {
     pub has_second_factor: bool,
     /// What its password is tried against; `None`: none was set yet.
     pub password: Option<PasswordHash>,
+    /// When that was set.
+    pub password_set_at: Option<OffsetDateTime>,
     acting: ActingRow,
 }
 
@@ -50,6 +52,7 @@ struct CandidateRow {
     is_active: bool,
     has_second_factor: bool,
     password_hash: Option<String>,
+    password_set_at: Option<OffsetDateTime>,
 }
 
 impl From<CandidateRow> for Candidate {
@@ -60,6 +63,7 @@ impl From<CandidateRow> for Candidate {
             is_active: row.is_active,
             has_second_factor: row.has_second_factor,
             password: row.password_hash.map(PasswordHash::new),
+            password_set_at: row.password_set_at,
             acting: ActingRow {
                 account_id: row.account_id,
                 login: row.login,
@@ -79,7 +83,8 @@ pub async fn candidate(
     let row = sqlx::query_as!(
         CandidateRow,
         r#"select account_id as "account_id!", login as "login!", role as "role!", tenant_id, user_id,
-            is_active as "is_active!", has_second_factor as "has_second_factor!", password_hash
+            is_active as "is_active!", has_second_factor as "has_second_factor!", password_hash,
+            password_set_at
            from acting_account where login = $1"#,
         login.as_str(),
     );
@@ -222,10 +227,14 @@ pub async fn forget(
     Ok(())
 }
 
-/// Forgets all failures with a login.
+/// Forgets all failures with a login. To be called before its account is locked, as at sign-in.
 pub async fn forget_all(connection: &mut PgConnection, login: &LoginHash) -> Result<(), DbError> {
     sqlx::query!(
-        "delete from sign_in_failure where login_hash = $1",
+        "delete from sign_in_failure where (login_hash, source_address) in (
+            select login_hash, source_address from sign_in_failure where login_hash = $1
+            order by source_address
+            for update
+         )",
         login.0.as_slice()
     )
     .execute(connection)

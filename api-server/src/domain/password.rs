@@ -54,8 +54,8 @@ impl fmt::Debug for Password {
 pub struct NewPassword(Password);
 
 impl NewPassword {
-    /// Judges a password by `about`: what is known of its owner, as login and name. It takes
-    /// milliseconds.
+    /// Judges a password by `about`: what is known of its owner, as login and name. What it holds of
+    /// that is no part of it: the rest must be hard to guess by itself. It takes milliseconds.
     ///
     /// # Errors
     /// `too_short`, `too_easy`.
@@ -67,8 +67,11 @@ impl NewPassword {
             ));
         }
         let known = known_words(about);
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        if zxcvbn::zxcvbn(password.expose(), &known).score() < Score::Three {
+        let easy = |text: &str| {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            zxcvbn::zxcvbn(text, &known).score() < Score::Three
+        };
+        if easy(password.expose()) || easy(without(password.expose(), &known).expose_secret()) {
             return Err(Invalid::new(
                 "too_easy",
                 "is too easy to guess: take several words that do not belong together, and neither \
@@ -84,20 +87,55 @@ impl NewPassword {
     }
 }
 
-/// Whole words are recognised, so each text is given with its parts, and with them written together.
+/// Shortest word that is taken out of a password: shorter ones are in many others.
+const WORD_CHARS_MIN: usize = 3;
+
+/// Whole words are recognised, so each text is given with its parts, also without the digits around them,
+/// and with them written together. The longest come first.
 fn known_words(about: &[&str]) -> Vec<String> {
     let mut words = Vec::new();
     for text in about {
-        let parts: Vec<&str> = text
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|part| !part.is_empty())
-            .collect();
-        words.push((*text).to_owned());
-        words.push(parts.concat());
-        words.extend(parts.into_iter().map(str::to_owned));
+        let text = text.to_lowercase();
+        let parts = |separates: fn(char) -> bool| -> Vec<String> {
+            let parts = text.split(separates).filter(|part| !part.is_empty());
+            parts.map(str::to_owned).collect()
+        };
+        let named = parts(|c| !c.is_alphanumeric());
+        words.push(named.concat());
+        words.extend(named);
+        words.extend(parts(|c| !c.is_alphabetic()));
+        words.push(text);
     }
+    words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
     words
 }
+
+/// What is left of a password without the words, whatever their case, and without separators and digits
+/// beside them; as it is where none occurs.
+fn without(password: &str, words: &[String]) -> SecretString {
+    let mut rest = password.to_lowercase();
+    let mut found = false;
+    for word in words
+        .iter()
+        .filter(|word| word.chars().count() >= WORD_CHARS_MIN)
+    {
+        found |= rest.contains(word.as_str());
+        // A mark, so that what stood on both sides becomes no word.
+        rest = rest.replace(word.as_str(), MARK);
+    }
+    if !found {
+        return password.to_owned().into();
+    }
+    let beside = |c: char| !c.is_alphabetic();
+    let parts: Vec<&str> = rest
+        .split(MARK)
+        .map(|part| part.trim_matches(beside))
+        .collect();
+    parts.join(" ").trim().to_owned().into()
+}
+
+/// Stands where a word was: in no word of letters and digits.
+const MARK: &str = "\u{0}";
 
 /// The Argon2id hash of a password, in the PHC string format. Who has it can try passwords, so it is
 /// a secret as well.
@@ -152,6 +190,19 @@ mod tests {
         for good in ["correct horse battery staple", "Wiege Ampel 7 Überholspur"] {
             assert_eq!(choose(good, &about), Ok(()), "{good}");
         }
+        for (easy, about) in [
+            ("acme-adm acme-adm", ["acme-adm", "Acme Administration"]),
+            ("anna example anna example", ["anna", "Anna Example"]),
+            ("novak.olga.1", ["novak.olga", "Olga Novak"]),
+            ("ann@example.com", ["ann6162@example.org", "Ann"]),
+            ("EXAMPLE-6162-2026!Ann", ["ann6162@example.org", "Ann"]),
+            ("ÖMER--ömer--2026", ["oemer", "Ömer Öztürk"]),
+        ] {
+            assert_eq!(choose(easy, &about), Err("too_easy"), "{easy}");
+        }
+        // What is left counts as much as anything else.
+        let good = "Ann Meier correct horse battery staple";
+        assert_eq!(choose(good, &about), Ok(()));
         // Easy for those who know the owner, and nobody else.
         let same = "zebedeequillfeather";
         assert_eq!(choose(same, &["Zebedee Quillfeather"]), Err("too_easy"));

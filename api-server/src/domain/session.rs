@@ -173,11 +173,6 @@ impl TypedLogin {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Under which failures with it are counted, whether there is such an account or not.
-    pub fn hash(&self) -> LoginHash {
-        LoginHash::of(&self.0)
-    }
 }
 
 impl FromStr for TypedLogin {
@@ -218,16 +213,10 @@ impl fmt::Debug for TypedLogin {
     }
 }
 
-/// SHA-256 of a login.
+/// A keyed hash of a login, under which failures with it are counted, whether there is such an account or
+/// not: people type passwords there, so whoever has only the database must not be able to try them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginHash(pub [u8; 32]);
-
-impl LoginHash {
-    /// Of the login of an account.
-    pub fn of(login: &str) -> Self {
-        Self(Sha256::digest(login.as_bytes()).into())
-    }
-}
 
 impl fmt::Display for LoginHash {
     /// As much as is needed to tell logins apart in the audit trail.

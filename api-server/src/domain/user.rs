@@ -156,6 +156,14 @@ pub struct NewUser<P = PinHash> {
     pub metadata: Metadata,
 }
 
+impl<P> NewUser<P> {
+    /// What whoever asks for it must hold, beside what every new user needs: a role that does more for
+    /// others than its own is an administrator's to give.
+    pub fn needs(&self) -> Option<Permission> {
+        (self.role != UserRole::default()).then_some(Permission::AccountsWrite)
+    }
+}
+
 /// A partial change of a user.
 #[derive(Clone, Debug, Default)]
 pub struct UserPatch<P = PinHash> {

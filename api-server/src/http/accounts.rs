@@ -298,8 +298,7 @@ pub(super) async fn unlock(
     once: Once,
 ) -> Result<Response, ApiError> {
     once.run(&portal, &actor, async |work| {
-        let account = accounts::locked(work, id).await?;
-        accounts::unlock(work, &account).await?;
+        let account = accounts::unlock(work, id).await?;
         Answer::done(&Tag::version(account.version), &AccountBody::from(account))
     })
     .await

@@ -14,7 +14,6 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,6 +22,7 @@ use super::error::{ApiError, Problem};
 use super::etag::{IfMatch, Tag, Tagged};
 use super::extract::{Body, By, Id};
 use super::fields::{FieldError, Fields};
+use super::instant::instant;
 use super::once::{Answer, Once};
 use super::openapi::{
     BodyProblems, ByHeader, IdProblems, MatchHeader, MatchProblems, NoneMatchHeader, NotModified,
@@ -145,7 +145,7 @@ pub(super) async fn create(
 fn new_token(mut fields: Fields) -> Result<NewApiToken, Vec<FieldError>> {
     let name = fields.required_text("name");
     let scopes = fields.required("scopes", scopes);
-    let expires_at = fields.required("expires_at", instant);
+    let expires_at = fields.required("expires_at", end);
     let new = (|| {
         Some(NewApiToken {
             name: name?,
@@ -174,12 +174,12 @@ fn scopes(value: Value) -> Result<Scopes, Invalid> {
     clippy::needless_pass_by_value,
     reason = "a reader of fields, as the others are"
 )]
-fn instant(value: Value) -> Result<OffsetDateTime, Invalid> {
+fn end(value: Value) -> Result<OffsetDateTime, Invalid> {
     let text = value.as_str().ok_or(Invalid {
         code: "wrong_type",
         message: "must be a string",
     })?;
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Invalid {
+    instant(text).ok_or(Invalid {
         code: "malformed",
         message: "must be a time such as 2030-12-31T23:59:59Z",
     })

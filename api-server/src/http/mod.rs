@@ -27,6 +27,7 @@ mod follow;
 mod guard;
 mod health;
 mod imports;
+mod instant;
 mod no_query;
 mod once;
 mod openapi;

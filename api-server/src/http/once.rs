@@ -27,7 +27,7 @@ use crate::domain::idempotency::{
     AttemptRoot, Fingerprint, IdempotencyKey, KeyedRequest, StoredAnswer,
 };
 use crate::services::idempotency::{self, Answered, Claimed};
-use crate::services::work::Work;
+use crate::services::work::{self, Work};
 use crate::services::{Error, Portal};
 
 /// What a client calls its request.
@@ -129,6 +129,7 @@ impl Once {
     where
         T: Future<Output = Result<Response, ApiError>> + Send + 'static,
     {
+        work::stands(&portal, &actor).await?;
         let Some(request) = self.0 else {
             return task(None).await;
         };

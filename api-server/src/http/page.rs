@@ -16,7 +16,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
@@ -25,6 +24,7 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use super::fields::Fields;
+use super::instant::{instant, of_our_calendar};
 use super::query::{LIMIT_DEFAULT, LIMIT_MAX, encoded, limit, pairs, read};
 use crate::domain::page::{Kind, Order, Page, Position, Slice, SortKey, Value};
 use crate::domain::pbx::PbxRef;
@@ -325,7 +325,8 @@ fn placed(kind: Kind, value: &serde_json::Value) -> Option<Value> {
         Kind::Number => Value::Number(value.as_i64()?),
         Kind::Time => {
             let nanoseconds = i128::from(value.as_i64()?) * 1_000;
-            Value::Time(OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?)
+            let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
+            Value::Time(of_our_calendar(time)?)
         }
         Kind::Id => Value::Id(Uuid::try_parse(value.as_str()?).ok()?),
     })
@@ -369,9 +370,9 @@ fn filter_value(takes: Takes, text: &str) -> Result<FilterValue, Invalid> {
             .parse()
             .map(FilterValue::Bool)
             .map_err(|_| malformed("must be true or false")),
-        Takes::Time => OffsetDateTime::parse(text, &Rfc3339)
+        Takes::Time => instant(text)
             .map(FilterValue::Time)
-            .map_err(|_| malformed("must be a time such as 2026-01-31T12:00:00Z")),
+            .ok_or(malformed("must be a time such as 2026-01-31T12:00:00Z")),
         Takes::OneOf(words) => words()
             .contains(&text)
             .then(|| FilterValue::Text(text.to_owned()))

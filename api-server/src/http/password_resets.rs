@@ -80,7 +80,7 @@ impl From<Issued> for IssuedBody {
 
 /// Change your password
 ///
-/// Ends all your other sessions. There is no `Idempotency-Key`, because what is kept of a request
+/// Ends all your other sessions; API tokens stay. There is no `Idempotency-Key`, because what is kept of a request
 /// under a key would be easier to guess the password from than its own hash.
 #[utoipa::path(
     post, path = "/accounts/{account}/password", tag = "accounts",
@@ -151,8 +151,8 @@ pub(super) async fn issue(
 
 /// Set a password by a token
 ///
-/// For whoever was given one; nobody needs to be signed in. All sessions of the account end. A token
-/// whose password was refused is still good. There is no `Idempotency-Key`, because what is kept of a
+/// For whoever was given one; nobody needs to be signed in. All sessions of the account end and all its
+/// API tokens are revoked. A token whose password was refused is still good. There is no `Idempotency-Key`, because what is kept of a
 /// request under a key would be easier to guess the password from than its own hash.
 #[utoipa::path(
     post, path = "/password-resets", tag = "accounts", operation_id = "use_password_reset",

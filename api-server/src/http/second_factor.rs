@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -15,7 +16,7 @@ use super::etag::{Tag, Tagged};
 use super::extract::{Body, By, OptionalBody};
 use super::fields::text;
 use super::once::{Answer, Once};
-use super::openapi::{BodyProblems, ByHeader, IdProblems, OnceHeader, OnceProblems};
+use super::openapi::{BodyProblems, ByHeader, OnceHeader, OnceProblems};
 use super::texts::CodeText;
 use crate::clock::os_rng;
 use crate::domain::password::Password;
@@ -78,40 +79,46 @@ struct RemovalBody {
     password: Option<String>,
 }
 
+/// What it takes to begin with a second factor. Fields of other names are refused.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document shows it; `begin` reads the field")]
+struct BeginningBody {
+    /// That of the account: who has its session must not lock its owner out.
+    #[schema(format = Password, min_length = 1, max_length = 128)]
+    password: String,
+}
+
 /// Begin with a second factor
 ///
 /// Makes a secret for an authenticator app. It counts once `POST /accounts/{account}/totp/confirm` has
-/// shown that the app knows it; until then, beginning again makes another one.
+/// shown that the app knows it; until then, beginning again makes another one. There is no
+/// `Idempotency-Key`, because what is kept of a request under a key would be easier to guess the
+/// password from than its own hash.
 #[utoipa::path(
     post, path = "/accounts/{account}/totp", tag = "accounts", operation_id = "begin_totp",
-    params(
-        ("account" = String, Path, description = "Your own: its id, or `me`"), ByHeader, OnceHeader,
-    ),
+    params(("account" = String, Path, description = "Your own: its id, or `me`"), ByHeader),
+    request_body = BeginningBody,
     responses(
-        (status = 200, description = "The secret", body = EnrolmentBody,
-            headers(
-                ("Idempotency-Replayed" = Option<String>, description = "`true`: answered before"),
-            )),
+        (status = 200, description = "The secret", body = EnrolmentBody),
         (status = 404, description = "`account_not_found`: not your own",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`second_factor_set`, `idempotency_key_in_use`",
+        (status = 409, description = "`second_factor_set`",
             body = Problem, content_type = "application/problem+json"),
-        IdProblems,
-        OnceProblems,
+        (status = 429, description = "`sign_in_locked`, `too_many_attempts`, with `Retry-After`",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
     )
 )]
 pub(super) async fn begin(
     State(portal): State<Arc<Portal>>,
     By(actor): By,
     OfAccount(id): OfAccount,
-    once: Once,
-) -> Result<Response, ApiError> {
-    once.run(&portal, &actor, async |work| {
-        let account = accounts::own_locked(work, id).await?;
-        let enrolment = second_factor::begin(work, &account, &mut os_rng()).await?;
-        Answer::new(StatusCode::OK, &EnrolmentBody::from(enrolment))
-    })
-    .await
+    Body(mut fields): Body,
+) -> Result<Json<EnrolmentBody>, ApiError> {
+    let password = fields.required_text("password");
+    let password = fields.finish(password).map_err(ApiError::InvalidFields)?;
+    let begun = second_factor::begin(&portal, &actor, id, password, &mut os_rng()).await?;
+    Ok(Json(begun.into()))
 }
 
 /// Confirm a second factor
@@ -191,9 +198,7 @@ pub(super) async fn replace_codes(
     let code = fields.finish(code).map_err(ApiError::InvalidFields)?;
     let proof = second_factor::proof(&portal, &actor, id).await?;
     let task = async |work: &mut Work<'_>| {
-        let account = accounts::own_locked(work, id).await?;
-        let rng = &mut os_rng();
-        let codes = second_factor::replace_codes(work, &account, &code, &proof, rng).await?;
+        let codes = second_factor::replace_codes(work, id, &code, &proof, &mut os_rng()).await?;
         Answer::new(StatusCode::OK, &RecoveryCodesBody::from(codes))
     };
     let done = once.run(&portal, &actor, task).await;

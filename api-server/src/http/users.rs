@@ -162,7 +162,8 @@ impl From<CreatedUser> for CreatedUserBody {
 /// Create a user
 ///
 /// The user gets the extension that is wanted or the lowest free one of the tenant, and a first
-/// device. Its SIP password is shown in this answer only.
+/// device. Its SIP password is shown in this answer only. A `role` other than `user` needs
+/// `accounts.write` as well.
 #[utoipa::path(
     post, path = "/users", tag = "users", operation_id = "create_user",
     params(ByHeader, OnceHeader),

@@ -12,18 +12,19 @@ use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
-use crate::domain::account::{Account, AccountPatch, NewAccount, Seat, SessionId};
+use crate::domain::account::{Account, AccountPatch, NewAccount, Seat};
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::patch::set;
-use crate::domain::session::{EndReason, LoginHash};
+use crate::domain::session::EndReason;
 use crate::domain::tenant::ServiceStatus;
-use crate::domain::user::User;
-use crate::domain::{
-    AccountId, Actor, Invalid, Login, Permission, Reach, Role, TenantId, UserId, uuid_v7,
-};
+use crate::domain::{AccountId, Actor, Invalid, Login, Permission, Reach, Role, TenantId, uuid_v7};
+
+mod standing;
 
 pub use crate::db::accounts::{AccountFilter, AccountSort};
+use standing::Post;
+pub(super) use standing::{end_of_user, end_sessions, end_sessions_but, follow_user};
 
 /// Why something is not done to an account or its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,6 +199,10 @@ pub async fn locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error
     if !db::accounts::lock(work.connection(), id).await? {
         return Err(Refused::NotFound.into());
     }
+    seen(work, id).await
+}
+
+async fn seen(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
     let account = found(work, id).await?;
     if !is_visible(work.actor, &account) {
         return Err(Refused::NotFound.into());
@@ -227,11 +232,13 @@ pub async fn own_locked(work: &mut Work<'_>, id: AccountId) -> Result<Account, E
     locked(work, id).await
 }
 
-/// An account of [`locked`], by its login.
-pub async fn locked_by_login(work: &mut Work<'_>, login: &Login) -> Result<Account, Error> {
+/// Which account has a login.
+///
+/// # Errors
+/// [`Refused::NotFound`].
+pub async fn id_of(work: &mut Work<'_>, login: &Login) -> Result<AccountId, Error> {
     let account = db::accounts::find_by_login(work.connection(), login).await?;
-    let account = account.ok_or(Refused::NotFound)?;
-    locked(work, account.id).await
+    Ok(account.ok_or(Refused::NotFound)?.id)
 }
 
 /// An account as it is now.
@@ -240,7 +247,8 @@ pub(super) async fn found(work: &mut Work<'_>, id: AccountId) -> Result<Account,
     Ok(account.ok_or(Refused::NotFound)?)
 }
 
-/// Changes what `patch` names of an account of [`locked`]. Suspending it ends its sessions.
+/// Changes what `patch` names of an account of [`locked`]. Suspending it ends its sessions; whoever
+/// comes to do more starts afresh.
 ///
 /// # Errors
 /// [`Refused::LoginTaken`], [`Refused::LastPlatformAdmin`], [`Refused::OwnAccount`],
@@ -251,6 +259,7 @@ pub async fn change(
     account: Account,
     patch: AccountPatch,
 ) -> Result<Account, Error> {
+    let post = Post::of(&account);
     may_change(work.actor, &account, &patch)?;
     let before = account.clone();
     let mut account = account;
@@ -276,6 +285,7 @@ pub async fn change(
     if patch.status == Some(ServiceStatus::Suspended) {
         end_sessions(work, account.id, EndReason::AccountChanged).await?;
     }
+    post.left(work, &account).await?;
     let (was, is) = (told(&before), told(&account));
     work.record(entry("account.changed", &account).changing(Some(was), Some(is)));
     let (id, by) = (account.id, work.actor.admin.clone());
@@ -361,6 +371,7 @@ pub async fn delete(work: &mut Work<'_>, account: &Account) -> Result<(), Error>
     if is_active_platform(account) {
         another_platform_admin(work, account.id).await?;
     }
+    work.lessens(account.id);
     db::accounts::delete(work.connection(), account.id).await?;
     work.record(entry("account.deleted", account).changing(Some(told(account)), None));
     let (id, by) = (account.id, work.actor.admin.clone());
@@ -368,91 +379,25 @@ pub async fn delete(work: &mut Work<'_>, account: &Account) -> Result<(), Error>
     Ok(())
 }
 
-/// Forgets that somebody failed to sign in to an account of [`locked`], so that it can be tried again
-/// from everywhere.
-pub async fn unlock(work: &mut Work<'_>, account: &Account) -> Result<(), Error> {
+/// Forgets that somebody failed to sign in to an account, so that it can be tried again from
+/// everywhere. The account itself is not changed, and so not locked.
+///
+/// # Errors
+/// As of [`locked`].
+pub async fn unlock(work: &mut Work<'_>, id: AccountId) -> Result<Account, Error> {
+    own_or(work.actor, id, Permission::AccountsWrite)?;
+    let account = seen(work, id).await?;
     forget_failures(work, &account.login).await?;
-    work.record(entry("account.unlocked", account));
-    let (id, by) = (account.id, work.actor.admin.clone());
+    work.record(entry("account.unlocked", &account));
+    let by = work.actor.admin.clone();
     work.afterwards(move || tracing::info!(account = %id, by = by.as_str(), "account unlocked"));
-    Ok(())
+    Ok(account)
 }
 
 pub(super) async fn forget_failures(work: &mut Work<'_>, login: &Login) -> Result<(), Error> {
-    let login = LoginHash::of(login.as_str());
+    let login = work.login_hash(login);
     db::sign_in::forget_all(work.connection(), &login).await?;
     Ok(())
-}
-
-/// Ends every session of an account, and tells the audit trail.
-pub(super) async fn end_sessions(
-    work: &mut Work<'_>,
-    id: AccountId,
-    reason: EndReason,
-) -> Result<(), Error> {
-    end_sessions_but(work, id, None, reason).await
-}
-
-/// Likewise, but one.
-pub(super) async fn end_sessions_but(
-    work: &mut Work<'_>,
-    id: AccountId,
-    but: Option<SessionId>,
-    reason: EndReason,
-) -> Result<(), Error> {
-    let now = work.now;
-    let ended = db::sessions::end_all(work.connection(), id, but, reason, now).await?;
-    for session in ended {
-        let after = json!({ "account_id": session.account.0, "reason": reason.name() });
-        let entry = Entry::new("session.ended", "session", &session.id).of(session.tenant);
-        work.record(entry.changing(None, Some(after)));
-    }
-    Ok(())
-}
-
-/// What follows for the account of a user whose role or status has changed.
-///
-/// # Errors
-/// [`Refused::OwnAccount`].
-pub(super) async fn follow_user(
-    work: &mut Work<'_>,
-    (role, status): (Role, ServiceStatus),
-    user: &User,
-) -> Result<(), Error> {
-    if (role, status) == (user.role.get(), user.status) {
-        return Ok(());
-    }
-    let now = work.now;
-    let account = db::accounts::user_changed(work.connection(), user.tenant, user.id, now).await?;
-    let Some(account) = account else {
-        return Ok(());
-    };
-    if is_own(work.actor, account) {
-        return Err(Refused::OwnAccount.into());
-    }
-    if user.status == ServiceStatus::Suspended {
-        end_sessions(work, account, EndReason::AccountChanged).await?;
-    }
-    Ok(())
-}
-
-/// Removes the account of a user that ends.
-///
-/// # Errors
-/// [`Refused::OwnAccount`].
-pub(super) async fn end_of_user(
-    work: &mut Work<'_>,
-    tenant: TenantId,
-    user: UserId,
-) -> Result<(), Error> {
-    let Some(id) = db::accounts::of_user(work.connection(), tenant, user).await? else {
-        return Ok(());
-    };
-    if !db::accounts::lock(work.connection(), id).await? {
-        return Ok(());
-    }
-    let account = found(work, id).await?;
-    delete(work, &account).await
 }
 
 fn taken(error: DbError) -> Error {

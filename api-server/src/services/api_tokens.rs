@@ -15,7 +15,7 @@ use crate::domain::api_token::{ApiToken, ApiTokenId, LIFE_MAX, NewApiToken, TOKE
 use crate::domain::audit::Entry;
 use crate::domain::page::{Page, Slice};
 use crate::domain::token::{Token, TokenKind};
-use crate::domain::{AccountId, Invalid, Version, uuid_v7};
+use crate::domain::{AccountId, Invalid, TenantId, Version, uuid_v7};
 
 pub use crate::db::api_tokens::ApiTokenSort;
 
@@ -58,7 +58,7 @@ pub async fn create(
     db::api_tokens::insert(work.connection(), &made, &token)
         .await
         .map_err(taken)?;
-    record(work, "api_token.created", &made);
+    record(work, "api_token.created", (&made, account.seat.tenant()));
     Ok((made, token))
 }
 
@@ -98,23 +98,39 @@ pub async fn locked(
     Ok(token.ok_or(Refused::TokenNotFound)?)
 }
 
-/// Ends a token of [`locked`]: from the commit on nobody is let in with it.
+/// Ends a token of [`locked`], of whoever asks: from the commit on nobody is let in with it.
 pub async fn revoke(work: &mut Work<'_>, token: &ApiToken) -> Result<(), Error> {
     let now = work.now;
+    work.lessens(token.account);
     db::api_tokens::revoke(work.connection(), token.id, now).await?;
-    record(work, "api_token.revoked", token);
+    let tenant = work.actor.reach().tenant();
+    record(work, "api_token.revoked", (token, tenant));
     Ok(())
 }
 
-/// Notes what became of a token of whoever asks.
-fn record(work: &mut Work<'_>, action: &'static str, token: &ApiToken) {
+/// Ends every token of an account that is locked.
+pub(super) async fn revoke_all(work: &mut Work<'_>, account: &Account) -> Result<(), Error> {
+    work.lessens(account.id);
+    let now = work.now;
+    let revoked = db::api_tokens::revoke_all(work.connection(), account.id, now).await?;
+    for token in &revoked {
+        record(work, "api_token.revoked", (token, account.seat.tenant()));
+    }
+    Ok(())
+}
+
+/// Notes what became of a token, of an account of which tenant.
+fn record(
+    work: &mut Work<'_>,
+    action: &'static str,
+    (token, tenant): (&ApiToken, Option<TenantId>),
+) {
     let told = json!({
         "account_id": token.account.0,
         "name": token.name.as_str(),
         "scopes": token.scopes.names().collect::<Vec<_>>(),
         "expires_at": token.expires_at.format(&Rfc3339).ok(),
     });
-    let tenant = work.actor.reach().tenant();
     let entry = Entry::new(action, "api_token", &token.id).of(tenant);
     work.record(match action {
         "api_token.created" => entry.changing(None, Some(told)),

@@ -5,7 +5,8 @@ mod refusals;
 
 use sqlx::PgConnection;
 
-use super::{Error, Portal, work};
+use super::work::Work;
+use super::{Error, Portal};
 use crate::db::{self, DbError};
 use crate::domain::apply::Attempt;
 use crate::domain::audit::{
@@ -16,18 +17,16 @@ use crate::domain::{Actor, TenantId};
 use shared::bundle::ApplyId;
 
 pub use anchor::keep as keep_anchored;
-pub use refusals::{Refusals, refused};
+pub use refusals::{Refusals, is_told_of_failure, is_told_of_locked, refused};
 
 /// Most changes of an apply that are told with it.
 const CARRIED_MAX: u16 = 500;
 
 /// Writes down what is no change of anything: a refusal, somebody who fails to sign in.
 pub async fn note(portal: &Portal, actor: &Actor, entry: Entry) -> Result<(), Error> {
-    work::run(portal, actor, async |work| {
-        work.record(entry);
-        Ok(())
-    })
-    .await
+    let mut work = Work::of_record(portal, actor).await?;
+    work.record(entry);
+    work.commit().await
 }
 
 /// Writes down what the portal does of its own accord, in the transaction of that.

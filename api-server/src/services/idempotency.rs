@@ -48,6 +48,7 @@ pub async fn once<E: From<Error>>(
     if let Some(request) = request
         && let Some(answer) = before(&mut work, request).await?
     {
+        work.stands().await?;
         return Ok(Answered {
             answer,
             replayed: true,

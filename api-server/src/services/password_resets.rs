@@ -5,6 +5,7 @@ use rand::CryptoRng;
 use time::{Duration, OffsetDateTime};
 
 use super::accounts::{self, Refused, end_sessions, end_sessions_but, entry, is_own};
+use super::api_tokens;
 use super::denied::Denied;
 use super::passwords::{self, Verdict};
 use super::sign_in::{self, Proof};
@@ -55,7 +56,8 @@ pub async fn issue(
     Ok(Issued { token, expires_at })
 }
 
-/// Sets a password by a token. Every session of the account ends, and so does its lock-out.
+/// Sets a password by a token. Somebody else may have had the account: every session of it ends and
+/// every API token, and so does its lock-out.
 ///
 /// # Errors
 /// [`Denied::ResetRefused`], [`Denied::TooManyAttempts`], [`Error::InvalidField`],
@@ -77,6 +79,7 @@ pub async fn redeem(
     let hash = passwords::choose("password", password, about(&account)).await?;
     work::run(portal, actor, async |work| {
         let now = work.now;
+        accounts::forget_failures(work, &account.login).await?;
         if !db::accounts::lock(work.connection(), id).await?
             || !db::password_resets::take(work.connection(), token, now).await?
         {
@@ -84,7 +87,7 @@ pub async fn redeem(
         }
         set(work, id, &hash).await?;
         end_sessions(work, id, EndReason::PasswordChanged).await?;
-        accounts::forget_failures(work, &account.login).await?;
+        api_tokens::revoke_all(work, &account).await?;
         work.record(entry("password.reset", &account));
         work.afterwards(move || tracing::info!(account = %id, "password reset"));
         Ok(())
@@ -107,8 +110,7 @@ pub async fn change(
     let shown = Shown::by(portal, actor, id, "current_password", current).await?;
     let hash = passwords::choose("new_password", new, about(&shown.account)).await?;
     work::run(portal, actor, async |work| {
-        let account = accounts::own_locked(work, id).await?;
-        shown.counts(work).await?;
+        let account = shown.counts(work).await?;
         set(work, id, &hash).await?;
         let session = match actor.account().map(|known| &known.credential) {
             Some(Credential::Session(session)) => Some(*session),
@@ -159,12 +161,13 @@ impl Shown {
         }
     }
 
-    /// It counts, if the password of the account, which is locked, is still the one that was shown.
-    pub(super) async fn counts(&self, work: &mut Work<'_>) -> Result<(), Error> {
+    /// It counts, if the password of the account, which is locked from then on, is still the one that
+    /// was shown.
+    pub(super) async fn counts(&self, work: &mut Work<'_>) -> Result<Account, Error> {
         self.proof.counts(work).await?;
-        let hash = db::accounts::password_hash(work.connection(), self.account.id).await?;
-        let same = hash == self.proof.password();
-        same.then_some(()).ok_or(wrong_password(self.field))
+        let account = accounts::own_locked(work, self.account.id).await?;
+        let same = account.password_set_at == self.proof.password_set_at();
+        same.then_some(account).ok_or(wrong_password(self.field))
     }
 }
 

@@ -57,11 +57,28 @@ async fn check_totp(
     Ok(db::recovery_codes::take_step(work.connection(), account, step).await?)
 }
 
-/// Gives an account that has no second factor a fresh secret, which counts once it is confirmed.
+/// Gives the account of whoever asks, which has no second factor, a fresh secret, which counts once it is
+/// confirmed. The password is needed: a session that was stolen must not lock out whose it is.
 ///
 /// # Errors
-/// [`Refused::SecondFactorSet`].
+/// [`Refused::SecondFactorSet`], [`Refused::NotFound`] for any other account, [`Error::InvalidField`],
+/// [`Denied`], [`Error::Overloaded`].
 pub async fn begin(
+    portal: &Portal,
+    actor: &Actor,
+    id: AccountId,
+    password: Password,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Enrolment, Error> {
+    let shown = Shown::by(portal, actor, id, "password", password).await?;
+    work::run(portal, actor, async |work| {
+        let account = shown.counts(work).await?;
+        begun(work, &account, rng).await
+    })
+    .await
+}
+
+async fn begun(
     work: &mut Work<'_>,
     account: &Account,
     rng: &mut (impl CryptoRng + Send),
@@ -132,10 +149,10 @@ pub async fn remove(
         (false, None) => None,
     };
     work::run(portal, actor, async |work| {
-        let account = accounts::locked(work, id).await?;
-        if let Some(shown) = &shown {
-            shown.counts(work).await?;
-        }
+        let account = match &shown {
+            Some(shown) => shown.counts(work).await?,
+            None => accounts::locked(work, id).await?,
+        };
         account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
         let now = work.now;
         db::recovery_codes::remove_totp(work.connection(), id, now).await?;
@@ -173,16 +190,17 @@ pub async fn proof(portal: &Portal, actor: &Actor, id: AccountId) -> Result<Proo
 /// [`Refused::NoSecondFactor`], [`Error::InvalidField`] for a wrong code, as [`is_wrong_code`] tells.
 pub async fn replace_codes(
     work: &mut Work<'_>,
-    account: &Account,
+    id: AccountId,
     code: &Code,
     proof: &Proof,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Vec<RecoveryCode>, Error> {
+    proof.counts(work).await?;
+    let account = &accounts::own_locked(work, id).await?;
     account.second_factor_at.ok_or(Refused::NoSecondFactor)?;
     if !check(work, account.id, code).await? {
         return Err(wrong_code());
     }
-    proof.counts(work).await?;
     let codes = RecoveryCode::generate_set(rng);
     db::recovery_codes::replace(work.connection(), account.id, &codes).await?;
     work.record(entry("recovery_codes.replaced", account));

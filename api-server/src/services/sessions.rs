@@ -264,6 +264,10 @@ pub(super) async fn replace(work: &mut Work<'_>, cookie: &CookieSecret) -> Resul
 }
 
 fn record_end(work: &mut Work<'_>, ended: Ended, reason: EndReason) {
+    work.lessens(ended.account);
+    if current(work.actor) == Some(ended.id) {
+        work.signs_out();
+    }
     let after = json!({ "account_id": ended.account.0, "reason": reason.name() });
     let entry = Entry::new("session.ended", "session", &ended.id);
     work.record(entry.of(ended.tenant).changing(None, Some(after)));

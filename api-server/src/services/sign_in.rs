@@ -4,6 +4,8 @@
 //! lock; everything that follows from its verdict is one unit of work, under a lock on the failures
 //! of those who are counted together. So whatever is tried at once is judged one after the other, and
 //! no more is learnt of it than by trying one after the other.
+//!
+//! Whoever needs both locks the failures of a login before its account, so that nobody waits in a circle.
 
 use rand::CryptoRng;
 use serde_json::json;
@@ -14,7 +16,7 @@ use super::denied::Denied;
 use super::passwords::{self, Verdict};
 use super::sessions::{self, New, Opened};
 use super::work::Work;
-use super::{Error, Portal, second_factor};
+use super::{Error, Portal, audit, second_factor};
 use crate::db;
 use crate::db::sign_in::{Candidate, Class};
 use crate::domain::account::SessionId;
@@ -72,25 +74,25 @@ pub async fn sign_in(
     let seen = look_up(portal, &wanted.login, network).await?;
     if let Some(until) = seen.locked_until {
         let mut work = Work::begin(portal, actor).await?;
-        let refused = locked(&mut work, &seen, until);
+        let refused = locked(portal, &mut work, &seen, until);
         work.commit().await?;
         return Err(refused.into());
     }
     let password = seen.candidate.as_ref().and_then(|c| c.password.clone());
-    let verdict = passwords::verify(wanted.password.clone(), password.clone()).await?;
+    let verdict = passwords::verify(wanted.password.clone(), password).await?;
     let rehashed = match verdict {
         Verdict::Right { outdated: true } => passwords::rehash(wanted.password.clone()).await.ok(),
         Verdict::Right { outdated: false } | Verdict::Wrong => None,
     };
     let tried = Tried {
         right: matches!(verdict, Verdict::Right { .. }),
-        password,
+        set_at: seen.candidate.as_ref().and_then(|c| c.password_set_at),
         rehashed,
     };
     let session = sessions::fresh_id(portal.clock.now(), rng);
     let as_account = seen.as_account(actor, session)?;
     let mut work = Work::begin(portal, actor).await?;
-    let outcome = judge(&mut work, &seen, &wanted, &tried).await?;
+    let outcome = judge(portal, &mut work, &seen, &wanted, &tried).await?;
     let candidate = match outcome {
         Err(refused) => {
             // The failure counts, and stands in the audit trail.
@@ -152,7 +154,7 @@ async fn look_up(portal: &Portal, login: &TypedLogin, network: Network) -> Resul
     let candidate = db::sign_in::candidate(&mut connection, login).await?;
     let account = candidate.as_ref().map(|candidate| candidate.id);
     let class = Class::of(&mut connection, account, network).await?;
-    let login = login.hash();
+    let login = portal.database.audit_key()?.login_hash(login.as_str());
     let locked_until = db::sign_in::locked_until(&mut connection, &login, &class, now).await?;
     Ok(Seen {
         candidate,
@@ -163,15 +165,16 @@ async fn look_up(portal: &Portal, login: &TypedLogin, network: Network) -> Resul
     })
 }
 
-/// A password that was tried, and against what.
+/// A password that was tried, and when the one was set that it was tried against.
 struct Tried {
     right: bool,
-    password: Option<PasswordHash>,
+    set_at: Option<OffsetDateTime>,
     rehashed: Option<PasswordHash>,
 }
 
 /// Whether to let somebody in. A refusal is counted and noted, which the caller commits.
 async fn judge(
+    portal: &Portal,
     work: &mut Work<'_>,
     seen: &Seen,
     wanted: &SignIn,
@@ -181,33 +184,34 @@ async fn judge(
     db::sign_in::lock_failures(work.connection(), &seen.login, &seen.class, now).await?;
     let until = db::sign_in::locked_until(work.connection(), &seen.login, &seen.class, now).await?;
     if let Some(until) = until {
-        return Ok(Err(locked(work, seen, until)));
+        return Ok(Err(locked(portal, work, seen, until)));
     }
     let Some(account) = seen.candidate.as_ref().map(|candidate| candidate.id) else {
-        failed(work, seen, "unknown_login").await?;
+        failed(portal, work, seen, "unknown_login").await?;
         return Ok(Err(Denied::WrongCredentials));
     };
     db::sign_in::lock(work.connection(), account).await?;
     let candidate = db::sign_in::candidate(work.connection(), &wanted.login).await?;
-    // What was tried may be another password by now, or somebody else's.
+    // What was tried may be another password by now, or somebody else's. Its hash may be another one of
+    // the same password: it is made anew where it took less effort.
     let same = |candidate: &Candidate| {
-        candidate.id == account && candidate.password == tried.password && tried.right
+        candidate.id == account && candidate.password_set_at == tried.set_at && tried.right
     };
     let Some(candidate) = candidate.filter(same) else {
-        failed(work, seen, "wrong_password").await?;
+        failed(portal, work, seen, "wrong_password").await?;
         return Ok(Err(Denied::WrongCredentials));
     };
     if !candidate.is_active {
-        refused(work, seen, "suspended", None);
+        refused(portal, work, seen, "suspended", None);
         return Ok(Err(Denied::AccountSuspended));
     }
     if candidate.has_second_factor {
         let Some(code) = &wanted.code else {
-            refused(work, seen, "second_factor_required", None);
+            refused(portal, work, seen, "second_factor_required", None);
             return Ok(Err(Denied::SecondFactorRequired));
         };
         if !second_factor::check(work, account, code).await? {
-            failed(work, seen, "wrong_code").await?;
+            failed(portal, work, seen, "wrong_code").await?;
             return Ok(Err(Denied::WrongCode));
         }
     }
@@ -236,7 +240,12 @@ async fn admitted(
 }
 
 /// Counts a failure, and locks out whoever has too many.
-async fn failed(work: &mut Work<'_>, seen: &Seen, reason: &'static str) -> Result<(), Error> {
+async fn failed(
+    portal: &Portal,
+    work: &mut Work<'_>,
+    seen: &Seen,
+    reason: &'static str,
+) -> Result<(), Error> {
     let now = work.now;
     let forgotten = now - FORGOTTEN_AFTER;
     let (login, class) = (&seen.login, &seen.class);
@@ -246,12 +255,13 @@ async fn failed(work: &mut Work<'_>, seen: &Seen, reason: &'static str) -> Resul
     if let Some(until) = until {
         db::sign_in::lock_out(work.connection(), login, class, until).await?;
     }
-    refused(work, seen, reason, Some((failures, until)));
+    refused(portal, work, seen, reason, Some((failures, until)));
     Ok(())
 }
 
-/// Notes that somebody was not let in.
+/// Notes that somebody was not let in, or counts it: an address has only so many entries a minute.
 fn refused(
+    portal: &Portal,
     work: &mut Work<'_>,
     seen: &Seen,
     reason: &'static str,
@@ -261,16 +271,23 @@ fn refused(
     let until = until
         .flatten()
         .and_then(|until| until.format(&Rfc3339).ok());
-    let after = json!({ "reason": reason, "failures": failures, "locked_until": until });
-    work.record(seen.entry("sign_in.failed").changing(None, Some(after)));
+    let after =
+        json!({ "reason": reason, "failures": failures, "locked_until": until, "count": 1 });
+    let entry = seen.entry("sign_in.failed").changing(None, Some(after));
+    if audit::is_told_of_failure(portal, work.actor, &entry) {
+        work.record(entry);
+    }
     let source = work.actor.source;
     work.afterwards(move || tracing::info!(reason, %source, "sign-in refused"));
 }
 
-/// Notes that somebody tried who is locked out.
-fn locked(work: &mut Work<'_>, seen: &Seen, until: OffsetDateTime) -> Denied {
-    let after = json!({ "locked_until": until.format(&Rfc3339).ok() });
-    work.record(seen.entry("sign_in.locked").changing(None, Some(after)));
+/// Notes that somebody tried who is locked out, or counts it.
+fn locked(portal: &Portal, work: &mut Work<'_>, seen: &Seen, until: OffsetDateTime) -> Denied {
+    let after = json!({ "locked_until": until.format(&Rfc3339).ok(), "count": 1 });
+    let entry = seen.entry("sign_in.locked").changing(None, Some(after));
+    if audit::is_told_of_locked(portal, work.actor, &entry) {
+        work.record(entry);
+    }
     let source = work.actor.source;
     work.afterwards(move || tracing::info!(reason = "locked", %source, "sign-in refused"));
     Denied::SignInLocked {

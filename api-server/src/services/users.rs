@@ -32,14 +32,17 @@ pub struct CreatedUser {
 ///
 /// # Errors
 /// [`Error::EmailTaken`], [`Error::ExtensionTaken`], [`Error::ExtensionPoolExhausted`],
-/// [`Error::InvalidField`] for a number outside the range, [`Error::TenantNotFound`]; then nothing was
-/// stored.
+/// [`Error::InvalidField`] for a number outside the range, [`Error::TenantNotFound`],
+/// [`denied::Denied::Forbidden`] for a role from whoever may not give one; then nothing was stored.
 pub async fn create(
     work: &mut Work<'_>,
     tenant: TenantId,
     new: NewUser,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<CreatedUser, Error> {
+    if let Some(permission) = new.needs() {
+        denied::must(work.actor, permission)?;
+    }
     let now = work.now;
     let id = UserId(uuid_v7(unix_ms(now), rng));
     let mut calls = CallSettings::default();

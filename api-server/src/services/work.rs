@@ -3,6 +3,9 @@
 //! What changes something takes `&mut Work`, so that several changes are made together or not at
 //! all, and whoever carries a request out decides when they count. [`run`] is the usual way;
 //! [`idempotency::once`](super::idempotency::once) the one for requests that may be repeated.
+//!
+//! The body of a request may come long after its head, by which it was let in. So it is asked again at
+//! the commit whether whoever asks still may.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,11 +13,14 @@ use std::sync::Arc;
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
+use super::denied::Denied;
 use super::{Error, Portal};
 use crate::db::audit::AuditKey;
+use crate::db::standing::Standing;
 use crate::db::{self, DbError};
-use crate::domain::Actor;
 use crate::domain::audit::{Author, Entry};
+use crate::domain::session::LoginHash;
+use crate::domain::{AccountId, Actor, Login};
 use crate::vault::Vault;
 
 /// How many entries of the audit trail wait for the commit at most, once a part is done.
@@ -38,8 +44,17 @@ pub struct Work<'a> {
     pub now: OffsetDateTime,
     transaction: Transaction<'a, Postgres>,
     audit_key: Arc<AuditKey>,
+    relies: Relies,
+    standing: Standing,
     entries: Vec<Entry>,
     afterwards: Vec<Box<dyn FnOnce() + Send + 'a>>,
+}
+
+/// Whether what is done counts only if whoever asks still may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relies {
+    OnStanding,
+    OnNothing,
 }
 
 impl<'a> Work<'a> {
@@ -50,6 +65,14 @@ impl<'a> Work<'a> {
         // There is one since the database could be worked with.
         let audit_key = portal.database.audit_key()?;
         Ok(Self::of(transaction, (vault, audit_key), actor, now))
+    }
+
+    /// Begins one that counts whatever became meanwhile of whoever asks: what it tried and failed at, or
+    /// what was accepted of it before.
+    pub async fn of_record(portal: &'a Portal, actor: &'a Actor) -> Result<Self, Error> {
+        let begun = Self::begin(portal, actor).await?;
+        let relies = Relies::OnNothing;
+        Ok(Self { relies, ..begun })
     }
 
     /// Begins one for a command on the portal's host, which has a connection of its own and serves
@@ -77,9 +100,16 @@ impl<'a> Work<'a> {
             now,
             transaction,
             audit_key,
+            relies: Relies::OnStanding,
+            standing: Standing::default(),
             entries: Vec::new(),
             afterwards: Vec::new(),
         }
+    }
+
+    /// What failures to sign in with a login are counted under.
+    pub fn login_hash(&self, login: &Login) -> LoginHash {
+        self.audit_key.login_hash(login.as_str())
     }
 
     /// The connection that the transaction runs on.
@@ -130,8 +160,43 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Says that it takes something from an account: its life, its role, a session, a token. Nobody
+    /// relies on that from the commit on.
+    pub fn lessens(&mut self, account: AccountId) {
+        self.standing.lessens(account);
+    }
+
+    /// Says that whoever asks ended by it the session that it was let in by, which therefore lived.
+    pub fn signs_out(&mut self) {
+        self.relies = Relies::OnNothing;
+    }
+
+    /// Whether whoever asks still may: since its request came, somebody may have taken from it what it
+    /// was let in by. Until the work is done nobody does then.
+    ///
+    /// # Errors
+    /// [`Denied::Unauthenticated`].
+    pub async fn stands(&mut self) -> Result<(), Error> {
+        let known = match self.relies {
+            Relies::OnStanding => self.actor.account(),
+            Relies::OnNothing => None,
+        };
+        if let Some(known) = known {
+            self.standing.relies_on(known.account);
+        }
+        self.standing.hold(&mut self.transaction).await?;
+        let Some(known) = known else { return Ok(()) };
+        // A statement of its own: it sees what those before it have committed.
+        let stands = db::standing::stands(&mut self.transaction, known).await?;
+        Ok(stands.then_some(()).ok_or(Denied::Unauthenticated)?)
+    }
+
     /// Makes the changes count.
+    ///
+    /// # Errors
+    /// [`Denied::Unauthenticated`] when whoever asks may not ask any more.
     pub async fn commit(mut self) -> Result<(), Error> {
+        self.stands().await?;
         // Last: until the commit, a lane of the trail is this transaction's.
         self.write_entries().await?;
         let afterwards = mem::take(&mut self.afterwards);
@@ -141,6 +206,17 @@ impl<'a> Work<'a> {
         }
         Ok(())
     }
+}
+
+/// Fails unless whoever asks still may, for what is no unit of work.
+///
+/// # Errors
+/// [`Denied::Unauthenticated`].
+pub async fn stands(portal: &Portal, actor: &Actor) -> Result<(), Error> {
+    if actor.account().is_none() {
+        return Ok(());
+    }
+    Work::begin(portal, actor).await?.stands().await
 }
 
 /// Carries out `task` in a unit of work of its own, which counts unless it fails.

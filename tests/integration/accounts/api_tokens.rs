@@ -22,7 +22,11 @@ fn wanted(name: &str, scopes: &[&str]) -> anyhow::Result<Value> {
 }
 
 /// A client with a fresh token, and where that is.
-async fn token(owner: &Client, name: &str, scopes: &[&str]) -> anyhow::Result<(Client, String)> {
+pub(super) async fn token(
+    owner: &Client,
+    name: &str,
+    scopes: &[&str],
+) -> anyhow::Result<(Client, String)> {
     let reply = owner
         .post("/api-tokens", &wanted(name, scopes)?)
         .await?
@@ -71,7 +75,9 @@ async fn a_token_does_what_its_scopes_and_its_account_may() -> anyhow::Result<()
         writer.delete(&place).await?,
         writer.get("/sessions").await?,
         writer.post("/accounts/me/password", &passwords).await?,
-        writer.post_nothing("/accounts/me/totp").await?,
+        writer
+            .post("/accounts/me/totp", &json!({ "password": super::PASSWORD }))
+            .await?,
         writer
             .post("/accounts/me/totp/confirm", &json!({ "code": "123456" }))
             .await?,
@@ -291,5 +297,27 @@ async fn what_is_wrong_with_a_token_is_said() -> anyhow::Result<()> {
         .post("/api-tokens", &wanted("More", &["users.read"])?)
         .await?;
     assert_eq!(many.problem(409)?, "too_many_api_tokens");
+    Ok(())
+}
+
+/// A role is given to nobody by a token that may only write users.
+#[tokio::test]
+async fn a_user_gets_a_role_only_from_who_may_write_accounts() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let user = |number: usize, role: &str| {
+        let email = format!("u{number}@example.org");
+        json!({ "name": "Ann", "email": email, "role": role })
+    };
+    let (users, _) = token(&lab.client, "Users", &["users.write"]).await?;
+    for (number, role) in ["operator", "tenant_admin"].into_iter().enumerate() {
+        let reply = users.post("/users", &user(number, role)).await?;
+        assert_eq!(reply.problem(403)?, "forbidden", "{role}");
+    }
+    users.post("/users", &user(2, "user")).await?.expect(201)?;
+    let scopes = ["users.write", "accounts.write"];
+    let (both, _) = token(&lab.client, "Both", &scopes).await?;
+    both.post("/users", &user(3, "operator"))
+        .await?
+        .expect(201)?;
     Ok(())
 }

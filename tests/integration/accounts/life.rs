@@ -241,7 +241,8 @@ async fn an_account_is_changed_by_whoever_has_seen_it() -> anyhow::Result<()> {
     .await?;
     let promoted = promoted.expect(200)?.json()?;
     assert_eq!(promoted["tenant_id"], Value::Null);
-    ann.client.get("/tenants").await?.expect(200)?;
+    let again = lab.client.sign_in("ann", PASSWORD).await?;
+    again.get("/tenants").await?.expect(200)?;
     let homeless = patch(&lab.client, &ann.path(), &json!({ "role": "operator" })).await?;
     assert_eq!(
         refused(&homeless)?,
@@ -253,6 +254,6 @@ async fn an_account_is_changed_by_whoever_has_seen_it() -> anyhow::Result<()> {
         .expect(200)?
         .json()?;
     assert_eq!(back["role"], "tenant_admin");
-    assert_eq!(ann.client.get("/pbxes").await?.problem(403)?, "forbidden");
+    assert_eq!(again.get("/pbxes").await?.problem(403)?, "forbidden");
     Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
 
+use super::api_tokens::token;
 use super::{
     OTHER_PASSWORD, PASSWORD, account, dump, me, person, redeem, refused, reset_token, sign_in,
     text, trail,
@@ -207,5 +208,50 @@ async fn a_reset_ends_a_lock_out() -> anyhow::Result<()> {
     let token = reset_token(&lab.client, text(&made["id"])).await?;
     redeem(&lab.client, &token, PASSWORD).await?.expect(204)?;
     lab.client.sign_in("ann", PASSWORD).await?;
+    Ok(())
+}
+
+/// Whoever knows login and name tries what is made of them first.
+#[tokio::test]
+async fn what_is_made_of_login_and_name_is_too_easy() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    for (login, name, easy) in [
+        ("acme-adm", "Acme Administration", "acme-adm acme-adm"),
+        ("anna", "Anna Example", "anna example anna example"),
+        ("novak.olga", "Olga Novak", "novak.olga.1"),
+        ("ann6162@example.org", "Ann", "ann@example.com"),
+        ("ann6162@example.net", "Ann", "EXAMPLE-6162-2026!Ann"),
+    ] {
+        let body = json!({ "login": login, "name": name, "role": "operator", "tenant": "default" });
+        let made = account(&lab.client, &body).await?;
+        let token = reset_token(&lab.client, text(&made["id"])).await?;
+        let reply = redeem(&lab.client, &token, easy).await?;
+        let expected = ("password".to_owned(), "too_easy".to_owned());
+        assert_eq!(refused(&reply)?, expected, "{easy}");
+        let good = format!("{name} {PASSWORD}");
+        redeem(&lab.client, &token, &good).await?.expect(204)?;
+    }
+    Ok(())
+}
+
+/// An account that somebody else had may have tokens of that one as well.
+#[tokio::test]
+async fn a_reset_revokes_api_tokens_and_a_change_does_not() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let ann = person(&lab, "ann", "operator", Some("default")).await?;
+    let (program, _) = token(&ann.client, "Program", &["users.read"]).await?;
+    ann.client
+        .post(CHANGE, &change(PASSWORD, OTHER_PASSWORD))
+        .await?
+        .expect(200)?;
+    program.get("/users").await?.expect(200)?;
+    let reset = reset_token(&lab.client, &ann.id).await?;
+    program.get("/users").await?.expect(200)?;
+    redeem(&lab.client, &reset, PASSWORD).await?.expect(204)?;
+    assert_eq!(
+        program.get("/users").await?.problem(401)?,
+        "unauthenticated"
+    );
+    assert_eq!(trail(&lab, "api_token.revoked").await?.len(), 1);
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use api_server::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
-use tests::portal::Client;
+use tests::portal::{Client, Reply};
 use totp_rs::{Builder, Secret};
 
 use super::{PASSWORD, Person, dump, me, person, refused, sign_in, text, trail};
@@ -26,9 +26,15 @@ async fn at_the_beginning_of_a_step() {
     }
 }
 
+/// What becomes of an attempt to begin with a second factor.
+async fn begin(client: &Client, password: &str) -> anyhow::Result<Reply> {
+    let body = json!({ "password": password });
+    client.post("/accounts/me/totp", &body).await
+}
+
 /// Begins with a second factor: its secret.
 pub(crate) async fn begun(client: &Client) -> anyhow::Result<String> {
-    let begun = client.post_nothing("/accounts/me/totp").await?;
+    let begun = begin(client, PASSWORD).await?;
     Ok(text(&begun.expect(200)?.json()?["secret"]).to_owned())
 }
 
@@ -56,18 +62,8 @@ async fn somebody(lab: &PortalLab) -> anyhow::Result<Person> {
 async fn each_code_of_an_app_lets_in_once() -> anyhow::Result<()> {
     let lab = PortalLab::login().await?;
     let ann = somebody(&lab).await?;
-    let first = ann
-        .client
-        .post_nothing("/accounts/me/totp")
-        .await?
-        .expect(200)?
-        .json()?;
-    let begun = ann
-        .client
-        .post_nothing("/accounts/me/totp")
-        .await?
-        .expect(200)?
-        .json()?;
+    let first = begin(&ann.client, PASSWORD).await?.expect(200)?.json()?;
+    let begun = begin(&ann.client, PASSWORD).await?.expect(200)?.json()?;
     let secret = text(&begun["secret"]).to_owned();
     ensure!(text(&begun["otpauth_uri"]).starts_with("otpauth://totp/PBX%20portal:ann?secret="));
     // What was only begun is not asked for.
@@ -117,8 +113,11 @@ async fn each_code_of_an_app_lets_in_once() -> anyhow::Result<()> {
         .expect(201)?;
     let replayed = sign_in(&lab.client, "ann", PASSWORD, Some(&next)).await?;
     assert_eq!(replayed.problem(401)?, "wrong_code");
-    for again in ["/accounts/me/totp", confirm] {
-        let reply = ann.client.post(again, &json!({ "code": "123456" })).await?;
+    let wrong = json!({ "code": "123456" });
+    for reply in [
+        begin(&ann.client, PASSWORD).await?,
+        ann.client.post(confirm, &wrong).await?,
+    ] {
         assert_eq!(reply.problem(409)?, "second_factor_set");
     }
     let shown = dump(&lab).await? + &lab.portal.log();
@@ -244,5 +243,25 @@ async fn a_second_factor_is_removed_with_the_password_or_by_an_administrator() -
     let gone = sign_in(&lab.client, "ann", PASSWORD, Some(&codes[5])).await?;
     gone.expect(201)?;
     assert_eq!(trail(&lab, "totp.removed").await?.len(), 2);
+    Ok(())
+}
+
+/// With somebody's session alone nobody puts an app of its own before the account.
+#[tokio::test]
+async fn a_second_factor_is_begun_with_the_password() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let ann = somebody(&lab).await?;
+    let without = ann.client.post("/accounts/me/totp", &json!({})).await?;
+    assert_eq!(
+        refused(&without)?,
+        ("password".to_owned(), "missing".to_owned())
+    );
+    for _ in 0..5 {
+        let wrong = begin(&ann.client, "wrong").await?;
+        assert_eq!(refused(&wrong)?.1, "wrong_password");
+    }
+    let right = begin(&ann.client, PASSWORD).await?;
+    assert_eq!(right.problem(429)?, "sign_in_locked");
+    assert!(trail(&lab, "totp.requested").await?.is_empty());
     Ok(())
 }

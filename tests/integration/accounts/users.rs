@@ -3,7 +3,7 @@
 use serde_json::json;
 use tests::lab::PortalLab;
 
-use super::{PASSWORD, account, me, patch, refused, sign_in, signed_in, text, trail};
+use super::{PASSWORD, Person, account, me, patch, refused, sign_in, signed_in, text, trail};
 
 #[tokio::test]
 async fn an_account_has_role_status_and_life_of_its_user() -> anyhow::Result<()> {
@@ -29,7 +29,12 @@ async fn an_account_has_role_status_and_life_of_its_user() -> anyhow::Result<()>
     let after = lab.client.get(&ann.path()).await?.expect(200)?;
     assert_eq!(after.json()?["role"], "operator");
     assert_ne!(after.header("etag"), before.header("etag"));
-    // The session that there is does more at once.
+    // It does more from the next sign-in on.
+    assert_eq!(me(&ann.client).await?.problem(401)?, "unauthenticated");
+    let ann = Person {
+        client: lab.client.sign_in("ann", PASSWORD).await?,
+        ..ann
+    };
     ann.client.get("/applies").await?.expect(200)?;
 
     for changes in [

@@ -47,6 +47,7 @@ const KEYLESS: &[(&str, &str)] = &[
         "a fast hash of the password would be kept",
     ),
     ("/accounts/{account}/password", "likewise"),
+    ("/accounts/{account}/totp", "likewise"),
     ("/accounts/{account}/totp/remove", "likewise"),
 ];
 

@@ -20,6 +20,7 @@ const ORDERS: &[&str] = &[
     "/apply/verify",
     "/accounts/{account}/password",
     "/accounts/{account}/recovery-codes",
+    "/accounts/{account}/totp",
     "/accounts/{account}/totp/confirm",
     "/accounts/{account}/totp/remove",
     "/password-resets",

@@ -1,6 +1,8 @@
 //! Lists in pages, the audit trail (`GET /applies`) for all of them.
 
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use tests::lab::PortalLab;
 
 use super::problems::assert_problem;
@@ -197,5 +199,55 @@ async fn a_page_goes_on_where_the_last_one_ended() -> anyhow::Result<()> {
     }
     seen.sort_unstable();
     assert_eq!(seen, [1000, 1001, 1002, 1003, 1004, 1005]);
+    Ok(())
+}
+
+/// Every time that RFC 3339 can say, and every number that a cursor can hold.
+#[tokio::test]
+async fn times_that_no_database_holds_are_refused() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    for time in [
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-31T23:59:59-00:01",
+        "0000-01-01T00:00:00Z",
+        "0000-12-31T23:59:59Z",
+        "0001-01-01T00:00:00%2B23:59",
+        "0001-01-01T00:00:00%2B00:01",
+    ] {
+        for name in ["since", "until"] {
+            let reply = lab.client.get(&format!("/audit?{name}={time}")).await?;
+            let body = assert_problem(&reply, 400, "validation_failed")?;
+            assert_eq!(body["errors"][0]["field"], name, "{time}: {reply}");
+        }
+    }
+    for time in ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"] {
+        lab.client
+            .get(&format!("/audit?since={time}"))
+            .await?
+            .expect(200)?;
+    }
+    let id = "01900000-0000-7000-8000-000000000002";
+    for microseconds in [
+        i64::MAX,
+        i64::MIN,
+        253_402_300_800_000_000,
+        -62_135_596_800_000_001,
+        -300_000_000_000_000_000,
+        -62_200_000_000_000_000,
+    ] {
+        for (list, sort) in [
+            ("/audit", "-at"),
+            ("/applies", "-started_at"),
+            ("/users", "created_at"),
+        ] {
+            let cursor = json!([sort, microseconds, id]).to_string();
+            let cursor = URL_SAFE_NO_PAD.encode(cursor);
+            let path = format!("{list}?sort={sort}&cursor={cursor}");
+            let reply = lab.client.get(&path).await?;
+            let body = assert_problem(&reply, 400, "validation_failed")?;
+            assert_eq!(body["errors"][0]["field"], "cursor", "{path}: {reply}");
+            assert_eq!(body["errors"][0]["code"], "malformed", "{path}: {reply}");
+        }
+    }
     Ok(())
 }

@@ -47,6 +47,11 @@ const EXCUSED: &[(&str, u16, &str)] = &[
         "there is no second factor",
     ),
     (
+        "POST /accounts/{account}/totp",
+        400,
+        "it is not that password",
+    ),
+    (
         "POST /accounts/{account}/totp/confirm",
         409,
         "no second factor was begun",

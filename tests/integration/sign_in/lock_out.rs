@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use tests::portal::{Client, Reply};
 use tests::process::wait_until;
@@ -50,14 +51,16 @@ async fn guessing_is_locked_out_for_longer_each_time() -> anyhow::Result<()> {
     let (pool, id) = ann(&lab).await?;
     fail(&lab.client, "ann", 5).await?;
     let mut longest = 0;
-    for seconds in [30, 60, 120, 240, 480, 900, 900] {
+    for (round, seconds) in [30, 60, 120, 240, 480, 900, 900].into_iter().enumerate() {
+        // From an address each, because the trail is told only so much of one.
+        let [first, second, third] = [7, 8, 9].map(|n| format!("198.51.{round}.{n}"));
         let until: time::OffsetDateTime =
             sqlx::query_scalar("select locked_until from sign_in_failure")
                 .fetch_one(&pool)
                 .await?;
         // Neither the right password nor a wrong one gets an answer, and neither prolongs it.
-        let right = try_from(&lab.client, "198.51.100.7", "ann", PASSWORD).await?;
-        let wrong = try_from(&lab.client, "198.51.100.8", "ann", "wrong").await?;
+        let right = try_from(&lab.client, &first, "ann", PASSWORD).await?;
+        let wrong = try_from(&lab.client, &second, "ann", "wrong").await?;
         assert_locked(&right, seconds)?;
         assert_eq!(told(&right)?, told(&wrong)?);
         let after: time::OffsetDateTime =
@@ -67,7 +70,7 @@ async fn guessing_is_locked_out_for_longer_each_time() -> anyhow::Result<()> {
         assert_eq!(after, until);
         longest = seconds;
         let_pass(&pool).await?;
-        let reply = try_from(&lab.client, "198.51.100.9", "ann", "wrong").await?;
+        let reply = try_from(&lab.client, &third, "ann", "wrong").await?;
         assert_eq!(reply.problem(401)?, "wrong_credentials");
     }
     assert_eq!(longest, 900);
@@ -213,5 +216,55 @@ async fn failures_are_forgotten_after_a_day() -> anyhow::Result<()> {
         .fetch_one(&pool)
         .await?;
     assert_eq!(failures, 4);
+    Ok(())
+}
+
+/// Whoever tries without end fills no audit trail.
+#[tokio::test]
+async fn of_many_failures_of_an_address_a_few_are_told() -> anyhow::Result<()> {
+    let lab = lab().await?;
+    let (pool, _) = ann(&lab).await?;
+    for n in 0..12 {
+        let reply = try_from(&lab.client, STRANGER, &format!("nobody{n}"), "wrong").await?;
+        assert_eq!(reply.problem(401)?, "wrong_credentials");
+    }
+    assert_eq!(noted(&pool, "sign_in.failed").await?.len(), 5);
+    fail(&lab.client, "ann", 5).await?;
+    assert_eq!(noted(&pool, "sign_in.failed").await?.len(), 10);
+    for _ in 0..6 {
+        let reply = try_from(&lab.client, STRANGER, "ann", PASSWORD).await?;
+        assert_eq!(reply.problem(429)?, "sign_in_locked");
+    }
+    let locked = noted(&pool, "sign_in.locked").await?;
+    assert_eq!(locked.len(), 1);
+    assert_eq!(locked[0].2["count"], 1);
+    Ok(())
+}
+
+/// What somebody typed as a login may be its password: whoever has the database cannot try which.
+#[tokio::test]
+async fn what_was_typed_as_a_login_is_kept_under_a_key() -> anyhow::Result<()> {
+    let mut lab = lab().await?;
+    let (pool, typed) = (lab.database.pool().await?, "hunter2 and more");
+    for _ in 0..3 {
+        let reply = try_from(&lab.client, STRANGER, typed, "wrong").await?;
+        assert_eq!(reply.problem(401)?, "wrong_credentials");
+        // Another start is the same portal.
+        lab.portal.stop().await?;
+        lab.portal.resume().await?;
+        let ready = async || {
+            let ready = lab.client.get("/health/ready").await;
+            ready.is_ok_and(|r| r.json().is_ok_and(|body| body["database"]["ok"] == true))
+        };
+        let deadline = std::time::Duration::from_secs(30);
+        tests::process::wait_until("the database is ready", deadline, ready).await?;
+    }
+    let kept: Vec<(Vec<u8>, i32)> =
+        sqlx::query_as("select login_hash, failures from sign_in_failure")
+            .fetch_all(&pool)
+            .await?;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].1, 3);
+    assert_ne!(kept[0].0, Sha256::digest(typed).to_vec());
     Ok(())
 }

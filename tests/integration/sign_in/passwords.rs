@@ -3,14 +3,17 @@
 use argon2::password_hash::PasswordHasher as _;
 use argon2::{Algorithm, Argon2, Params, Version};
 
-use super::{PASSWORD, STRANGER, Tokens, ann, lab, try_from};
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{PASSWORD, STRANGER, Tokens, ann, lab, noted, try_from};
+use crate::crowd::at_once;
 
 const TODAY: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 
-#[tokio::test]
-async fn a_hash_of_less_effort_is_made_anew_at_sign_in() -> anyhow::Result<()> {
-    let lab = lab().await?;
-    let (pool, id) = ann(&lab).await?;
+/// Puts a hash of less effort in place of the one that there is.
+async fn weaken(pool: &PgPool, id: Uuid) -> anyhow::Result<String> {
     let weak = Argon2::new(
         Algorithm::Argon2id,
         Version::V0x13,
@@ -23,8 +26,42 @@ async fn a_hash_of_less_effort_is_made_anew_at_sign_in() -> anyhow::Result<()> {
     sqlx::query("update account set password_hash = $2 where account_id = $1")
         .bind(id)
         .bind(&weak)
-        .execute(&pool)
+        .execute(pool)
         .await?;
+    Ok(weak)
+}
+
+/// Nobody is taken for a guesser because its password is hashed anew for somebody else.
+#[tokio::test]
+async fn a_hash_that_is_made_anew_meanwhile_is_of_the_same_password() -> anyhow::Result<()> {
+    let lab = lab().await?;
+    let (pool, id) = ann(&lab).await?;
+    let tokens = Tokens::open(&lab.client, "ann").await?;
+    let own = lab.client.with_bearer(&tokens.access);
+    for round in 0..2 {
+        weaken(&pool, id).await?;
+        let client = lab.client.clone();
+        let statuses = at_once(8, 8, move |number| {
+            let client = client.clone();
+            let address = format!("198.51.{round}.{number}");
+            async move { Ok(try_from(&client, &address, "ann", PASSWORD).await?.status) }
+        });
+        // Somebody who shows it again, within a session.
+        let body = json!({ "password": PASSWORD });
+        let shown = own.post("/accounts/me/totp/remove", &body);
+        let (statuses, shown) = tokio::join!(statuses, shown);
+        assert_eq!(statuses?, [201; 8]);
+        assert_eq!(shown?.problem(409)?, "no_second_factor");
+    }
+    assert_eq!(noted(&pool, "sign_in.failed").await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hash_of_less_effort_is_made_anew_at_sign_in() -> anyhow::Result<()> {
+    let lab = lab().await?;
+    let (pool, id) = ann(&lab).await?;
+    let weak = weaken(&pool, id).await?;
     let kept = async || {
         let hash = "select password_hash from account where account_id = $1";
         let hash = sqlx::query_scalar::<_, String>(hash).bind(id);

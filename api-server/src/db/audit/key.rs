@@ -1,15 +1,21 @@
 //! Table `audit_key`.
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox};
+use sha2::Sha256;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::clock::os_rng;
 use crate::db::DbError;
 use crate::db::data_keys::KeyError;
+use crate::domain::session::LoginHash;
 use crate::vault::{Place, Vault};
 use rand::CryptoRng;
 
 const KEY_BYTES: usize = 32;
+
+/// What the key of hashes of logins is derived by.
+const LOGIN_KEY: &str = "sign_in_failure.login_hash";
 
 /// What entries are sealed with. Whoever has only the database does not have it. No `Debug`.
 pub struct AuditKey(SecretBox<[u8; KEY_BYTES]>);
@@ -23,6 +29,24 @@ impl AuditKey {
         let mut key = Self::new([0; KEY_BYTES]);
         rng.fill_bytes(key.0.expose_secret_mut());
         key
+    }
+
+    /// What failures to sign in with a login are counted under. The key is that of the trail, because
+    /// every portal has the same one and it outlives a change of `SECRET_KEY`; it seals entries and keys
+    /// these hashes apart from each other.
+    pub fn login_hash(&self, login: &str) -> LoginHash {
+        let mac = |key: &[u8; KEY_BYTES], text: &str| -> [u8; KEY_BYTES] {
+            let mac = Hmac::<Sha256>::new_from_slice(key);
+            // A key of any length will do.
+            mac.map_or([0; KEY_BYTES], |mac| {
+                mac.chain_update(text.as_bytes())
+                    .finalize()
+                    .into_bytes()
+                    .into()
+            })
+        };
+        let key = SecretBox::new(Box::new(mac(self.expose(), LOGIN_KEY)));
+        LoginHash(mac(key.expose_secret(), login))
     }
 
     pub(super) fn expose(&self) -> &[u8; KEY_BYTES] {
@@ -74,4 +98,18 @@ pub async fn find(
 
 fn inconsistent(reason: &impl ToString) -> DbError {
     DbError::inconsistent("audit_key", "key_encrypted", &"1", reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_hashed_by_the_key() {
+        let hash = |key: u8, login: &str| AuditKey::new([key; KEY_BYTES]).login_hash(login);
+        assert_eq!(hash(1, "ann"), hash(1, "ann"));
+        assert_ne!(hash(1, "ann"), hash(2, "ann"));
+        assert_ne!(hash(1, "ann"), hash(1, "anna"));
+        assert_ne!(hash(1, "ann").0, [0; KEY_BYTES]);
+    }
 }

@@ -45,7 +45,6 @@ fn what_is_no_secret_is_refused() {
 fn logins_and_user_agents_are_one_line() {
     let login: TypedLogin = " Ann@Example.org ".parse().unwrap();
     assert_eq!(login.as_str(), "ann@example.org");
-    assert_eq!(login.hash(), LoginHash::of("ann@example.org"));
     assert!(!format!("{login:?}").contains("ann"));
     for bad in ["", " ", "a\nb", "a\u{2028}b", &"a".repeat(255)] {
         assert!(bad.parse::<TypedLogin>().is_err(), "{bad:?}");

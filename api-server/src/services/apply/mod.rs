@@ -213,7 +213,8 @@ async fn open(
     attempt: &mut Attempt,
     prepared: &Prepared,
 ) -> Result<Opened, Error> {
-    let mut work = Work::begin(portal, actor).await?;
+    // It was accepted of whoever asked for it, whatever became of that in the line.
+    let mut work = Work::of_record(portal, actor).await?;
     if !leaves_the_line(work.connection(), attempt).await? {
         return Ok(Opened::LeftTheLine);
     }
@@ -307,7 +308,7 @@ async fn end_unsent(
     outcome: AttemptOutcome,
     failure: Failure,
 ) -> Result<(), Error> {
-    let mut work = Work::begin(portal, actor).await?;
+    let mut work = Work::of_record(portal, actor).await?;
     let there = leaves_the_line(work.connection(), attempt).await?;
     if attempt.outcome != AttemptOutcome::Queued {
         work.record(audit::requested(attempt, actor));

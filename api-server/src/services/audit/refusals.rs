@@ -1,6 +1,6 @@
-//! Requests that were refused: in the audit trail, but not as many as somebody cares to send. Of one
-//! address, or of one account, some a minute are written down; the others are counted, and the count
-//! is written down when the minute has passed.
+//! Requests that were refused, sign-ins among them: in the audit trail, but not as many as somebody cares
+//! to send. Of one address, or of one account, some a minute are written down; the others are counted,
+//! and the count is written down when the minute has passed.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,6 +26,12 @@ const OF_ACCOUNT_MAX: u64 = 20;
 /// Refusals of whoever is not known: with credentials that are none, by another site's page.
 const OF_ADDRESS_MAX: u64 = 1;
 
+/// Failures of one address to sign in: as many as lock a login.
+const FAILURES_MAX: u64 = 5;
+
+/// Attempts of one address to sign in to what is locked: nothing is looked at then.
+const LOCKED_MAX: u64 = 1;
+
 /// Most sources that are told apart. All further ones are one.
 const SOURCES_MAX: usize = 4096;
 
@@ -35,6 +41,10 @@ enum Source {
     Account(AccountId),
     /// IPv6: the first 64 bits, which is what one host can change the rest of.
     Address(IpAddr),
+    /// Likewise, of whoever fails to sign in.
+    Failure(IpAddr),
+    /// Likewise, of whoever tries what is locked.
+    Locked(IpAddr),
     Others,
 }
 
@@ -42,6 +52,7 @@ enum Source {
 #[derive(Debug)]
 struct Window {
     since: Instant,
+    limit: u64,
     written: u64,
     /// Those that were not written down, and one of them.
     counted: u64,
@@ -66,11 +77,12 @@ impl Refusals {
         let source = if known { source } else { Source::Others };
         let window = windows.entry(source).or_insert_with(|| Window {
             since: now,
+            limit,
             written: 0,
             counted: 0,
             last: None,
         });
-        if window.written < limit {
+        if window.written < window.limit {
             window.written += 1;
             return true;
         }
@@ -93,7 +105,7 @@ impl Refusals {
             };
             entries.push(counted(author, entry, window.counted));
             window.since = now;
-            window.written = 1;
+            window.written = window.limit;
             window.counted = 0;
             true
         });
@@ -131,10 +143,26 @@ pub async fn refused(portal: &Portal, actor: &Actor, operation: &str, denied: &D
     write(portal, (source, limit), actor, entry).await;
 }
 
+/// Whether it is to be written down that an address failed to sign in; otherwise it is counted.
+pub fn is_told_of_failure(portal: &Portal, actor: &Actor, entry: &Entry) -> bool {
+    let source = Source::Failure(block(actor.source));
+    is_told(portal, (source, FAILURES_MAX), actor, entry)
+}
+
+/// Likewise, that it tried to sign in to what is locked.
+pub fn is_told_of_locked(portal: &Portal, actor: &Actor, entry: &Entry) -> bool {
+    let source = Source::Locked(block(actor.source));
+    is_told(portal, (source, LOCKED_MAX), actor, entry)
+}
+
+fn is_told(portal: &Portal, source: (Source, u64), actor: &Actor, entry: &Entry) -> bool {
+    let author = Author::from(actor);
+    portal.refusals.take(source, Instant::now(), &author, entry)
+}
+
 /// It is refused all the same when that cannot be written down.
 async fn write(portal: &Portal, source: (Source, u64), actor: &Actor, entry: Entry) {
-    let (author, now) = (Author::from(actor), Instant::now());
-    if !portal.refusals.take(source, now, &author, &entry) {
+    if !is_told(portal, source, actor, &entry) {
         return;
     }
     if let Err(error) = super::note(portal, actor, entry).await {

@@ -1,6 +1,8 @@
 //! Who has signed in shows again who it is, for what a session that was stolen must not suffice.
 //! Failures count with those of signing in, and lock out likewise.
 
+use time::OffsetDateTime;
+
 use super::{Seen, failed, locked, look_up};
 use crate::db;
 use crate::domain::Actor;
@@ -8,7 +10,7 @@ use crate::domain::account::Account;
 use crate::domain::password::PasswordHash;
 use crate::domain::session::{Network, TypedLogin};
 use crate::services::denied::Denied;
-use crate::services::work::{self, Work};
+use crate::services::work::Work;
 use crate::services::{Error, Portal};
 
 /// What is known before somebody shows something.
@@ -24,8 +26,8 @@ impl Proof {
         portal.gate.attempts.admit(network)?;
         let seen = look_up(portal, &TypedLogin::from(&account.login), network).await?;
         if let Some(until) = seen.locked_until {
-            let mut work = Work::begin(portal, actor).await?;
-            let refused = locked(&mut work, &seen, until);
+            let mut work = Work::of_record(portal, actor).await?;
+            let refused = locked(portal, &mut work, &seen, until);
             work.commit().await?;
             return Err(refused.into());
         }
@@ -37,7 +39,13 @@ impl Proof {
         self.0.candidate.as_ref()?.password.clone()
     }
 
-    /// What was shown is right, and counts, unless somebody was locked out meanwhile.
+    /// When that password was set: it is the same as long as that is.
+    pub fn password_set_at(&self) -> Option<OffsetDateTime> {
+        self.0.candidate.as_ref()?.password_set_at
+    }
+
+    /// What was shown is right, and counts, unless somebody was locked out meanwhile. To be called
+    /// before the account is locked, as at sign-in.
     ///
     /// # Errors
     /// [`Denied::SignInLocked`].
@@ -60,12 +68,11 @@ impl Proof {
         actor: &Actor,
         reason: &'static str,
     ) -> Result<(), Error> {
-        work::run(portal, actor, async |work| {
-            let Seen { login, class, .. } = &self.0;
-            let now = work.now;
-            db::sign_in::lock_failures(work.connection(), login, class, now).await?;
-            failed(work, &self.0, reason).await
-        })
-        .await
+        let mut work = Work::of_record(portal, actor).await?;
+        let Seen { login, class, .. } = &self.0;
+        let now = work.now;
+        db::sign_in::lock_failures(work.connection(), login, class, now).await?;
+        failed(portal, &mut work, &self.0, reason).await?;
+        work.commit().await
     }
 }

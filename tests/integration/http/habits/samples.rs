@@ -105,11 +105,6 @@ pub(super) const SAMPLES: &[Sample] = &[
     },
     Sample {
         method: Method::POST,
-        path: "/accounts/{account}/totp",
-        body: nothing_or_something,
-    },
-    Sample {
-        method: Method::POST,
         path: "/accounts/{account}/totp/confirm",
         body: |_| json!({ "code": A_CODE }),
     },
