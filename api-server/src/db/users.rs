@@ -11,7 +11,9 @@ use crate::domain::calling::{CallForward, CallSettings, DialNumber, ForwardDelay
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::tenant::TenantBrief;
 use crate::domain::user::{NewUser, User};
-use crate::domain::{AdminUser, ExtensionNumber, Metadata, TenantId, UserId, Version, Within};
+use crate::domain::{
+    AdminUser, DisplayName, ExtensionNumber, Metadata, TenantId, UserId, Version, Within,
+};
 
 /// The index that keeps an address unique among the living users of a tenant.
 pub const EMAIL_KEY: &str = "user_tenant_email_key";
@@ -54,7 +56,7 @@ impl TryFrom<UserRow> for User {
         Ok(Self {
             id,
             tenant: TenantId(row.tenant_id),
-            name: row.name.parse().map_err(|reason| broken("name", reason))?,
+            name: DisplayName::from_stored(&row.name).map_err(|reason| broken("name", reason))?,
             email: row
                 .email
                 .parse()
