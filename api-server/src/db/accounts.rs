@@ -243,6 +243,20 @@ pub async fn user_changed(
     Ok(id.map(AccountId))
 }
 
+/// The accounts of a tenant.
+pub async fn of_tenant(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Vec<AccountId>, DbError> {
+    let ids = sqlx::query_scalar!(
+        "select account_id from account where tenant_id = $1 order by account_id",
+        tenant.0,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(AccountId).collect())
+}
+
 /// The account of a user.
 pub async fn of_user(
     connection: &mut PgConnection,

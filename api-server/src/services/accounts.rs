@@ -7,7 +7,7 @@ use rand::CryptoRng;
 use serde_json::{Value, json};
 
 use super::denied::Denied;
-use super::tenants::refused_field;
+use super::tenants::{self, refused_field};
 use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
@@ -88,6 +88,7 @@ pub async fn create(
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Account, Error> {
     within_reach(work.actor, new.seat)?;
+    stays(work, new.seat).await?;
     let role = role_of(work, new.seat).await?;
     may_give(work.actor, role)?;
     let now = work.now;
@@ -103,6 +104,14 @@ pub async fn create(
         move || tracing::info!(account = %id, %login, by = by.as_str(), "account created"),
     );
     Ok(account)
+}
+
+/// A tenant that ends meanwhile gets no staff, who would be left behind.
+async fn stays(work: &mut Work<'_>, seat: Seat) -> Result<(), Error> {
+    if let Seat::Staff(tenant, _) = seat {
+        tenants::locked(work, tenant).await?;
+    }
+    Ok(())
 }
 
 /// The role that a seat in a living tenant gives, or its living user has.
@@ -256,7 +265,11 @@ pub async fn change(
     may_change(work.actor, &account, &patch)?;
     let mut account = account;
     if patch.role.is_some() || patch.tenant.is_some() {
-        account.seat = moved(work.actor, &account, patch.role, patch.tenant)?;
+        let seat = moved(work.actor, &account, patch.role, patch.tenant)?;
+        if seat.tenant() != account.seat.tenant() {
+            stays(work, seat).await?;
+        }
+        account.seat = seat;
         account.role = role_of(work, account.seat).await?;
         may_give(work.actor, account.role)?;
     }
@@ -442,9 +455,24 @@ pub(super) async fn end_of_user(
     tenant: TenantId,
     user: UserId,
 ) -> Result<(), Error> {
-    let Some(id) = db::accounts::of_user(work.connection(), tenant, user).await? else {
-        return Ok(());
-    };
+    match db::accounts::of_user(work.connection(), tenant, user).await? {
+        Some(id) => end(work, id).await,
+        None => Ok(()),
+    }
+}
+
+/// Removes the accounts of a tenant that ends: its staff's, as it has no users.
+///
+/// # Errors
+/// [`Refused::OwnAccount`].
+pub(super) async fn end_of_tenant(work: &mut Work<'_>, tenant: TenantId) -> Result<(), Error> {
+    for id in db::accounts::of_tenant(work.connection(), tenant).await? {
+        end(work, id).await?;
+    }
+    Ok(())
+}
+
+async fn end(work: &mut Work<'_>, id: AccountId) -> Result<(), Error> {
     if !db::accounts::lock(work.connection(), id).await? {
         return Ok(());
     }
