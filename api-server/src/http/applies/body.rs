@@ -53,7 +53,7 @@ pub(in crate::http) struct ApplyBody {
     failure: Option<FailureBody>,
     /// What was done, in order.
     steps: Vec<StepBody>,
-    /// The live files.
+    /// The live files. Left out for whoever is confined to a tenant: their sizes tell of all.
     files: Vec<FileBody>,
     /// The steps in which Asterisk was told to reload.
     reloads: Vec<StepBody>,

@@ -88,7 +88,9 @@ struct FileStatusBody {
     path: Option<String>,
     #[schema(value_type = VerdictBody)]
     verdict: &'static str,
-    /// As the database would have it now; null when it cannot be rendered.
+    /// As the database would have it now; null when it cannot be rendered. Size and hash of a file
+    /// tell of every tenant, so that whoever is confined to one gets null here and in `on_disk`, and in
+    /// `last_applied`.
     wanted: Option<WantedBody>,
     /// What was put there last; null before the first apply.
     last_applied: Option<LastAppliedBody>,
@@ -137,8 +139,8 @@ struct WantedBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct LastAppliedBody {
     revision: u64,
-    sha256: String,
-    size: u64,
+    sha256: Option<String>,
+    size: Option<u64>,
     /// The attempt that brought it; null, as the next two, when the database does not know it.
     apply_id: Option<Uuid>,
     requested_by: Option<String>,
@@ -149,6 +151,7 @@ struct LastAppliedBody {
 /// What the markers in Asterisk carry.
 #[derive(Debug, Serialize, ToSchema)]
 struct LoadedBody {
+    /// Withheld from whoever is confined to a tenant.
     generation: String,
     /// The revision that has it; null when the agent does not know it any more.
     revision: Option<u64>,
@@ -334,8 +337,8 @@ impl From<LastApplied> for LastAppliedBody {
         let attempt = last.attempt;
         Self {
             revision: last.revision.0,
-            sha256: last.content.sha256.to_string(),
-            size: last.content.size,
+            sha256: last.content.map(|content| content.sha256.to_string()),
+            size: last.content.map(|content| content.size),
             apply_id: attempt.as_ref().map(|attempt| attempt.id.0),
             at: attempt.as_ref().and_then(|attempt| attempt.ended_at),
             requested_by: attempt.map(|attempt| attempt.requested_by),
