@@ -1,6 +1,7 @@
 //! How clients reach the portal: HTTPS and its certificate, who is kept waiting and who has to go,
 //! and where the portal refuses to start.
 
+mod bodies;
 mod browsers;
 mod certificate;
 mod floods;

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
+use super::budget::Sender;
 use super::error::ApiError;
 use super::{client_address, cookie};
 use crate::domain::access::{self, AuthMode, Needs};
@@ -99,6 +100,11 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
     if let Err(denied) = permitted(needs, &actor) {
         audit::refused(&guard.portal, &actor, &operation, &denied).await;
         return Err(Error::from(denied).into());
+    }
+    if !matches!(actor.principal, Principal::Unknown)
+        && let Some(sender) = parts.extensions.get::<Sender>()
+    {
+        sender.is_known();
     }
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))

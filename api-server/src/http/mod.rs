@@ -7,6 +7,7 @@ mod api_tokens;
 mod applies;
 mod audit;
 mod browsers;
+mod budget;
 mod changes;
 mod client_address;
 mod cookie;

@@ -58,6 +58,9 @@ pub enum Denied {
     /// A request by cookie that changes something came without the token of the session.
     #[error("the CSRF token is missing or wrong")]
     CsrfTokenNeeded,
+    /// A body is larger than that of somebody unknown may be.
+    #[error("the body is too large for somebody unknown")]
+    UnknownBodyTooLarge,
 }
 
 impl Denied {
@@ -77,7 +80,8 @@ impl Denied {
             | Self::RefreshRefused
             | Self::RefreshReused
             | Self::CrossSite
-            | Self::CsrfTokenNeeded => None,
+            | Self::CsrfTokenNeeded
+            | Self::UnknownBodyTooLarge => None,
         }
     }
 }

@@ -24,8 +24,16 @@ pub(super) fn describe(denied: &Denied) -> Description {
         Denied::RefreshReused => REFRESH_REUSED.told(),
         Denied::CrossSite => CROSS_SITE.told(),
         Denied::CsrfTokenNeeded => CSRF_TOKEN_NEEDED.told(),
+        Denied::UnknownBodyTooLarge => UNKNOWN_BODY_TOO_LARGE.told(),
     }
 }
+
+const UNKNOWN_BODY_TOO_LARGE: Words = Words(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "body_too_large",
+    "Body too large",
+    "From somebody who is not signed in, the body must be at most 8 KiB.",
+);
 
 const UNAUTHENTICATED: Words = Words(
     StatusCode::UNAUTHORIZED,
