@@ -6,6 +6,7 @@ mod browsers;
 mod certificate;
 mod floods;
 mod h2;
+mod hosts;
 mod patience;
 mod proxy;
 mod start;

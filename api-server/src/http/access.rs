@@ -24,6 +24,12 @@ const COOKIE: &str = "cookie";
 /// The cookie of a browser's session.
 const SESSION_COOKIE: &str = "__Host-session";
 
+/// Where nobody signs in.
+const MISDIRECTED: (&str, &str) = (
+    "421",
+    "`host_not_permitted`: in trusted-network mode, under a name that is not set",
+);
+
 /// The bodies of those who are not signed in are smaller.
 const UNKNOWN_TOO_LARGE: (&str, &str) = ("413", "`body_too_large`: over 8 KiB here");
 
@@ -75,6 +81,7 @@ fn describe_one(operation: &mut Operation, needs: Needs, changes: bool) {
     for (status, code) in refusals(needs, changes) {
         also(known, problems(&[(status, code)]));
     }
+    also(known, problems(&[MISDIRECTED]));
     if needs == Needs::Nothing && known.contains_key("413") {
         also(known, problems(&[UNKNOWN_TOO_LARGE]));
     }

@@ -90,7 +90,8 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
         return Ok(Request::from_parts(parts, body));
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
-    cookie::same_site(&parts).map_err(Error::from)?;
+    let behind_proxy = guard.portal.settings.behind_proxy;
+    cookie::same_site(&parts, behind_proxy).map_err(Error::from)?;
     let presented = presented(&parts.headers);
     let actor = actor(guard, (&operation, needs), &parts, presented.as_ref()).await?;
     if let (Some(Presented::Cookie(secret)), Some(_)) = (&presented, actor.account()) {

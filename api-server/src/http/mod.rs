@@ -23,6 +23,7 @@ mod fields;
 mod follow;
 mod guard;
 mod health;
+mod host;
 mod no_query;
 mod once;
 mod openapi;
@@ -59,6 +60,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::guard::{Guard, Rules};
+use self::host::Hosts;
 use self::no_query::Without;
 use crate::services::Portal;
 
@@ -158,6 +160,7 @@ pub fn router(portal: Arc<Portal>) -> Router {
         rules: Arc::new(Rules::of(&operations().into_openapi())),
         portal: Arc::clone(&portal),
     };
+    let hosts = Hosts::of(&portal.settings);
     let document = document();
     let no_query = middleware::from_fn_with_state(Without::of(&document), no_query::refuse);
     let (operations, _) = operations().with_state(portal).split_for_parts();
@@ -176,6 +179,7 @@ pub fn router(portal: Arc<Portal>) -> Router {
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(middleware::from_fn_with_state(hosts, host::check))
         .layer(middleware::from_fn(envelope::envelope))
 }
 
