@@ -168,6 +168,7 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
         settings: Settings {
             auth: config.auth,
             behind_proxy: config.entrance.serving == Serving::BehindProxy,
+            hosts: config.entrance.hosts.clone(),
             on_reload_failure: config.on_reload_failure,
             apply_lock_wait: config.apply_lock_wait,
             apply_deadline: config.apply_deadline,

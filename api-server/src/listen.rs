@@ -1,27 +1,28 @@
 //! The accept loop: HTTPS or plain HTTP, limits that axum's own leaves open, and an orderly end.
 //!
-//! Each connection is one task with a place among [`CONNECTIONS_MAX`], which has it from the start:
-//! handshake, requests, end. What makes it give the place back: a handshake that takes too long or
-//! is displaced ([`handshake`]), no request for a while ([`connection`]), the end of the portal.
+//! Each connection is one task with a place ([`places`]), which has it from the start: handshake,
+//! requests, end. What makes it give the place back: a handshake that takes too long or is displaced
+//! ([`handshake`]), a peer that keeps the portal waiting ([`activity`], [`connection`]), a newcomer
+//! when all places are taken, the end of the portal.
 
+mod activity;
 mod connection;
 mod handshake;
+mod places;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use self::connection::Server;
 use self::handshake::Handshakes;
+use self::places::{Place, Places};
 use crate::https::Https;
-
-/// Connections at a time; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1024;
 
 /// Pause after the process ran out of file descriptors, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -56,29 +57,34 @@ pub(crate) async fn serve(
     stop: impl Future<Output = &'static str>,
 ) -> Running {
     let running = watch::Sender::new(false);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = match https {
+        Some(_) => Places::of_clients(),
+        None => Places::of_proxy(),
+    };
     let server = Server::new(router);
     let mut handshakes = Handshakes::default();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            let (stream, peer) = listener.accept().await?;
+            // Further ones wait in the kernel's queue.
+            let place = places.take(peer.ip()).await;
+            Ok::<_, io::Error>(place.map(|place| (stream, peer, place)))
         };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             reason = &mut stop => {
                 tracing::info!(reason, "stopping");
                 return Running(running);
             }
             accepted = accept => accepted,
         };
-        match (accepted, place) {
-            (Ok((stream, peer)), Ok(place)) => {
+        match accepted {
+            Ok(Some((stream, peer, place))) => {
                 let arrival = Arrival {
                     stream,
                     peer,
                     stop: Stop(running.subscribe()),
-                    _place: place,
+                    place,
                 };
                 match &https {
                     Some(https) => {
@@ -93,10 +99,10 @@ pub(crate) async fn serve(
                     None => drop(tokio::spawn(plain(arrival, server.clone()))),
                 }
             }
-            // Nobody closes the semaphore.
-            (Ok(_), Err(_)) => {}
-            (Err(error), _) if is_of_the_client(error.kind()) => {}
-            (Err(error), _) => {
+            // Its address has enough.
+            Ok(None) => {}
+            Err(error) if is_of_the_client(error.kind()) => {}
+            Err(error) => {
                 tracing::error!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
@@ -109,18 +115,22 @@ struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
     stop: Stop,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 async fn plain(arrival: Arrival, server: Server) {
-    arrival.stream.set_nodelay(true).ok();
-    server
-        .serve(arrival.stream, arrival.peer, arrival.stop)
-        .await;
+    let Arrival {
+        stream,
+        peer,
+        mut stop,
+        mut place,
+    } = arrival;
+    stream.set_nodelay(true).ok();
+    server.serve(stream, peer, &mut place, &mut stop).await;
 }
 
 async fn secure(
-    mut arrival: Arrival,
+    arrival: Arrival,
     https: Arc<Https>,
     displaced: oneshot::Receiver<()>,
     server: Server,
@@ -128,17 +138,24 @@ async fn secure(
     let Ok(config) = https.current() else {
         return;
     };
-    arrival.stream.set_nodelay(true).ok();
+    let Arrival {
+        stream,
+        peer,
+        mut stop,
+        mut place,
+    } = arrival;
+    stream.set_nodelay(true).ok();
     let secured = tokio::select! {
-        secured = handshake::shake_hands(arrival.stream, config) => secured,
+        secured = handshake::shake_hands(stream, config) => secured,
         _ = displaced => Err(handshake::Failed::Displaced),
+        () = place.displaced() => Err(handshake::Failed::Displaced),
         // Whoever is not in yet has asked for nothing.
-        () = arrival.stop.said() => return,
+        () = stop.said() => return,
     };
     match secured {
-        Ok(stream) => server.serve(stream, arrival.peer, arrival.stop).await,
+        Ok(stream) => server.serve(stream, peer, &mut place, &mut stop).await,
         // Whoever scans ports would fill the log at any higher level.
-        Err(why) => tracing::debug!(peer = %arrival.peer, %why, "handshake failed"),
+        Err(why) => tracing::debug!(%peer, %why, "handshake failed"),
     }
 }
 

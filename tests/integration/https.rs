@@ -1,9 +1,12 @@
 //! How clients reach the portal: HTTPS and its certificate, who is kept waiting and who has to go,
 //! and where the portal refuses to start.
 
+mod bodies;
 mod browsers;
 mod certificate;
 mod floods;
+mod h2;
+mod hosts;
 mod patience;
 mod proxy;
 mod start;
@@ -22,7 +25,7 @@ use tests::lab::PortalLab;
 use tests::portal::{Access, Portal};
 use tests::postgres::TestDatabase;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -73,7 +76,18 @@ fn usual(portal: &Portal) -> anyhow::Result<Arc<ClientConfig>> {
 }
 
 async fn connect(portal: &Portal, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(portal.address()).await?;
+    connect_from([127, 0, 0, 1], portal, config).await
+}
+
+/// From another loopback address.
+async fn connect_from(
+    address: [u8; 4],
+    portal: &Portal,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((address, 0).into())?;
+    let stream = socket.connect(portal.address()).await?;
     let name = ServerName::from(portal.address().ip());
     TlsConnector::from(config).connect(name, stream).await
 }

@@ -319,7 +319,7 @@ async fn no_name_forges_a_line_of_a_diff() -> anyhow::Result<()> {
         "; <secret>",
         "[1001]",
         "a; b\\",
-        "\u{202e}abc",
+        "\u{200b}abc",
     ];
     for (number, name) in names.iter().enumerate() {
         lab.create_user(name, &format!("user{number}@example.org"))

@@ -22,6 +22,9 @@ pub struct Entrance {
     pub address: SocketAddr,
     /// What is spoken there.
     pub serving: Serving,
+    /// `TRUSTED_NETWORK_HOSTS`: by which names it is served in trusted-network mode, beside addresses
+    /// and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// What is spoken with clients.
@@ -42,14 +45,19 @@ impl Entrance {
             Some(Serving::Https(_)) | None => HTTPS_PORT,
         };
         let (name, address) = address(env, auth, port);
-        let (serving, address) = (serving?, address?);
+        let hosts = hosts(env, auth);
+        let (serving, address, hosts) = (serving?, address?, hosts?);
         if serving == Serving::BehindProxy && !is_loopback(address.ip()) {
             return env.fault(format!(
                 "PLAIN_HTTP: plain HTTP is for a proxy on this machine, so that {name} must be a \
                  loopback address such as 127.0.0.1:{HTTP_PORT}"
             ));
         }
-        Some(Self { address, serving })
+        Some(Self {
+            address,
+            serving,
+            hosts,
+        })
     }
 }
 
@@ -113,6 +121,31 @@ fn address(env: &mut Env<'_>, auth: AuthMode, port: u16) -> (&'static str, Optio
             (OPEN, env.required(OPEN, meaning))
         }
     }
+}
+
+/// The names, in lower case.
+fn hosts(env: &mut Env<'_>, auth: AuthMode) -> Option<Vec<String>> {
+    const NAME: &str = "TRUSTED_NETWORK_HOSTS";
+    let Some(text) = env.optional::<String>(NAME) else {
+        return Some(Vec::new());
+    };
+    if auth == AuthMode::Login {
+        return env.fault(format!(
+            "{NAME} is set, but AUTH_MODE is not trusted_network: remove it, or set that"
+        ));
+    }
+    let names = text.split(',').map(|name| name.trim().to_ascii_lowercase());
+    let names: Vec<String> = names.collect();
+    let is_name = |name: &String| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        !name.is_empty() && name.bytes().all(allowed)
+    };
+    if names.iter().all(is_name) {
+        return Some(names);
+    }
+    env.fault(format!(
+        "{NAME}: must be host names without ports, with commas between them"
+    ))
 }
 
 /// The one value of `PLAIN_HTTP`.
@@ -201,6 +234,26 @@ mod tests {
         }
         let mapped = ("LISTEN_ADDR", "[::ffff:127.0.0.1]:80");
         assert!(read(AuthMode::Login, &[PLAIN, mapped]).is_ok());
+    }
+
+    #[test]
+    fn only_a_trusted_network_names_its_hosts() {
+        let trusted = AuthMode::TrustedNetwork;
+        let open = ("TRUSTED_NETWORK_LISTEN_ADDR", "192.0.2.1:443");
+        let named = |names| ("TRUSTED_NETWORK_HOSTS", names);
+        let hosts = |names| read(trusted, &[CERT, KEY, open, named(names)]).map(|e| e.hosts);
+        let both = ["portal.example".to_owned(), "pbx".to_owned()];
+        assert_eq!(hosts("Portal.example, pbx"), Ok(both.to_vec()));
+        assert!(read(trusted, &[CERT, KEY, open]).is_ok_and(|e| e.hosts.is_empty()));
+        for bad in ["", "a,,b", "portal:443", "https://portal", "*"] {
+            let error = hosts(bad).unwrap_err();
+            assert!(error.contains("TRUSTED_NETWORK_HOSTS"), "{bad}: {error}");
+        }
+        let error = read(AuthMode::Login, &[CERT, KEY, named("portal")]).unwrap_err();
+        assert!(
+            error.contains("AUTH_MODE is not trusted_network"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::page::Listing;
 use crate::domain::account::{Account, AccountId, NewAccount, Seat};
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::password::PasswordHash;
-use crate::domain::{AdminUser, Invalid, Login, Role, TenantId, UserId, Version};
+use crate::domain::{AdminUser, DisplayName, Invalid, Login, Role, TenantId, UserId, Version};
 
 /// The constraint that keeps a login unique.
 pub const LOGIN_KEY: &str = "account_login_key";
@@ -49,7 +49,7 @@ impl TryFrom<AccountRow> for Account {
         Ok(Self {
             id,
             login: to_login(id, &row.login)?,
-            name: row.name.parse().map_err(|reason| broken("name", reason))?,
+            name: DisplayName::from_stored(&row.name).map_err(|reason| broken("name", reason))?,
             seat: to_seat(id, role, row.tenant_id, row.user_id)?,
             role,
             status: row
@@ -228,6 +228,20 @@ pub async fn user_changed(
     .fetch_optional(connection)
     .await?;
     Ok(id.map(AccountId))
+}
+
+/// The accounts of a tenant.
+pub async fn of_tenant(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Vec<AccountId>, DbError> {
+    let ids = sqlx::query_scalar!(
+        "select account_id from account where tenant_id = $1 order by account_id",
+        tenant.0,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(AccountId).collect())
 }
 
 /// The account of a user.

@@ -8,10 +8,10 @@ use super::DbError;
 use super::page::Listing;
 use super::sessions::ActingRow;
 use crate::domain::admin::{Credential, SignedIn};
-use crate::domain::api_token::{ApiToken, ApiTokenId, Scopes};
+use crate::domain::api_token::{ApiToken, ApiTokenId, Scopes, TokenName};
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::token::Token;
-use crate::domain::{AccountId, Invalid, Version};
+use crate::domain::{AccountId, Version};
 
 /// The index that keeps a name unique among the tokens of an account.
 pub const NAME_KEY: &str = "api_token_account_name_key";
@@ -34,10 +34,8 @@ impl TryFrom<ApiTokenRow> for ApiToken {
 
     fn try_from(row: ApiTokenRow) -> Result<Self, DbError> {
         let id = ApiTokenId(row.api_token_id);
-        let name = row
-            .name
-            .parse()
-            .map_err(|reason: Invalid| DbError::inconsistent("api_token", "name", &id, &reason))?;
+        let name = TokenName::from_stored(&row.name)
+            .map_err(|reason| DbError::inconsistent("api_token", "name", &id, &reason))?;
         Ok(Self {
             id,
             account: AccountId(row.account_id),

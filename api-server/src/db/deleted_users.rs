@@ -8,7 +8,7 @@ use super::DbError;
 use super::page::Listing;
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::user::DeletedUser;
-use crate::domain::{Invalid, TenantId, UserId, Version, Within};
+use crate::domain::{DisplayName, Invalid, TenantId, UserId, Version, Within};
 
 sort_keys! {
     /// What deleted users are listed by.
@@ -38,7 +38,7 @@ impl TryFrom<DeletedUserRow> for DeletedUser {
         Ok(Self {
             id,
             tenant: TenantId(row.tenant_id),
-            name: row.name.parse().map_err(|reason| broken("name", reason))?,
+            name: DisplayName::from_stored(&row.name).map_err(|reason| broken("name", reason))?,
             email: row
                 .email
                 .parse()

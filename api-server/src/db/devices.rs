@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::page::Listing;
 use super::{DbError, extensions, tenants};
 use crate::domain::device::{
-    Codecs, Device, DeviceSettings, DigestAlgorithm, Nat, NewDevice, Transport,
+    Codecs, Device, DeviceLabel, DeviceSettings, DigestAlgorithm, Nat, NewDevice, Transport,
 };
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::{
@@ -57,9 +57,7 @@ impl TryFrom<DeviceRow> for Device {
             user,
             extension: extensions::to_number(user, row.extension)?,
             slot: to_slot(id, row.slot)?,
-            label: row
-                .label
-                .parse()
+            label: DeviceLabel::from_stored(&row.label)
                 .map_err(|reason| broken("label", reason))?,
             settings: DeviceSettings {
                 enabled: row.enabled,

@@ -132,6 +132,13 @@ impl Class {
     }
 }
 
+impl Class {
+    /// Whether the account was signed in to from there before.
+    pub const fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
 /// Until when a class may not try a login; `None`: it may.
 pub async fn locked_until(
     connection: &mut PgConnection,

@@ -11,7 +11,7 @@ use super::{Database, DbError, devices, extensions, tenants};
 use crate::domain::device::{DigestAlgorithm, Nat};
 use crate::domain::snapshot::{Snapshot, SnapshotDevice, SnapshotTenant, SnapshotUser};
 use crate::domain::tenant::DEFAULT_TENANT;
-use crate::domain::{DeviceId, Invalid, PbxId, SipPassword, TenantId, UserId};
+use crate::domain::{DeviceId, DisplayName, Invalid, PbxId, SipPassword, TenantId, UserId};
 use crate::vault::{Opener, Place, Vault};
 
 #[expect(clippy::struct_excessive_bools, reason = "the columns of the table")]
@@ -156,7 +156,7 @@ fn to_user(rows: &[SnapshotRow], opener: &Opener) -> Result<SnapshotUser, DbErro
     Ok(SnapshotUser {
         user_id,
         extension: extensions::to_number(user_id, row.number)?,
-        name: row.name.parse().map_err(|reason| broken("name", reason))?,
+        name: DisplayName::from_stored(&row.name).map_err(|reason| broken("name", reason))?,
         email: row
             .email
             .parse()

@@ -10,7 +10,8 @@ use super::page::Listing;
 use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::tenant::{ExtensionRange, NewTenant, Slug, Tenant};
 use crate::domain::{
-    AdminUser, ExtensionNumber, Invalid, Metadata, PbxId, TenantId, TenantNumber, Version,
+    AdminUser, DisplayName, ExtensionNumber, Invalid, Metadata, PbxId, TenantId, TenantNumber,
+    Version,
 };
 
 /// The index that keeps a slug unique among the living tenants.
@@ -54,7 +55,7 @@ impl TryFrom<TenantRow> for Tenant {
             id,
             number: to_number(row.number)?,
             slug: row.slug.parse().map_err(|reason| broken("slug", reason))?,
-            name: row.name.parse().map_err(|reason| broken("name", reason))?,
+            name: DisplayName::from_stored(&row.name).map_err(|reason| broken("name", reason))?,
             pbx: PbxId(row.pbx_id),
             extensions: ExtensionRange::new(min, max)
                 .map_err(|reason| broken("ext_max", reason))?,

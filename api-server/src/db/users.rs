@@ -12,7 +12,7 @@ use crate::domain::page::{Page, Slice, sort_keys};
 use crate::domain::tenant::TenantBrief;
 use crate::domain::user::{NewUser, User};
 use crate::domain::{
-    AdminUser, Email, ExtensionNumber, Metadata, TenantId, UserId, Version, Within,
+    AdminUser, DisplayName, Email, ExtensionNumber, Metadata, TenantId, UserId, Version, Within,
 };
 
 /// The index that keeps an address unique among the living users of a tenant.
@@ -56,7 +56,7 @@ impl TryFrom<UserRow> for User {
         Ok(Self {
             id,
             tenant: TenantId(row.tenant_id),
-            name: row.name.parse().map_err(|reason| broken("name", reason))?,
+            name: DisplayName::from_stored(&row.name).map_err(|reason| broken("name", reason))?,
             email: row
                 .email
                 .parse()

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use shared::telemetry::TraceContext;
 
 use super::account::{ApiTokenId, Login, SessionId};
-use super::{AccountId, Invalid, Permission, Reach, Role, breaks_a_line};
+use super::{AccountId, Invalid, Permission, Reach, Role, legible};
 
 /// The name in the audit trail of whoever asks in a trusted network without giving one.
 const TRUSTED_NETWORK: &str = "trusted-network";
@@ -56,7 +56,7 @@ impl FromStr for AdminUser {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
-        if text.is_empty() || text.chars().count() > 100 || text.chars().any(breaks_a_line) {
+        if text.chars().count() > 100 || legible(text).is_err() {
             Err(Invalid::new(
                 "malformed",
                 "the name of an administrator is 1 to 100 printable characters",

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{AccountId, Invalid, Permission, Role, Version, breaks_a_line};
+use super::{AccountId, Invalid, Permission, Role, Version, breaks_a_line, legible};
 
 pub use super::account::ApiTokenId;
 
@@ -54,16 +54,11 @@ pub struct NewApiToken {
 pub struct TokenName(String);
 
 impl TokenName {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for TokenName {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    /// What the database holds: of the time before a name had to be legible, perhaps.
+    ///
+    /// # Errors
+    /// It could never come in.
+    pub fn from_stored(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         if text.is_empty() {
             return Err(Invalid::new("empty", "must not be empty"));
@@ -81,6 +76,21 @@ impl FromStr for TokenName {
             ));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let name = Self::from_stored(text)?;
+        legible(name.as_str())?;
+        Ok(name)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ExtensionNumber, Invalid, TenantNumber, breaks_a_line, typed_id};
+use super::{ExtensionNumber, Invalid, TenantNumber, breaks_a_line, legible, typed_id};
 
 mod account;
 
@@ -64,16 +64,11 @@ impl DeviceLabel {
         Self("Phone".to_owned())
     }
 
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for DeviceLabel {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    /// What the database holds: of the time before a name had to be legible, perhaps.
+    ///
+    /// # Errors
+    /// It could never come in.
+    pub fn from_stored(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         if text.is_empty() {
             return Err(Invalid::new("empty", "must not be empty"));
@@ -91,6 +86,21 @@ impl FromStr for DeviceLabel {
             ));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DeviceLabel {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let name = Self::from_stored(text)?;
+        legible(name.as_str())?;
+        Ok(name)
     }
 }
 

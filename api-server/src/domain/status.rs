@@ -76,8 +76,8 @@ pub struct WantedFile {
 pub struct LastApplied {
     /// Of which revision it is.
     pub revision: Revision,
-    /// That file.
-    pub content: Content,
+    /// That file; `None` when it is withheld.
+    pub content: Option<Content>,
     /// The attempt that brought it; `None` when the database does not know that revision.
     pub attempt: Option<AttemptBrief>,
 }
@@ -162,15 +162,15 @@ impl FileState {
                 None => Verdict::Unknown,
             };
         };
-        if self.on_disk != Some(last.content) {
+        if self.on_disk != last.content {
             return Verdict::Drifted;
         }
         let wanted = self.wanted.as_ref();
-        let as_wanted = wanted.map(|wanted| wanted.content == last.content);
+        let as_wanted = wanted.map(|wanted| Some(wanted.content) == last.content);
         let loaded = match (&self.loaded, wanted) {
             // Whatever was applied carries a mark.
             (None, _) => (self.asterisk_answers == Some(true)).then_some(false),
-            (Some(loaded), Some(wanted)) if wanted.content == last.content => {
+            (Some(loaded), Some(wanted)) if Some(wanted.content) == last.content => {
                 Some(wanted.generation == loaded.generation)
             }
             // The id of what was applied is not known here, its revision is.
@@ -289,7 +289,7 @@ mod tests {
             }),
             last_applied: Some(LastApplied {
                 revision: Revision(3),
-                content: applied,
+                content: Some(applied),
                 attempt: None,
             }),
             on_disk: Some(on_disk),

@@ -13,7 +13,8 @@ use super::calling::{CallSettings, CallSettingsPatch, PinHash};
 use super::patch::{Patch, set};
 use super::tenant::ServiceStatus;
 use super::{
-    Invalid, Metadata, Permission, Role, TenantId, Version, breaks_a_line, redacted, typed_id,
+    Invalid, Metadata, Permission, Role, TenantId, Version, breaks_a_line, legible, redacted,
+    typed_id,
 };
 
 typed_id! {
@@ -290,16 +291,11 @@ impl fmt::Display for ExtensionNumber {
 pub struct DisplayName(String);
 
 impl DisplayName {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for DisplayName {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    /// What the database holds: of the time before a name had to be legible, perhaps.
+    ///
+    /// # Errors
+    /// It could never come in.
+    pub fn from_stored(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         if text.is_empty() {
             return Err(Invalid::new("empty", "must not be empty"));
@@ -317,6 +313,21 @@ impl FromStr for DisplayName {
             ));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DisplayName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let name = Self::from_stored(text)?;
+        legible(name.as_str())?;
+        Ok(name)
     }
 }
 

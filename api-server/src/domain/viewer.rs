@@ -163,6 +163,8 @@ impl Seen for Step {
 impl Seen for ApplyRecord {
     fn confined(mut self, to: Confined) -> Self {
         self.steps = each(self.steps, to);
+        // By their sizes one would see others come and go.
+        self.files.clear();
         self.mismatches.retain(|mismatch| to.has_mismatch(mismatch));
         withhold(&mut self.failure);
         withhold_all(&mut self.notes);
@@ -274,16 +276,40 @@ impl Seen for AgentView {
 
 impl Seen for LastApplied {
     fn confined(mut self, to: Confined) -> Self {
+        self.content = None;
         self.attempt = self.attempt.confined(to);
         self
     }
 }
 
 impl Seen for FileState {
-    fn confined(mut self, to: Confined) -> Self {
-        self.last_applied = self.last_applied.confined(to);
-        self.problem.iter_mut().for_each(withhold);
-        self
+    fn confined(self, to: Confined) -> Self {
+        // Each field by name, so that nobody adds one without a decision.
+        let Self {
+            slot,
+            path,
+            // By size and hash of what is everybody's one would see others come and go.
+            wanted: _,
+            last_applied,
+            on_disk: _,
+            mut problem,
+            mut loaded,
+            asterisk_answers,
+        } = self;
+        problem.iter_mut().for_each(withhold);
+        if let Some(loaded) = &mut loaded {
+            withhold(&mut loaded.generation);
+        }
+        Self {
+            slot,
+            path,
+            wanted: None,
+            last_applied: last_applied.confined(to),
+            on_disk: None,
+            problem,
+            loaded,
+            asterisk_answers,
+        }
     }
 }
 

@@ -24,6 +24,15 @@ const COOKIE: &str = "cookie";
 /// The cookie of a browser's session.
 const SESSION_COOKIE: &str = "__Host-session";
 
+/// Where nobody signs in.
+const MISDIRECTED: (&str, &str) = (
+    "421",
+    "`host_not_permitted`: in trusted-network mode, under a name that is not set",
+);
+
+/// The bodies of those who are not signed in are smaller.
+const UNKNOWN_TOO_LARGE: (&str, &str) = ("413", "`body_too_large`: over 8 KiB here");
+
 /// Says of each operation what it needs, and what becomes of whoever does not have it.
 pub(super) fn describe(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
@@ -71,6 +80,10 @@ fn describe_one(operation: &mut Operation, needs: Needs, changes: bool) {
     let known = &mut operation.responses.responses;
     for (status, code) in refusals(needs, changes) {
         also(known, problems(&[(status, code)]));
+    }
+    also(known, problems(&[MISDIRECTED]));
+    if needs == Needs::Nothing && known.contains_key("413") {
+        also(known, problems(&[UNKNOWN_TOO_LARGE]));
     }
     if let Some(permission) = permission(needs) {
         let named = Extensions::builder().add("x-permission", permission.name());

@@ -1,6 +1,7 @@
 //! The cookie of a browser's session, and what keeps other sites from using it (CSRF).
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
@@ -66,7 +67,7 @@ fn is_safe(method: &Method) -> bool {
 
 /// Refuses what a page of another site had a browser send. Pages cannot send `Authorization` to
 /// another site, so who sends that is none.
-pub(super) fn same_site(request: &Parts) -> Result<(), Denied> {
+pub(super) fn same_site(request: &Parts, behind_proxy: bool) -> Result<(), Denied> {
     if is_safe(&request.method) || request.headers.contains_key(AUTHORIZATION) {
         return Ok(());
     }
@@ -77,17 +78,18 @@ pub(super) fn same_site(request: &Parts) -> Result<(), Denied> {
     let mut origins = request.headers.get_all(ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) => Ok(()),
-        (Some(origin), None) if is_own(origin, request) == Some(true) => Ok(()),
+        (Some(origin), None) if is_own(origin, request, behind_proxy) == Some(true) => Ok(()),
         (Some(_), _) => Err(Denied::CrossSite),
     }
 }
 
-/// Whether an `Origin` is the host that the request is for; `None` when one of them is malformed.
-fn is_own(origin: &HeaderValue, request: &Parts) -> Option<bool> {
+/// Whether an `Origin` is the host that the request is for, over HTTPS; `None` when one of them is
+/// malformed. A proxy has spoken HTTPS, unless the browser is on this machine and asks past it.
+fn is_own(origin: &HeaderValue, request: &Parts, behind_proxy: bool) -> Option<bool> {
     let origin: Uri = origin.to_str().ok()?.parse().ok()?;
-    let default_port = match origin.scheme_str()? {
-        "https" => 443,
-        "http" => 80,
+    let (default_port, is_secure) = match origin.scheme_str()? {
+        "https" => (443, true),
+        "http" => (80, false),
         _ => return None,
     };
     let asked = match request.uri.authority() {
@@ -95,7 +97,14 @@ fn is_own(origin: &HeaderValue, request: &Parts) -> Option<bool> {
         None => request.headers.get(HOST)?.to_str().ok()?.parse().ok()?,
     };
     let own = host(&asked, default_port)?;
-    Some(host(origin.authority()?, default_port)? == own)
+    let scheme_fits = is_secure || behind_proxy && is_this_machine(&own.0);
+    Some(scheme_fits && host(origin.authority()?, default_port)? == own)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Option<IpAddr> = address.parse().ok();
+    host == "localhost" || address.is_some_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Host and port; `None` when there is more or less to it.
@@ -169,7 +178,7 @@ mod tests {
     #[test]
     fn only_pages_of_the_portal_itself_cause_changes() {
         let allowed = |method: Method, uri: &str, headers: &[(&str, &str)]| {
-            same_site(&request(method, uri, headers)).is_ok()
+            same_site(&request(method, uri, headers), false).is_ok()
         };
         let host = ("host", "portal.example");
         for good in [
@@ -195,6 +204,8 @@ mod tests {
             &[host, ("origin", "https://portal.example:8443")],
             &[host, ("origin", "http://portal.example:443.evil.example")],
             &[host, ("origin", "https://portal.example.evil.example")],
+            &[host, ("origin", "http://portal.example")],
+            &[("host", "127.0.0.1"), ("origin", "http://127.0.0.1")],
             &[host, ("origin", "null")],
             &[host, ("origin", "")],
             &[host, ("origin", "file://portal.example")],
@@ -218,6 +229,29 @@ mod tests {
         let own = [("origin", "https://portal.example")];
         assert!(allowed(Method::POST, "https://portal.example/users", &own));
         assert!(!allowed(Method::POST, "https://other.example/users", &own));
+    }
+
+    #[test]
+    fn behind_a_proxy_plain_http_is_for_this_machine() {
+        let allowed = |host: &str, origin: &str| {
+            let headers = [("host", host), ("origin", origin)];
+            same_site(&request(Method::POST, "/users", &headers), true).is_ok()
+        };
+        for (host, origin) in [
+            ("portal.example", "https://portal.example"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost:8080", "http://localhost:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+        ] {
+            assert!(allowed(host, origin), "{origin}");
+        }
+        for (host, origin) in [
+            ("portal.example", "http://portal.example"),
+            ("192.0.2.1:8080", "http://192.0.2.1:8080"),
+            ("localhost:8080", "http://localhost:8081"),
+        ] {
+            assert!(!allowed(host, origin), "{origin}");
+        }
     }
 
     #[test]

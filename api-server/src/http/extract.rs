@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::budget::Refused;
 use super::envelope::REQUEST_SECONDS;
 use super::error::{ApiError, MERGE_PATCH};
 use super::fields::{Fields, parse_json};
@@ -18,6 +19,7 @@ use crate::domain::account::SessionId;
 use crate::domain::tenant::DEFAULT_TENANT;
 use crate::domain::viewer::Viewer;
 use crate::domain::{Actor, TenantId, Within};
+use crate::services::denied::Denied;
 use crate::services::sessions::SessionRef;
 use crate::services::tenants::{self, TenantRef};
 use crate::services::{Error, Portal, viewer};
@@ -218,9 +220,12 @@ async fn read_within<S: Send + Sync>(
         .map_err(|_| ApiError::RequestTimeout)?
         .map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::BodyTooLarge
-            } else {
-                ApiError::BodyIncomplete
+                return ApiError::BodyTooLarge;
+            }
+            match Refused::of(&rejection) {
+                Some(Refused::NoRoom) => Error::Overloaded("too many bodies are being read").into(),
+                Some(Refused::TooLarge) => Error::from(Denied::UnknownBodyTooLarge).into(),
+                None => ApiError::BodyIncomplete,
             }
         })
 }

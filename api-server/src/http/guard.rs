@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::OpenApi;
 
+use super::budget::Sender;
 use super::error::ApiError;
 use super::{client_address, cookie};
 use crate::domain::access::{self, AuthMode, Needs};
@@ -90,7 +91,8 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
     };
     let needs = needs.ok_or(ApiError::Panicked)?;
     let stranger = stranger(guard, &parts)?;
-    if let Err(denied) = cookie::same_site(&parts) {
+    let behind_proxy = guard.portal.settings.behind_proxy;
+    if let Err(denied) = cookie::same_site(&parts, behind_proxy) {
         // Whose browser it is stays open: to look that up is more than such a request is owed.
         return Err(refuse(guard, &stranger, &operation, denied).await);
     }
@@ -105,6 +107,11 @@ async fn admit(guard: &Guard, request: Request) -> Result<Request, ApiError> {
     }
     if let Err(denied) = permitted(needs, &actor) {
         return Err(refuse(guard, &actor, &operation, denied).await);
+    }
+    if !matches!(actor.principal, Principal::Unknown)
+        && let Some(sender) = parts.extensions.get::<Sender>()
+    {
+        sender.is_known();
     }
     parts.extensions.insert(actor);
     Ok(Request::from_parts(parts, body))

@@ -8,6 +8,7 @@ mod applies;
 mod audit;
 pub mod bodies;
 mod browsers;
+mod budget;
 mod bulk;
 mod changes;
 mod client_address;
@@ -26,6 +27,7 @@ mod fields;
 mod follow;
 mod guard;
 mod health;
+mod host;
 mod imports;
 mod instant;
 mod no_query;
@@ -65,6 +67,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::guard::{Guard, Rules};
+use self::host::Hosts;
 use self::no_query::Without;
 use crate::services::Portal;
 
@@ -182,6 +185,7 @@ pub fn router(portal: Arc<Portal>) -> Router {
         rules: Arc::new(Rules::of(&operations().into_openapi())),
         portal: Arc::clone(&portal),
     };
+    let hosts = Hosts::of(&portal.settings);
     let document = document();
     let no_query = middleware::from_fn_with_state(Without::of(&document), no_query::refuse);
     let (operations, _) = operations().with_state(portal).split_for_parts();
@@ -200,6 +204,7 @@ pub fn router(portal: Arc<Portal>) -> Router {
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(middleware::from_fn_with_state(hosts, host::check))
         .layer(middleware::from_fn(envelope::envelope))
 }
 

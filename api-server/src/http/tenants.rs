@@ -361,7 +361,7 @@ fn tenant_patch(mut fields: Fields) -> Result<(TenantPatch, Option<PbxRef>), Vec
 
 /// Delete a tenant
 ///
-/// Only one without users. `If-Match` is required.
+/// Only one without users. The accounts of its staff end with it. `If-Match` is required.
 #[utoipa::path(
     delete, path = "/tenants/{tenant}", tag = "tenants", operation_id = "delete_tenant",
     params(("tenant" = String, Path, description = "Id or slug"), ByHeader, MatchHeader),

@@ -17,16 +17,17 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
 use super::BODY_BYTES_MAX;
+use super::budget::{Counted, Sender};
 
 /// How long a client may take for what is left, in milliseconds.
 const READ_MS: u64 = 1_000;
 
 /// A body that a handler may read, and what it leaves is still at hand.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Body>>);
+struct Shared(Arc<Mutex<Counted>>);
 
 impl Shared {
-    fn body(&self) -> MutexGuard<'_, Body> {
+    fn body(&self) -> MutexGuard<'_, Counted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -60,8 +61,10 @@ pub(super) struct Unread {
 /// The request for its handler, and its body for afterwards.
 pub(super) fn share(request: Request) -> (Request, Unread) {
     let version = request.version();
-    let (parts, body) = request.into_parts();
-    let body = Shared(Arc::new(Mutex::new(body)));
+    let (mut parts, body) = request.into_parts();
+    let sender = Sender::default();
+    parts.extensions.insert(sender.clone());
+    let body = Shared(Arc::new(Mutex::new(Counted::new(body, sender))));
     let request = Request::from_parts(parts, Body::new(body.clone()));
     (request, Unread { body, version })
 }
@@ -82,9 +85,12 @@ impl Unread {
     /// Whether the body has ended within the limit of its size.
     async fn read(&self) -> bool {
         let mut left = BODY_BYTES_MAX;
-        while !self.body.is_end_stream() {
-            let frame = poll_fn(|context| Pin::new(&mut self.body.clone()).poll_frame(context));
-            match frame.await {
+        while !self.body.body().uncounted().is_end_stream() {
+            // Nothing of it is kept.
+            let next = |context: &mut Context<'_>| {
+                Pin::new(self.body.body().uncounted()).poll_frame(context)
+            };
+            match poll_fn(next).await {
                 None => return true,
                 Some(Err(_)) => return false,
                 Some(Ok(frame)) => {

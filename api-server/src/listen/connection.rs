@@ -1,38 +1,49 @@
 //! One connection from its first request to its end.
 //!
-//! hyper ends one whose head is slow; a peer that never says which HTTP it speaks, or answers pings
-//! and asks nothing, it would keep. So whoever has no request under way for a while has to go.
+//! hyper ends one whose head is slow; a peer that never says which HTTP it speaks, answers pings and
+//! asks nothing, or takes nothing of its answer, it would keep. So what goes on is watched
+//! ([`Activity`]), and whoever keeps the portal waiting for a while has to go.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Stop;
+use super::activity::{Activity, Over, PATIENCE, Request, Turn, UnderWay};
+use super::places::Place;
 
-/// How long a request's head may take, a connection may stay without a request, and then the rest
-/// of an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a connection that gives way may take to end.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
+/// Requests at a time on one HTTP/2 connection: as many as a browser's page needs.
+const STREAMS_MAX: u32 = 16;
+
+/// What an HTTP/2 peer may send of one request before any of it is read.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// Likewise of all requests of a connection together: what the portal keeps of them unread.
+const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// As much of an answer is handed out at once, so that it shows whether the peer takes it.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// What serves every connection.
 #[derive(Clone)]
@@ -52,76 +63,47 @@ impl Server {
         http.http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(PATIENCE)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX);
         Self { http, router }
     }
 
-    /// Serves `peer` until it goes, asks nothing for a while, or `stop` says so.
-    pub(super) async fn serve<S>(&self, stream: S, peer: SocketAddr, mut stop: Stop)
-    where
+    /// Serves `peer` until it goes, keeps the portal waiting, has to give way, or `stop` says so.
+    pub(super) async fn serve<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        place: &mut Place,
+        stop: &mut Stop,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (under_way, idle) = watch::channel(Requests::default());
+        let activity = Arc::clone(place.activity());
         let service = TowerToHyperService::new(Asked {
             router: self.router.clone(),
             peer,
-            under_way,
+            activity: Arc::clone(&activity),
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         // Clients that break off are their own affair.
-        let asked = tokio::select! {
+        let rest = tokio::select! {
             _ = connection.as_mut() => return,
-            asked = silence(idle) => asked,
+            over = activity.over() => match over {
+                // The rest of the last answer may still be on its way.
+                Over::Idle { asked: true } => PATIENCE,
+                Over::Idle { asked: false } | Over::Stalled => return,
+            },
+            () = place.displaced() => PARTING,
             () = stop.said() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await.ok();
                 return;
             }
         };
-        if asked {
-            // The rest of the last answer may still be on its way.
-            connection.as_mut().graceful_shutdown();
-            timeout(PATIENCE, connection).await.ok();
-        }
-    }
-}
-
-/// What a connection asked for.
-#[derive(Clone, Copy, Default)]
-struct Requests {
-    ever: bool,
-    under_way: usize,
-}
-
-/// Returns when there has been no request for a while, and whether there ever was one.
-async fn silence(mut requests: watch::Receiver<Requests>) -> bool {
-    loop {
-        // The sender lives as long as the connection.
-        let none = requests.wait_for(|requests| requests.under_way == 0).await;
-        let asked = none.is_ok_and(|requests| requests.ever);
-        if timeout(PATIENCE, requests.changed()).await.is_err() {
-            return asked;
-        }
-    }
-}
-
-/// A request under way: from its head to the last byte of its answer.
-struct UnderWay(watch::Sender<Requests>);
-
-impl UnderWay {
-    fn new(requests: &watch::Sender<Requests>) -> Self {
-        requests.send_modify(|requests| {
-            requests.ever = true;
-            requests.under_way += 1;
-        });
-        Self(requests.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.send_modify(|requests| requests.under_way -= 1);
+        connection.as_mut().graceful_shutdown();
+        timeout(rest, connection).await.ok();
     }
 }
 
@@ -130,12 +112,12 @@ impl Drop for UnderWay {
 struct Asked {
     router: Router,
     peer: SocketAddr,
-    under_way: watch::Sender<Requests>,
+    activity: Arc<Activity>,
 }
 
-impl<B> tower::Service<Request<B>> for Asked
+impl<B> tower::Service<http::Request<B>> for Asked
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
     type Response = Response;
@@ -143,29 +125,88 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        tower::Service::<Request<B>>::poll_ready(&mut self.router, context)
+        tower::Service::<http::Request<B>>::poll_ready(&mut self.router, context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        let under_way = UnderWay::new(&self.under_way);
+        let under_way = self.activity.begin();
+        let request = request.map(|body| Sent {
+            body,
+            request: under_way.request().clone(),
+        });
         let answer = self.router.call(request);
         Box::pin(async move {
             let answer = answer.await?;
+            under_way.request().turn(Turn::Taker);
             Ok(answer.map(|body| {
                 Body::new(Answer {
                     body,
-                    _under_way: under_way,
+                    rest: Bytes::new(),
+                    under_way,
                 })
             }))
         })
     }
 }
 
+/// The body of a request. Whoever reads on has to wait for the peer now and then.
+struct Sent<B> {
+    body: B,
+    request: Request,
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Sent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.request.turn(if frame.is_pending() {
+            Turn::Sender
+        } else {
+            Turn::Portal
+        });
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// The body of an answer, whose request is under way until it is dropped.
 struct Answer {
     body: Body,
-    _under_way: UnderWay,
+    /// What has come of it and is not handed out yet.
+    rest: Bytes,
+    under_way: UnderWay,
+}
+
+impl Answer {
+    fn poll_rest(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES_MAX);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
+    }
 }
 
 impl HttpBody for Answer {
@@ -176,14 +217,28 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = self.poll_rest(context);
+        // Whoever wants more has taken what there was.
+        self.under_way.request().turn(if frame.is_pending() {
+            Turn::Portal
+        } else {
+            Turn::Taker
+        });
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let of_body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower().saturating_add(rest));
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }

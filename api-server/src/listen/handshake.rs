@@ -61,7 +61,7 @@ impl Handshakes {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
     /// A newcomer took its place.
-    #[error("too many handshakes at once")]
+    #[error("too many connections or handshakes at once")]
     Displaced,
     /// It took too long.
     #[error("the handshake was not completed in time")]

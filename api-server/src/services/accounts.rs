@@ -7,7 +7,7 @@ use rand::CryptoRng;
 use serde_json::{Value, json};
 
 use super::denied::Denied;
-use super::tenants::refused_field;
+use super::tenants::{self, refused_field};
 use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
@@ -24,7 +24,9 @@ mod standing;
 
 pub use crate::db::accounts::{AccountFilter, AccountSort};
 use standing::Post;
-pub(super) use standing::{end_of_user, end_sessions, end_sessions_but, follow_user};
+pub(super) use standing::{
+    end_of_tenant, end_of_user, end_sessions, end_sessions_but, follow_user,
+};
 
 /// Why something is not done to an account or its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,7 @@ pub async fn create(
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Account, Error> {
     within_reach(work.actor, new.seat)?;
+    stays(work, new.seat).await?;
     let role = role_of(work, new.seat).await?;
     may_give(work.actor, role)?;
     let now = work.now;
@@ -104,6 +107,14 @@ pub async fn create(
         move || tracing::info!(account = %id, %login, by = by.as_str(), "account created"),
     );
     Ok(account)
+}
+
+/// A tenant that ends meanwhile gets no staff, who would be left behind.
+async fn stays(work: &mut Work<'_>, seat: Seat) -> Result<(), Error> {
+    if let Seat::Staff(tenant, _) = seat {
+        tenants::locked(work, tenant).await?;
+    }
+    Ok(())
 }
 
 /// The role that a seat in a living tenant gives, or its living user has.
@@ -264,7 +275,11 @@ pub async fn change(
     let before = account.clone();
     let mut account = account;
     if patch.role.is_some() || patch.tenant.is_some() {
-        account.seat = moved(work.actor, &account, patch.role, patch.tenant)?;
+        let seat = moved(work.actor, &account, patch.role, patch.tenant)?;
+        if seat.tenant() != account.seat.tenant() {
+            stays(work, seat).await?;
+        }
+        account.seat = seat;
         account.role = role_of(work, account.seat).await?;
         may_give(work.actor, account.role)?;
     }

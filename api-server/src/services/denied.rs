@@ -58,6 +58,12 @@ pub enum Denied {
     /// A request by cookie that changes something came without the token of the session.
     #[error("the CSRF token is missing or wrong")]
     CsrfTokenNeeded,
+    /// Without sign-in, a request is for a name that is not served.
+    #[error("the host is not permitted")]
+    HostNotPermitted,
+    /// A body is larger than that of somebody unknown may be.
+    #[error("the body is too large for somebody unknown")]
+    UnknownBodyTooLarge,
 }
 
 impl Denied {
@@ -77,7 +83,9 @@ impl Denied {
             | Self::RefreshRefused
             | Self::RefreshReused
             | Self::CrossSite
-            | Self::CsrfTokenNeeded => None,
+            | Self::CsrfTokenNeeded
+            | Self::HostNotPermitted
+            | Self::UnknownBodyTooLarge => None,
         }
     }
 }

@@ -96,6 +96,8 @@ pub struct Settings {
     pub auth: AuthMode,
     /// Whether all clients come through a proxy on this machine.
     pub behind_proxy: bool,
+    /// By which names the portal is served where nobody signs in.
+    pub hosts: Vec<String>,
     /// For applies that name no policy.
     pub on_reload_failure: OnReloadFailure,
     /// How long an apply waits for another one.

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::accounts::{self, Refused, end_sessions, end_sessions_but, entry, is_own};
 use super::api_tokens;
 use super::denied::Denied;
-use super::passwords::{self, Verdict};
+use super::passwords::{self, Caller, Verdict};
 use super::sign_in::{self, Proof};
 use super::work::{self, Work};
 use super::{Error, Portal};
@@ -148,7 +148,7 @@ impl Shown {
     ) -> Result<Self, Error> {
         let account = accounts::own(portal, actor, id).await?;
         let proof = Proof::begin(portal, actor, &account).await?;
-        match passwords::verify(password, proof.password()).await? {
+        match passwords::verify(Caller::Known, password, proof.password()).await? {
             Verdict::Right { .. } => Ok(Self {
                 account,
                 field,

@@ -1,5 +1,9 @@
 //! Hashing of passwords and PINs: slow by design, so it is done apart from the threads that serve
-//! requests, by two at a time, and only so many may wait for it.
+//! requests, by a few at a time, and only so many may wait for it.
+//!
+//! Strangers wait apart from those who are known: who is signed in, or comes from an address from
+//! which the same account was signed in to before. So a storm of strangers keeps nobody out who is
+//! known, and tells nobody which logins there are: a stranger waits with strangers whatever it tries.
 //!
 //! What is tried against an account that does not exist, or has no password, is tried against
 //! `NOBODYS` instead: it costs the same, because it is the same.
@@ -7,19 +11,52 @@
 use argon2::password_hash::phc;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::Semaphore;
 
 use super::Error;
 use crate::domain::password::{NewPassword, Password, PasswordHash};
 
-/// How many are worked on at once: each takes 19 MiB and some 20 ms of a core.
+/// How many are worked on at once in each line: each takes 19 MiB and some 20 ms of a core.
 const AT_ONCE: usize = 2;
 
-/// How many more may wait, for less than a second then.
+/// How many more may wait there, for less than a second then.
 const WAITING_MAX: usize = 32;
 
-static PLACES: Semaphore = Semaphore::const_new(AT_ONCE + WAITING_MAX);
-static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+/// Those who wait for the same.
+struct Line {
+    places: Semaphore,
+    turns: Semaphore,
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self {
+            places: Semaphore::const_new(AT_ONCE + WAITING_MAX),
+            turns: Semaphore::const_new(AT_ONCE),
+        }
+    }
+}
+
+static KNOWN: Line = Line::new();
+static STRANGERS: Line = Line::new();
+
+/// Who wants a password tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody who is signed in, or comes from where the account was signed in to before.
+    Known,
+    /// Anybody else.
+    Stranger,
+}
+
+impl Caller {
+    const fn line(self) -> &'static Line {
+        match self {
+            Self::Known => &KNOWN,
+            Self::Stranger => &STRANGERS,
+        }
+    }
+}
 
 /// A hash with the parameters of all others, of octets that nobody knows a password for.
 const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$oiLVW8ebCtTONnV8qEZyxg$SnljG1pOybxxYDazsQLoPite5oVz9VNbv/hVWqu8Db0";
@@ -77,8 +114,12 @@ pub async fn choose(
 ///
 /// # Errors
 /// [`Error::Overloaded`].
-pub async fn verify(password: Password, hash: Option<PasswordHash>) -> Result<Verdict, Error> {
-    in_turn(move || judge(&password, hash.as_ref(), evaluate)).await
+pub async fn verify(
+    caller: Caller,
+    password: Password,
+    hash: Option<PasswordHash>,
+) -> Result<Verdict, Error> {
+    in_line(caller, move || judge(&password, hash.as_ref(), evaluate)).await
 }
 
 fn judge(
@@ -95,19 +136,26 @@ fn judge(
     }
 }
 
-/// Carries slow work out when it is its turn.
+/// Carries slow work out for somebody known when it is its turn.
 ///
 /// # Errors
 /// [`Error::Overloaded`] when too many wait already.
 pub(super) async fn in_turn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let place = PLACES.try_acquire().map_err(|error| match error {
-        TryAcquireError::NoPermits | TryAcquireError::Closed => {
-            Error::Overloaded("too many passwords are being checked")
-        }
-    })?;
-    let turn = TURNS.acquire().await;
+    in_line(Caller::Known, work).await
+}
+
+async fn in_line<T: Send + 'static>(
+    caller: Caller,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let Line { places, turns } = caller.line();
+    // Nobody closes them.
+    let place = places
+        .try_acquire()
+        .map_err(|_| Error::Overloaded("too many passwords are being checked"))?;
+    let turn = turns.acquire().await;
     // What was begun goes on when its request is given up, and keeps its place until then.
     let work = move || {
         let _held = (place, turn);
@@ -166,10 +214,20 @@ mod tests {
         let hash = hash(chosen).await.unwrap();
         let start = "$argon2id$v=19$m=19456,t=2,p=1$";
         assert!(hash.expose().starts_with(start));
-        let right = verify(password("correct horse battery staple"), Some(hash.clone()));
+        let verify = |text, hash| verify(Caller::Stranger, password(text), hash);
+        let right = verify("correct horse battery staple", Some(hash.clone()));
         assert_eq!(right.await.unwrap(), Verdict::Right { outdated: false });
-        let wrong = verify(password("correct horse battery stapler"), Some(hash));
+        let wrong = verify("correct horse battery stapler", Some(hash));
         assert_eq!(wrong.await.unwrap(), Verdict::Wrong);
+        // Strangers who take every place take none from others.
+        let all = STRANGERS.places.available_permits();
+        let _all = STRANGERS
+            .places
+            .try_acquire_many(u32::try_from(all).unwrap());
+        let stranger = verify("x", None).await;
+        assert!(matches!(stranger, Err(Error::Overloaded(_))));
+        let known = super::verify(Caller::Known, password("x"), None).await;
+        assert_eq!(known.unwrap(), Verdict::Wrong);
     }
 
     /// Nobody can tell by the time of the answer whether there is such an account: in each case

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::denied::Denied;
-use super::passwords::{self, Verdict};
+use super::passwords::{self, Caller, Verdict};
 use super::sessions::{self, New, Opened};
 use super::work::Work;
 use super::{Error, Portal, audit, second_factor};
@@ -79,7 +79,8 @@ pub async fn sign_in(
         return Err(refused.into());
     }
     let password = seen.candidate.as_ref().and_then(|c| c.password.clone());
-    let verdict = passwords::verify(wanted.password.clone(), password).await?;
+    let caller = seen.caller();
+    let verdict = passwords::verify(caller, wanted.password.clone(), password).await?;
     let rehashed = match verdict {
         Verdict::Right { outdated: true } => passwords::rehash(wanted.password.clone()).await.ok(),
         Verdict::Right { outdated: false } | Verdict::Wrong => None,
@@ -136,6 +137,14 @@ impl Seen {
             principal: Principal::Account(known),
             ..actor.clone()
         }))
+    }
+
+    fn caller(&self) -> Caller {
+        if self.class.is_known() {
+            Caller::Known
+        } else {
+            Caller::Stranger
+        }
     }
 
     /// What is noted of an attempt. Of a login that is no account's only a hash is: people type

@@ -234,10 +234,10 @@ async fn applied(
         let attempt = attempts.iter().find(|a| a.revision == Some(revision));
         let last = LastApplied {
             revision,
-            content: Content {
+            content: Some(Content {
                 sha256: manifest.sha256,
                 size: manifest.size,
-            },
+            }),
             attempt: attempt.cloned(),
         };
         Some((file.slot, last))
@@ -252,10 +252,10 @@ fn as_proven(proven: Option<&AttemptBrief>) -> BTreeMap<Slot, LastApplied> {
         proven.files.iter().filter_map(move |file| {
             let last = LastApplied {
                 revision: revision?,
-                content: Content {
+                content: Some(Content {
                     sha256: file.sha256,
                     size: file.size,
-                },
+                }),
                 attempt: Some((*proven).clone()),
             };
             Some((file.slot, last))

@@ -3,7 +3,7 @@
 use rand::CryptoRng;
 
 use super::work::Work;
-use super::{Error, Portal};
+use super::{Error, Portal, accounts};
 use crate::clock::unix_ms;
 use crate::db::{self, DbError};
 use crate::domain::audit::Entry;
@@ -179,10 +179,10 @@ async fn moves(work: &mut Work<'_>, id: TenantId, to: PbxId) -> Result<(), Error
     missing.map_or(Ok(()), |kind| Err(Error::TransportNotOffered { kind }))
 }
 
-/// Ends a tenant of [`locked`] that has no living users.
+/// Ends a tenant of [`locked`] that has no living users, and the accounts of its staff.
 ///
 /// # Errors
-/// [`Error::TenantInUse`], [`Error::DefaultTenantFixed`].
+/// [`Error::TenantInUse`], [`Error::DefaultTenantFixed`], [`accounts::Refused::OwnAccount`].
 pub async fn delete(work: &mut Work<'_>, tenant: &Tenant) -> Result<(), Error> {
     if tenant.id == DEFAULT_TENANT {
         return Err(Error::DefaultTenantFixed);
@@ -190,6 +190,7 @@ pub async fn delete(work: &mut Work<'_>, tenant: &Tenant) -> Result<(), Error> {
     if db::tenants::has_users(work.connection(), tenant.id).await? {
         return Err(Error::TenantInUse);
     }
+    accounts::end_of_tenant(work, tenant.id).await?;
     let (id, now, by) = (tenant.id, work.now, work.actor.admin.clone());
     db::tenants::delete(work.connection(), id, &by, now).await?;
     work.record(told("tenant.deleted", tenant).changing(Some(tenant.told()), None));

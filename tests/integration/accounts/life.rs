@@ -257,3 +257,23 @@ async fn an_account_is_changed_by_whoever_has_seen_it() -> anyhow::Result<()> {
     assert_eq!(again.get("/pbxes").await?.problem(403)?, "forbidden");
     Ok(())
 }
+
+/// Whoever works for a tenant without having a number there ends with it.
+#[tokio::test]
+async fn the_staff_of_a_tenant_ends_with_it() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    super::tenant(&lab.client, "acme").await?;
+    let ann = person(&lab, "ann", "tenant_admin", Some("acme")).await?;
+    me(&ann.client).await?.expect(200)?;
+    let request = lab.client.request(reqwest::Method::DELETE, "/tenants/acme");
+    let request = request.header("If-Match", "*");
+    request.send().await?.expect(204)?;
+    assert_eq!(me(&ann.client).await?.problem(401)?, "unauthenticated");
+    let gone = lab.client.get(&ann.path()).await?;
+    assert_eq!(gone.problem(404)?, "account_not_found");
+    let told = trail(&lab, "account.deleted").await?;
+    assert_eq!(told.len(), 1, "{told:?}");
+    // The login is free again.
+    person(&lab, "ann", "operator", Some("default")).await?;
+    Ok(())
+}

@@ -24,7 +24,7 @@ const HOSTILE_NAMES: &[&str] = &[
     r"ends with \",
     "x> , <sip:evil@x",
     "<script>alert(1)</script>",
-    "\u{202e}desrever\u{202c} \u{feff}",
+    "עברית desrever \u{feff}",
     "Zoë Číž 李 🙂",
 ];
 

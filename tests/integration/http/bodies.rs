@@ -14,7 +14,7 @@ async fn text_is_kept_as_it_is_apart_from_outer_blanks() -> anyhow::Result<()> {
         ("  Ann  ", "Ann"),
         ("a  b", "a  b"),
         ("e\u{301}", "e\u{301}"),
-        ("\u{202e}live\u{202c}", "\u{202e}live\u{202c}"),
+        ("עברית", "עברית"),
         ("👩‍👩‍👧‍👦", "👩‍👩‍👧‍👦"),
         ("\\\"'/<>&", "\\\"'/<>&"),
         ("\u{fffd}\u{fffe}\u{10ffff}", "\u{fffd}\u{fffe}\u{10ffff}"),
@@ -33,6 +33,57 @@ async fn text_is_kept_as_it_is_apart_from_outer_blanks() -> anyhow::Result<()> {
             .json()?;
         assert_eq!(read["name"], kept, "{sent:?}");
     }
+    Ok(())
+}
+
+/// What is shown otherwise than it is written, or not at all, is nobody's name.
+#[tokio::test]
+async fn names_that_deceive_are_refused() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let email = "ann@example.org";
+    let ann = lab.create_user("Ann", email).await?.id;
+    let user = format!("/users/{ann}");
+    for (name, code) in [
+        ("nimda\u{202e}", "control_character"),
+        ("\u{2066}a\u{2069}", "control_character"),
+        ("a\u{200f}", "control_character"),
+        ("\u{200b}", "empty"),
+        ("\u{3164}\u{2800}", "empty"),
+    ] {
+        let tenant = json!({ "slug": "a", "name": name, "ext_min": 20, "ext_max": 29 });
+        for (method, path, field, body) in [
+            (
+                Method::POST,
+                "/users",
+                "name",
+                json!({ "name": name, "email": "b@example.org" }),
+            ),
+            (Method::PATCH, &user, "name", json!({ "name": name })),
+            (
+                Method::POST,
+                "/devices",
+                "label",
+                json!({ "user_id": ann, "label": name }),
+            ),
+            (Method::POST, "/tenants", "name", tenant),
+        ] {
+            let reply = lab.client.request(method, path).json(&body).send().await?;
+            assert_eq!(reply.problem(400)?, "validation_failed", "{name:?}: {path}");
+            let error = &reply.json()?["errors"][0];
+            assert_eq!(
+                (&error["field"], &error["code"]),
+                (&json!(field), &json!(code)),
+                "{reply}"
+            );
+        }
+    }
+    // Whoever had such a name before stays, and is read.
+    let pool = lab.database.pool().await?;
+    sqlx::query(r#"update "user" set name = 'nimda' || chr(8238)"#)
+        .execute(&pool)
+        .await?;
+    let read = lab.client.get(&user).await?.expect(200)?.json()?;
+    assert_eq!(read["name"], "nimda\u{202e}");
     Ok(())
 }
 
@@ -125,7 +176,7 @@ async fn the_largest_body_is_64_kib_however_it_is_sent() -> anyhow::Result<()> {
     };
     // In pieces, so that the portal cannot know the length beforehand.
     let chunked = |text: String| {
-        let mut request = b"POST /users HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        let mut request = b"POST /users HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
             Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             .to_vec();
         for piece in text.as_bytes().chunks(1000) {

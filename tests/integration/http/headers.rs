@@ -122,7 +122,16 @@ async fn users_remember_who_created_and_deleted_them() -> anyhow::Result<()> {
 async fn an_administrator_who_forges_lines_is_refused() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let too_long = "x".repeat(101);
-    let hostile = ["", "  ", "a\tb", "a\u{85}b", "a\u{2028}b", &too_long];
+    let hostile = [
+        "",
+        "  ",
+        "a\tb",
+        "a\u{85}b",
+        "a\u{2028}b",
+        "nimda\u{202e}",
+        "\u{200b}",
+        &too_long,
+    ];
     for bad in hostile {
         let request = lab
             .client
@@ -137,7 +146,7 @@ async fn an_administrator_who_forges_lines_is_refused() -> anyhow::Result<()> {
     let twice = twice.header("X-Admin-User", "b").send().await?;
     assert_problem(&twice, 400, "invalid_header")?;
     // Bytes that are no UTF-8 do not pass through decent clients.
-    let request = b"POST /apply HTTP/1.1\r\nHost: x\r\nX-Admin-User: \xff\xfe\r\n\
+    let request = b"POST /apply HTTP/1.1\r\nHost: localhost\r\nX-Admin-User: \xff\xfe\r\n\
         Connection: close\r\n\r\n";
     let reply = raw(&lab.portal, request).await?;
     assert_eq!(status(&reply), Some(400), "{reply}");

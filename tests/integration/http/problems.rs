@@ -275,11 +275,11 @@ async fn of_many_who_want_one_address_at_once_one_gets_it() -> anyhow::Result<()
 async fn what_is_no_http_is_refused() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     for request in [
-        &b"GET /users HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\n b\r\n\r\n"[..],
-        b"GET /users HTTP/1.1\r\nHost: x\r\nX-Admin-User: a\0b\r\n\r\n",
-        b"GET /users HTTP/1.1\r\nHost: x\r\nX-Admin-User: a\rb\r\n\r\n",
-        b"GET /users HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n",
-        b"GET /us ers HTTP/1.1\r\nHost: x\r\n\r\n",
+        &b"GET /users HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a\r\n b\r\n\r\n"[..],
+        b"GET /users HTTP/1.1\r\nHost: localhost\r\nX-Admin-User: a\0b\r\n\r\n",
+        b"GET /users HTTP/1.1\r\nHost: localhost\r\nX-Admin-User: a\rb\r\n\r\n",
+        b"GET /users HTTP/1.1\r\nHost: localhost\r\nBad Header: x\r\n\r\n",
+        b"GET /us ers HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ] {
         let reply = raw(&lab.portal, request).await?;
@@ -292,7 +292,7 @@ async fn what_is_no_http_is_refused() -> anyhow::Result<()> {
         );
     }
     // A body that ends before its announced length never becomes a user.
-    let cut = b"POST /users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let cut = b"POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
         Content-Length: 1000\r\nConnection: close\r\n\r\n{\"name\":\"Ann\",\"email\":\"a@example.org\"}";
     let mut stream = tokio::net::TcpStream::connect(lab.portal.address()).await?;
     tokio::io::AsyncWriteExt::write_all(&mut stream, cut).await?;

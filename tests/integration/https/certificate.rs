@@ -19,8 +19,8 @@ const RENEWALS: usize = 8;
 /// How many ask at the same time.
 const CLIENTS: usize = 8;
 
-const ASK: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: portal\r\nConnection: close\r\n\r\n";
-const ASK_AND_STAY: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: portal\r\n\r\n";
+const ASK: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const ASK_AND_STAY: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Another certificate for `portal`, beside the one that it uses.
 fn another(portal: &Portal) -> anyhow::Result<HttpsPair> {

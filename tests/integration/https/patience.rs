@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::ensure;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
+use super::h2::H2;
 use super::*;
 
 /// How long a handshake may take, and the least and most until its end is seen.
@@ -70,14 +71,14 @@ async fn a_connection_without_a_request_has_to_go() -> anyhow::Result<()> {
     let h2 = trusting(&[&ca.unwrap_or_default()], &[&TLS13], &["h2"])?;
     let config = usual(&lab.portal)?;
     let stream = async |config: &Arc<ClientConfig>| connect(&lab.portal, Arc::clone(config)).await;
-    let head = b"GET /health/live HTTP/1.1\r\nHost: portal\r\nX-Slow: ";
+    let head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
     let (head, silent, half, idle, good) = tokio::try_join!(
         trickle(stream(&config).await?, head, b"x"),
         trickle(stream(&config).await?, &[], &[]),
         trickle(stream(&h2).await?, b"PRI * HTTP/2.0\r\n", &[]),
         trickle(
             stream(&config).await?,
-            b"GET /health/live HTTP/1.1\r\nHost: portal\r\n\r\n",
+            b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
             &[]
         ),
         others_are_served(&lab),
@@ -91,38 +92,52 @@ async fn a_connection_without_a_request_has_to_go() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Somebody who speaks HTTP/2, answers every ping, and asks for nothing.
-#[tokio::test]
-async fn answering_pings_is_no_request() -> anyhow::Result<()> {
-    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
-    const PING: u8 = 6;
-    let lab = lab(&[]).await?;
+/// Somebody who speaks HTTP/2, and of whose answers each stream may bring `window` bytes.
+async fn peer(lab: &PortalLab, window: u32) -> anyhow::Result<H2<TlsStream<TcpStream>>> {
     let ca = lab.portal.https().map(|https| https.ca.clone());
     let h2 = trusting(&[&ca.unwrap_or_default()], &[&TLS13], &["h2"])?;
-    let mut stream = connect(&lab.portal, h2).await?;
+    H2::begin(connect(&lab.portal, h2).await?, window).await
+}
+
+#[tokio::test]
+async fn answering_pings_is_no_request() -> anyhow::Result<()> {
+    let lab = lab(&[]).await?;
+    let mut peer = peer(&lab, 65_535).await?;
     let began = Instant::now();
-    stream
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await?;
-    stream.write_all(&SETTINGS).await?;
-    stream.write_all(&SETTINGS_ACK).await?;
-    let alive = async {
-        let mut head = [0; 9];
-        while stream.read_exact(&mut head).await.is_ok() {
-            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
-            let mut payload = vec![0; length];
-            if stream.read_exact(&mut payload).await.is_err() {
-                break;
-            }
-            if head[3] == PING && head[4] == 0 {
-                let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0], &payload[..]].concat();
-                stream.write_all(&answer).await.ok();
-            }
-        }
-    };
-    timeout(DEADLINE, alive).await?;
+    timeout(DEADLINE, peer.until_closed()).await?;
     assert_within("pings", began.elapsed(), REQUEST)
+}
+
+/// Somebody who asks, answers every ping, and takes nothing of the answer.
+#[tokio::test]
+async fn an_answer_that_is_not_taken_ends() -> anyhow::Result<()> {
+    let lab = lab(&[]).await?;
+    let mut peer = peer(&lab, 0).await?;
+    let began = Instant::now();
+    peer.ask(1, "GET", "/health/live", true).await?;
+    timeout(DEADLINE, peer.until_closed()).await?;
+    ensure!(peer.taken == 0);
+    assert_within("nothing taken", began.elapsed(), REQUEST)
+}
+
+/// As long as something is taken now and then, an answer may last.
+#[tokio::test]
+async fn an_answer_that_is_taken_slowly_goes_on() -> anyhow::Result<()> {
+    const PIECE: u32 = 20_000;
+    let lab = lab(&[]).await?;
+    let mut peer = peer(&lab, 0).await?;
+    let began = Instant::now();
+    peer.ask(1, "GET", "/docs/swagger-ui-bundle.js", true)
+        .await?;
+    while began.elapsed() < REQUEST[1] {
+        let before = peer.taken;
+        peer.take(1, PIECE).await?;
+        while peer.taken < before + usize::try_from(PIECE)? {
+            timeout(DEADLINE, peer.receive()).await??;
+        }
+        tokio::time::sleep(PAUSE * 10).await;
+    }
+    Ok(())
 }
 
 /// Also that of an apply, which may otherwise take as long as it takes.
@@ -132,7 +147,7 @@ async fn a_slow_body_ends_as_a_problem() -> anyhow::Result<()> {
     let slow = async |path: &str| {
         let stream = connect(&lab.portal, usual(&lab.portal)?).await?;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: portal\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: 1000\r\n\r\n{{\"name\": \""
         );
         let (_, answer) = trickle(stream, head.as_bytes(), b"x").await?;

@@ -295,6 +295,7 @@ async fn a_preview_and_a_comparison_show_ones_own() -> anyhow::Result<()> {
     previewed(admin, &own).await?;
 
     let state = own.get("/apply/status").await?;
+    sizes_withheld(&state)?;
     let pending = &state[0]["pending"];
     assert_eq!(
         (
@@ -334,6 +335,26 @@ async fn a_preview_and_a_comparison_show_ones_own() -> anyhow::Result<()> {
         "/apply/preview?pbx=default",
     ] {
         own.get(path).await?;
+    }
+    Ok(())
+}
+
+/// By sizes and hashes of the files one would see the other tenant grow.
+fn sizes_withheld(state: &Value) -> anyhow::Result<()> {
+    let files = state[0]["files"].as_array().context("no files")?;
+    ensure!(files.len() == 2 && state[0]["wanted_digest"].is_string());
+    for file in files {
+        for (what, told) in [
+            ("wanted", &file["wanted"]),
+            ("on_disk", &file["on_disk"]),
+            ("last_applied.size", &file["last_applied"]["size"]),
+            ("last_applied.sha256", &file["last_applied"]["sha256"]),
+        ] {
+            ensure!(told.is_null(), "{what} is told: {file}");
+        }
+        ensure!(file["last_applied"]["revision"].is_u64(), "{file}");
+        ensure!(is_withheld(&file["loaded"]["generation"]), "{file}");
+        ensure!(file["verdict"].is_string(), "{file}");
     }
     Ok(())
 }

@@ -78,3 +78,31 @@ async fn every_mistake_is_named_and_nothing_is_assigned_that_was_not_asked_for()
     }
     Ok(())
 }
+
+/// So that no flood of large bodies comes from whoever is not signed in.
+#[tokio::test]
+async fn whoever_is_not_signed_in_says_little() -> anyhow::Result<()> {
+    let lab = lab().await?;
+    let body = |length: usize| format!("{}{{}}", " ".repeat(length - 2));
+    for path in ["/sessions", "/sessions/refresh", "/password-resets"] {
+        let post = async |length| {
+            let request = lab.client.anonymous().request(Method::POST, path);
+            let request = request.body("application/json", body(length));
+            request.send().await
+        };
+        assert_eq!(
+            post(8192).await?.problem(400)?,
+            "validation_failed",
+            "{path}"
+        );
+        assert_eq!(post(8193).await?.problem(413)?, "body_too_large", "{path}");
+    }
+    // Whoever is known may say more.
+    let request = lab.client.request(Method::POST, "/users");
+    let reply = request
+        .body("application/json", body(60_000))
+        .send()
+        .await?;
+    assert_eq!(reply.problem(400)?, "validation_failed");
+    Ok(())
+}

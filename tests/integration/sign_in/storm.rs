@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PASSWORD, Tokens, ann, lab, try_from};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::{PASSWORD, STRANGER, Tokens, ann, lab, try_from};
 
 /// How many sign in at once: several times what may wait.
 const AT_ONCE: usize = 150;
@@ -54,5 +57,67 @@ async fn a_storm_of_sign_ins_leaves_other_requests_served() -> anyhow::Result<()
     assert!(turned_away > 0, "all {tried} were tried");
     // And it is over.
     Tokens::open(&lab.client, "ann").await?;
+    Ok(())
+}
+
+/// A storm of strangers, from more addresses than can be told apart from guests, who try logins that
+/// do not exist.
+#[tokio::test]
+async fn a_storm_of_strangers_keeps_nobody_out_who_came_before() -> anyhow::Result<()> {
+    const HOME: &str = "192.0.2.7";
+    let lab = lab().await?;
+    ann(&lab).await?;
+    try_from(&lab.client, HOME, "ann", PASSWORD)
+        .await?
+        .expect(201)?;
+    let (over, turned_away) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let storm: Vec<_> = (0..AT_ONCE)
+        .map(|n| {
+            let (client, over) = (lab.client.clone(), Arc::clone(&over));
+            let turned_away = Arc::clone(&turned_away);
+            tokio::spawn(async move {
+                for round in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let address = format!("198.51.{n}.{}", round % 250);
+                    let reply = try_from(&client, &address, &format!("nobody{n}"), "wrong").await?;
+                    if reply.status == 503 {
+                        turned_away.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    let turned_away = || turned_away.load(Ordering::Relaxed);
+    while turned_away() < AT_ONCE {
+        lab.client.get("/health/live").await?.expect(200)?;
+    }
+    let before = turned_away();
+    for _ in 0..10 {
+        try_from(&lab.client, HOME, "ann", PASSWORD)
+            .await?
+            .expect(201)?;
+    }
+    assert!(turned_away() > before, "the storm was over");
+    // A stranger's answer does not depend on whether there is such an account.
+    let mut heard = [false; 2];
+    for (heard, login) in heard.iter_mut().zip(["ann", "nobody"]) {
+        for _ in 0..15 {
+            *heard |= try_from(&lab.client, STRANGER, login, "wrong")
+                .await?
+                .status
+                == 503;
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    for ended in storm {
+        ended.await??;
+    }
+    assert_eq!(heard[0], heard[1], "an existing login is told apart");
     Ok(())
 }

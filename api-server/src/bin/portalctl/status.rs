@@ -141,8 +141,9 @@ fn row(file: &FileStatusBody) -> Vec<String> {
         file.wanted
             .as_ref()
             .map_or_else(none, |wanted| short(&wanted.sha256)),
-        applied.map_or_else(none, |last| {
-            format!("{} (revision {})", short(&last.sha256), last.revision)
+        applied.map_or_else(none, |last| match &last.sha256 {
+            Some(sha256) => format!("{} (revision {})", short(sha256), last.revision),
+            None => format!("revision {}", last.revision),
         }),
         disk,
         loaded.unwrap_or_else(none),

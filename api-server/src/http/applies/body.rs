@@ -59,7 +59,7 @@ pub struct ApplyBody {
     pub failure: Option<FailureBody>,
     /// What was done, in order.
     pub steps: Vec<StepBody>,
-    /// The live files.
+    /// The live files. Left out for whoever is confined to a tenant: their sizes tell of all.
     pub files: Vec<FileBody>,
     /// The steps in which Asterisk was told to reload.
     pub reloads: Vec<StepBody>,

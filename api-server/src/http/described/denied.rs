@@ -24,8 +24,25 @@ pub(super) fn describe(denied: &Denied) -> Description {
         Denied::RefreshReused => REFRESH_REUSED.told(),
         Denied::CrossSite => CROSS_SITE.told(),
         Denied::CsrfTokenNeeded => CSRF_TOKEN_NEEDED.told(),
+        Denied::HostNotPermitted => HOST_NOT_PERMITTED.told(),
+        Denied::UnknownBodyTooLarge => UNKNOWN_BODY_TOO_LARGE.told(),
     }
 }
+
+const HOST_NOT_PERMITTED: Words = Words(
+    StatusCode::MISDIRECTED_REQUEST,
+    "host_not_permitted",
+    "Host not permitted",
+    "Without sign-in the portal is served by its address, as localhost, or by a name that \
+     TRUSTED_NETWORK_HOSTS lists.",
+);
+
+const UNKNOWN_BODY_TOO_LARGE: Words = Words(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "body_too_large",
+    "Body too large",
+    "From somebody who is not signed in, the body must be at most 8 KiB.",
+);
 
 const UNAUTHENTICATED: Words = Words(
     StatusCode::UNAUTHORIZED,

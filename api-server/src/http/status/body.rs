@@ -94,7 +94,9 @@ pub struct FileStatusBody {
     pub path: Option<String>,
     #[schema(value_type = VerdictBody)]
     pub verdict: Cow<'static, str>,
-    /// As the database would have it now; null when it cannot be rendered.
+    /// As the database would have it now; null when it cannot be rendered. Size and hash of a file
+    /// tell of every tenant, so that whoever is confined to one gets null here and in `on_disk`, and in
+    /// `last_applied`.
     pub wanted: Option<WantedBody>,
     /// What was put there last; null before the first apply.
     pub last_applied: Option<LastAppliedBody>,
@@ -144,8 +146,8 @@ pub struct WantedBody {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LastAppliedBody {
     pub revision: u64,
-    pub sha256: String,
-    pub size: u64,
+    pub sha256: Option<String>,
+    pub size: Option<u64>,
     /// The attempt that brought it; null, as the next two, when the database does not know it.
     pub apply_id: Option<Uuid>,
     pub requested_by: Option<String>,
@@ -156,6 +158,7 @@ pub struct LastAppliedBody {
 /// What the markers in Asterisk carry.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LoadedBody {
+    /// Withheld from whoever is confined to a tenant.
     pub generation: String,
     /// The revision that has it; null when the agent does not know it any more.
     pub revision: Option<u64>,
@@ -341,8 +344,8 @@ impl From<LastApplied> for LastAppliedBody {
         let attempt = last.attempt;
         Self {
             revision: last.revision.0,
-            sha256: last.content.sha256.to_string(),
-            size: last.content.size,
+            sha256: last.content.map(|content| content.sha256.to_string()),
+            size: last.content.map(|content| content.size),
             apply_id: attempt.as_ref().map(|attempt| attempt.id.0),
             at: attempt.as_ref().and_then(|attempt| attempt.ended_at),
             requested_by: attempt.map(|attempt| attempt.requested_by),

@@ -116,9 +116,27 @@ pub(in crate::services) async fn end_of_user(
     tenant: TenantId,
     user: UserId,
 ) -> Result<(), Error> {
-    let Some(id) = db::accounts::of_user(work.connection(), tenant, user).await? else {
-        return Ok(());
-    };
+    match db::accounts::of_user(work.connection(), tenant, user).await? {
+        Some(id) => end(work, id).await,
+        None => Ok(()),
+    }
+}
+
+/// Removes the accounts of a tenant that ends: its staff's, as it has no users.
+///
+/// # Errors
+/// [`Refused::OwnAccount`].
+pub(in crate::services) async fn end_of_tenant(
+    work: &mut Work<'_>,
+    tenant: TenantId,
+) -> Result<(), Error> {
+    for id in db::accounts::of_tenant(work.connection(), tenant).await? {
+        end(work, id).await?;
+    }
+    Ok(())
+}
+
+async fn end(work: &mut Work<'_>, id: AccountId) -> Result<(), Error> {
     if !db::accounts::lock(work.connection(), id).await? {
         return Ok(());
     }
