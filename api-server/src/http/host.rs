@@ -102,7 +102,6 @@ mod tests {
             &["portal", "portal"],
             &[""],
             &["a b"],
-            &["a,b"],
             &["portal@evil.example"],
         ] {
             assert_eq!(asked_by(v11, "/", bad), None, "{bad:?}");

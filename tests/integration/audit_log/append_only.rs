@@ -8,7 +8,6 @@ use tests::portal::SECRET_KEY;
 use tests::postgres::TestDatabase;
 use tests::process::Program;
 
-use super::two_roles::Roles;
 use super::{DEADLINE, faults, verify};
 
 /// What nobody may do to it.

@@ -256,8 +256,8 @@ async fn what_was_typed_as_a_login_is_kept_under_a_key() -> anyhow::Result<()> {
             let ready = lab.client.get("/health/ready").await;
             ready.is_ok_and(|r| r.json().is_ok_and(|body| body["database"]["ok"] == true))
         };
-        let deadline = std::time::Duration::from_secs(30);
-        tests::process::wait_until("the database is ready", deadline, ready).await?;
+        let deadline = Duration::from_secs(30);
+        wait_until("the database is ready", deadline, ready).await?;
     }
     let kept: Vec<(Vec<u8>, i32)> =
         sqlx::query_as("select login_hash, failures from sign_in_failure")
