@@ -157,7 +157,8 @@ def code():
     now = int(time.time()) // 30
     step = max(now, STEPS_USED[-1] + 1)
     # Each step counts once, the next one already; more failures would lock the account out.
-    begun = PORTAL.post("/accounts/me/totp") if step <= now + 1 else None
+    own = {"password": KNOWN["password"]}
+    begun = PORTAL.post("/accounts/me/totp", own) if step <= now + 1 else None
     if not begun:
         return None
     STEPS_USED.append(step)
@@ -191,6 +192,8 @@ def body_of(operation, path):
             return {"current_password": password, "new_password": password}
         case "use_password_reset":
             return {"token": KNOWN["reset_token"], "password": password}
+        case "begin_totp":
+            return {"password": password}
         case "confirm_totp":
             without_second_factor()
             confirmation = code()

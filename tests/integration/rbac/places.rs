@@ -383,10 +383,11 @@ fn of_accounts(path: &str, number: usize, place: Place) -> Option<Value> {
         "/accounts/{account}/password" => {
             json!({ "current_password": wrong, "new_password": wrong })
         }
-        "/accounts/{account}/reset" | "/accounts/{account}/unlock" => Value::Null,
         "/accounts/{account}/totp" => json!({ "password": wrong }),
         "/accounts/{account}/totp/remove" if place == Place::Mine => json!({ "password": wrong }),
-        "/accounts/{account}/totp/remove" => Value::Null,
+        "/accounts/{account}/reset"
+        | "/accounts/{account}/unlock"
+        | "/accounts/{account}/totp/remove" => Value::Null,
         "/accounts/{account}/totp/confirm" | "/accounts/{account}/recovery-codes" => {
             json!({ "code": "000000" })
         }

@@ -52,6 +52,11 @@ const EXCUSED: &[(&str, u16, &str)] = &[
         "it is not that password",
     ),
     (
+        "POST /accounts/{account}/totp",
+        429,
+        "too often from one address",
+    ),
+    (
         "POST /accounts/{account}/totp/confirm",
         409,
         "no second factor was begun",
@@ -65,6 +70,11 @@ const EXCUSED: &[(&str, u16, &str)] = &[
         "POST /accounts/{account}/totp/remove",
         400,
         "it is not that password",
+    ),
+    (
+        "POST /accounts/{account}/totp/remove",
+        429,
+        "too often from one address",
     ),
     (
         "POST /accounts/{account}/totp/remove",
