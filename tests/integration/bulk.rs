@@ -6,6 +6,8 @@ mod devices;
 mod export;
 mod users;
 
+use std::ops::Range;
+
 use anyhow::Context as _;
 use serde_json::Value;
 use tests::lab::PortalLab;
@@ -15,6 +17,12 @@ use tests::portal::{Client, Reply};
 async fn import(client: &Client, path: &str, table: &str) -> anyhow::Result<Reply> {
     let request = client.request(reqwest::Method::POST, path);
     request.body("text/csv", table.to_owned()).send().await
+}
+
+/// Lines of a table of names and addresses.
+fn people(numbers: Range<u32>) -> String {
+    let lines = numbers.map(|n| format!("User {n},u{n}@example.org\n"));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// What became of each line: number, outcome, and the codes of what was wrong, by field.

@@ -65,7 +65,7 @@ pub(super) async fn show(
     }
     let users = users.into_iter().map(|user| {
         let devices = of_user.remove(&user.id).unwrap_or_default();
-        DeclaredUserBody::of(UserBody::from(user), devices)
+        DeclaredUserBody::of(&UserBody::from(user), devices)
     });
     Ok(Json(DeclarationBody {
         tenant: Some(DeclaredTenantBody::from(itself)),
@@ -114,7 +114,7 @@ pub(super) async fn reconcile(
     if users.iter().any(|user| user.devices.is_some()) {
         denied::must(&actor, Permission::DevicesWrite).map_err(Error::from)?;
     }
-    in_turn(&portal, async {
+    let carried_out = Box::pin(async {
         let task = async |work: &mut Work<'_>| {
             let within = tenant.within;
             let run = declaration::reconcile(work, within, declaration, &mut os_rng()).await?;
@@ -134,8 +134,8 @@ pub(super) async fn reconcile(
         }
         let task = async |work: &mut Work<'_>| Answer::new(StatusCode::OK, &task(work).await?);
         once.run(&portal, &actor, task).await
-    })
-    .await
+    });
+    in_turn(&portal, carried_out).await
 }
 
 /// Reads a declaration and the digest that is expected.

@@ -234,92 +234,34 @@ struct Members {
 }
 
 fn members(error: ApiError) -> Members {
-    let fields = |errors| Members {
-        errors: Some(errors),
-        ..Members::default()
-    };
+    let none = Members::default();
     match error {
-        ApiError::InvalidFields(errors) => fields(errors),
-        ApiError::Service(Error::InvalidField { field, reason }) => {
-            fields(vec![FieldError::new(field, reason)])
-        }
+        ApiError::InvalidFields(errors) => Members {
+            errors: Some(errors),
+            ..none
+        },
         ApiError::ImportRefused(import) => Members {
             import: Some(import),
-            ..Members::default()
+            ..none
         },
         ApiError::DeclarationRefused(refusals) => Members {
             refusals: Some(refusals),
-            ..Members::default()
+            ..none
         },
         ApiError::OfSeveral(first, _) => members(*first),
+        ApiError::Service(Error::InvalidField { field, reason }) => Members {
+            errors: Some(vec![FieldError::new(field, reason)]),
+            ..none
+        },
         ApiError::NotApplied(attempt)
         | ApiError::Service(
             Error::ApplyOutcomeUnknown { attempt, .. } | Error::ApplyNotRecorded { attempt, .. },
         ) => Members {
             apply: Some(Box::new(ApplyBody::from(*attempt))),
-            ..Members::default()
+            ..none
         },
-        ApiError::Service(
-            Error::Denied(_)
-            | Error::Account(_)
-            | Error::DatabaseUnavailable(_)
-            | Error::Overloaded(_)
-            | Error::AgentUnreachable(_)
-            | Error::AgentRefused(_)
-            | Error::ApplyRuns(_)
-            | Error::NothingApplied
-            | Error::Database(_)
-            | Error::Sealing(_)
-            | Error::Unsealing(_)
-            | Error::Task(_)
-            | Error::PreconditionFailed(_)
-            | Error::PreconditionRequired
-            | Error::PlanOutdated
-            | Error::KeyReused
-            | Error::KeyInUse
-            | Error::TenantNotFound
-            | Error::SlugTaken
-            | Error::TenantInUse
-            | Error::RangeInUse
-            | Error::DefaultTenantFixed
-            | Error::TransportNotOffered { .. }
-            | Error::ExtensionTaken
-            | Error::DeviceNotFound
-            | Error::TooManyDevices
-            | Error::PasswordRevealed
-            | Error::Hashing
-            | Error::Signing
-            | Error::SessionNotFound
-            | Error::UserNotFound
-            | Error::EmailTaken
-            | Error::ExtensionPoolExhausted { .. }
-            | Error::PbxNotFound
-            | Error::PbxNameTaken
-            | Error::AgentTaken { .. }
-            | Error::SetByEnvironment { .. }
-            | Error::TransportsInUse { .. }
-            | Error::PbxInUse
-            | Error::DefaultPbxStays
-            | Error::AuditEntryNotFound
-            | Error::ApplyNotFound
-            | Error::ApplyNotEnded(_)
-            | Error::NothingToRestore
-            | Error::NeverProven { .. },
-        )
-        | ApiError::MalformedJson(_)
-        | ApiError::NotAnObject
-        | ApiError::MalformedId
-        | ApiError::InvalidHeader(..)
-        | ApiError::UnsupportedMediaType
-        | ApiError::UnsupportedPatch
-        | ApiError::UnsupportedTable
-        | ApiError::BodyTooLarge
-        | ApiError::BodyIncomplete
-        | ApiError::UnknownPath
-        | ApiError::MethodNotAllowed
-        | ApiError::RequestTimeout
-        | ApiError::Panicked
-        | ApiError::Bare(_) => Members::default(),
+        // Whatever else there is, its words tell all of it.
+        _ => none,
     }
 }
 
@@ -332,12 +274,7 @@ pub(super) fn describe(error: &ApiError) -> Description {
         ApiError::InvalidFields(errors) => {
             describe_fields(errors.iter().map(|error| error.field.as_str()))
         }
-        ApiError::MalformedJson(reason) => Description(
-            StatusCode::BAD_REQUEST,
-            "malformed_json",
-            "Malformed JSON",
-            format!("The body cannot be read as JSON: {reason}."),
-        ),
+        ApiError::MalformedJson(reason) => malformed_json(reason),
         ApiError::NotAnObject => not_an_object(),
         ApiError::MalformedId => malformed_id(),
         ApiError::InvalidHeader(name, reason) => Description(
@@ -352,17 +289,7 @@ pub(super) fn describe(error: &ApiError) -> Description {
         ApiError::UnsupportedTable => unsupported(
             "Send the table as Content-Type: text/csv, with its charset if it is not UTF-8.",
         ),
-        ApiError::ImportRefused(import) => Description(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "import_refused",
-            "Lines refused",
-            format!(
-                "Nothing was done: {} of {} lines were refused; `import` says why. Mend them, or send \
-                 the table with mode=per_line, which does the others.",
-                import.counts.refused,
-                import.lines.len()
-            ),
-        ),
+        ApiError::ImportRefused(import) => import_refused(import),
         ApiError::DeclarationRefused(_) => plain(
             StatusCode::UNPROCESSABLE_ENTITY,
             "declaration_refused",
@@ -405,6 +332,29 @@ pub(super) fn describe(error: &ApiError) -> Description {
             "The request cannot be served.".to_owned(),
         ),
     }
+}
+
+fn malformed_json(reason: &str) -> Description {
+    Description(
+        StatusCode::BAD_REQUEST,
+        "malformed_json",
+        "Malformed JSON",
+        format!("The body cannot be read as JSON: {reason}."),
+    )
+}
+
+fn import_refused(import: &ImportBody) -> Description {
+    Description(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "import_refused",
+        "Lines refused",
+        format!(
+            "Nothing was done: {} of {} lines were refused; `import` says why. Mend them, or send the \
+             table with mode=per_line, which does the others.",
+            import.counts.refused,
+            import.lines.len()
+        ),
+    )
 }
 
 fn not_an_object() -> Description {

@@ -46,9 +46,12 @@ fn format(mut query: Fields) -> Result<Format, ApiError> {
             message: "must be csv or json",
         }),
     });
-    let format = mark.zip(json).map(|(mark, json)| match json {
-        true => Format::Json,
-        false => Format::Csv { mark },
+    let format = mark.zip(json).map(|(mark, json)| {
+        if json {
+            Format::Json
+        } else {
+            Format::Csv { mark }
+        }
     });
     query.finish(format).map_err(ApiError::InvalidFields)
 }

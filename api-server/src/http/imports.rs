@@ -99,7 +99,7 @@ pub(super) async fn users(
     let wish = wish(query)?;
     let mut table = Table::of(USERS, &["id", "email"], sheet, user)?;
     let said = std::mem::take(&mut table.wanted);
-    in_turn(&portal, async {
+    let carried_out = Box::pin(async {
         let (ids, patches): (Vec<_>, Vec<_>) = said.into_iter().unzip();
         let patches = pins::of_many(patches, wish.preview).await?;
         let wanted = ids.into_iter().zip(patches);
@@ -111,8 +111,8 @@ pub(super) async fn users(
             bulk::users::reconcile(work, within, &wanted, &mut os_rng()).await
         };
         answer(&portal, &actor, once, wish, table, task).await
-    })
-    .await
+    });
+    in_turn(&portal, carried_out).await
 }
 
 /// Import devices
@@ -150,14 +150,14 @@ pub(super) async fn devices(
     let wish = wish(query)?;
     let mut table = Table::of(DEVICES, &["id", "user_email"], sheet, device)?;
     let wanted = std::mem::take(&mut table.wanted);
-    in_turn(&portal, async {
+    let carried_out = Box::pin(async {
         let task = async |work: &mut Work<'_>| {
             let within = tenant.within;
             bulk::devices::reconcile(work, within, &wanted, &mut os_rng()).await
         };
         answer(&portal, &actor, once, wish, table, task).await
-    })
-    .await
+    });
+    in_turn(&portal, carried_out).await
 }
 
 /// Lines that were read, and what was wrong with the others.

@@ -40,7 +40,16 @@ pub(crate) async fn begun(client: &Client) -> anyhow::Result<String> {
 
 /// Gives an account a second factor: its secret and the recovery codes.
 pub(crate) async fn enrolled(client: &Client) -> anyhow::Result<(String, Vec<String>)> {
-    let secret = begun(client).await?;
+    enrolled_by(client, PASSWORD).await
+}
+
+/// Likewise, where the account has another password.
+pub(crate) async fn enrolled_by(
+    client: &Client,
+    password: &str,
+) -> anyhow::Result<(String, Vec<String>)> {
+    let begun = begin(client, password).await?.expect(200)?.json()?;
+    let secret = text(&begun["secret"]).to_owned();
     let body = json!({ "code": code(&secret, 0)? });
     let confirmed = client
         .post("/accounts/me/totp/confirm", &body)

@@ -5,7 +5,7 @@ use tests::lab::{PortalLab, create_user};
 use tests::process::wait_until;
 use tokio::task::JoinSet;
 
-use super::{import, rows};
+use super::{import, people, rows};
 
 /// How long to wait for what must come.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -19,9 +19,7 @@ async fn imports_and_single_users_at_once() -> anyhow::Result<()> {
     for number in 0..4 {
         let client = lab.client.clone();
         tasks.spawn(async move {
-            let users: String = (0..100)
-                .map(|n| format!("U {n},u{n}@example.org\n"))
-                .collect();
+            let users = people(0..100);
             let table = format!("name,email\n{users}Own,own{number}@example.org\n");
             let reply = import(&client, "/imports/users?mode=per_line", &table).await?;
             anyhow::ensure!([200, 503].contains(&reply.status), "{reply}");
@@ -58,9 +56,7 @@ async fn a_killed_portal_leaves_all_or_nothing() -> anyhow::Result<()> {
     let mut lab = PortalLab::start().await?;
     create_user(&lab.client, "Ann", "ann@example.org").await?;
     let before = rows(&lab).await?;
-    let users: String = (0..900)
-        .map(|n| format!("U {n},u{n}@example.org\n"))
-        .collect();
+    let users = people(0..900);
     let table = format!("name,email\n{users}");
     let client = lab.client.clone();
     let sent = tokio::spawn(async move { import(&client, "/imports/users", &table).await });
@@ -69,12 +65,12 @@ async fn a_killed_portal_leaves_all_or_nothing() -> anyhow::Result<()> {
     let busy = "select count(*) from pg_stat_activity where datname = current_database() \
         and pid <> pg_backend_pid() and state <> 'idle' and xact_start is not null \
         and backend_xid is not null";
-    let writers = async || sqlx::query_scalar::<_, i64>(busy).fetch_one(&pool).await;
-    let writes = async || writers().await.is_ok_and(|writers| writers > 0);
+    let transactions = async || sqlx::query_scalar::<_, i64>(busy).fetch_one(&pool).await;
+    let writes = async || transactions().await.is_ok_and(|open| open > 0);
     wait_until("the import writes", DEADLINE, writes).await?;
     lab.portal.kill();
     assert!(sent.await?.is_err());
-    let gone = async || writers().await.is_ok_and(|writers| writers == 0);
+    let gone = async || transactions().await.is_ok_and(|open| open == 0);
     wait_until("the transaction is gone", DEADLINE, gone).await?;
     assert_eq!(rows(&lab).await?, before);
     Ok(())

@@ -225,6 +225,12 @@ async fn all_of_it_or_nothing() -> anyhow::Result<()> {
         ]
     );
     assert_eq!(rows(&lab).await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_declaration_is_named() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
     for (body, field, code) in [
         (json!({ "users": {} }), "users", "wrong_type"),
         (json!({ "users": [1] }), "users[0]", "wrong_type"),

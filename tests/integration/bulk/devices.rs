@@ -95,9 +95,8 @@ async fn what_cannot_be_is_refused_by_line() -> anyhow::Result<()> {
 async fn one_user_has_at_most_as_many_devices_as_there_are_letters() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     create_user(&lab.client, "Ann", "ann@example.org").await?;
-    let devices: String = (0..27)
-        .map(|n| format!("ann@example.org,Device {n}\n"))
-        .collect();
+    let devices = (0..27).map(|n| format!("ann@example.org,Device {n}\n"));
+    let devices = devices.collect::<Vec<_>>().concat();
     let table = format!("user_email,label\n{devices}");
     let told = import(&lab.client, "/imports/devices?mode=per_line", &table)
         .await?

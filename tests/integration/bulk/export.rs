@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 use tests::lab::{PortalLab, create_user};
 
-use super::{exported, import, outcomes, rows};
+use super::{exported, import, outcomes, people, rows};
 
 /// Names and values that tables have trouble with.
-async fn people(lab: &PortalLab) -> anyhow::Result<()> {
+async fn staff(lab: &PortalLab) -> anyhow::Result<()> {
     let names = [
         "Zoë \"Z\", Ltd; & Co",
         "=HYPERLINK(\"http://x\")",
@@ -16,14 +16,14 @@ async fn people(lab: &PortalLab) -> anyhow::Result<()> {
     ];
     for (number, name) in names.into_iter().enumerate() {
         let user = create_user(&lab.client, name, &format!("u{number}@example.org")).await?;
-        let patch = json!({
+        let changes = json!({
             "metadata": { "note": "a,\"b\";\nc", "n": [1, null] },
             "outbound_caller_id": "+420123456789",
             "call_forward": { "busy": "00420", "delay_seconds": 60 },
             "voicemail": { "enabled": true, "pin": "4711" },
         });
         let path = format!("/users/{}", user.id);
-        crate::life::patch(&lab.client, &path, &patch)
+        crate::life::patch(&lab.client, &path, &changes)
             .await?
             .expect(200)?;
         let device =
@@ -36,7 +36,7 @@ async fn people(lab: &PortalLab) -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_was_exported_changes_nothing() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
-    people(&lab).await?;
+    staff(&lab).await?;
     let before = rows(&lab).await?;
     for entity in ["users", "devices"] {
         for query in ["", "?format=csv", "?bom=true"] {
@@ -68,7 +68,7 @@ async fn json_has_the_same_columns() -> anyhow::Result<()> {
             .trim(),
         "[]"
     );
-    people(&lab).await?;
+    staff(&lab).await?;
     for entity in ["users", "devices"] {
         let table = exported(&lab.client, &format!("/exports/{entity}")).await?;
         let json = exported(&lab.client, &format!("/exports/{entity}?format=json")).await?;
@@ -92,9 +92,7 @@ async fn json_has_the_same_columns() -> anyhow::Result<()> {
 #[tokio::test]
 async fn an_export_has_every_row_once() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
-    let users: String = (0..999)
-        .map(|n| format!("User {n},u{n}@example.org\n"))
-        .collect();
+    let users = people(0..999);
     import(
         &lab.client,
         "/imports/users",

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
 
-use super::{import, lines, outcomes, rows};
+use super::{import, lines, outcomes, people, rows};
 
 #[tokio::test]
 async fn a_table_creates_and_changes_users_and_says_what_became_of_each_line() -> anyhow::Result<()>
@@ -45,6 +45,15 @@ async fn a_table_creates_and_changes_users_and_says_what_became_of_each_line() -
         assert_eq!(device[0]["sip_username"], line["sip"]["username"]);
         assert_eq!(line["sip"]["password"].as_str().map(str::len), Some(24));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_changes_what_it_names_of_whom_it_means() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let table = "name,email\nAnn,ann@example.org\nBob,bob@example.org\nEve,eve@example.org\n";
+    let told = import(&lab.client, "/imports/users", table).await?;
+    let told = told.expect(200)?.json()?;
     let ann = &told["lines"][0]["id"];
     let table = format!(
         "Email;NAME;dnd;id;forward_busy\nANN@example.org;Anna;TRUE;;\n;Bobby;;{};00420\neve@example.org;Eve;false;;\n",
@@ -278,9 +287,7 @@ async fn a_file_that_is_no_table_is_refused_as_a_whole() -> anyhow::Result<()> {
 #[tokio::test]
 async fn every_change_of_an_import_stands_in_the_audit_trail() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
-    let users: String = (0..700)
-        .map(|n| format!("User {n},u{n}@example.org\n"))
-        .collect();
+    let users = people(0..700);
     let table = format!("name,email\n{users}Last,u0@example.org\n");
     let reply = import(&lab.client, "/imports/users?mode=per_line", &table)
         .await?

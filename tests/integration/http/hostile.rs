@@ -67,9 +67,13 @@ fn targets(document: &Value) -> anyhow::Result<Vec<Target>> {
         for method in [Method::POST, Method::PATCH] {
             let name = method.as_str().to_ascii_lowercase();
             let content = item[&name]["requestBody"]["content"].as_object();
-            let Some((_, body)) = content.and_then(|content| content.iter().next()) else {
+            let Some((kind, body)) = content.and_then(|content| content.iter().next()) else {
                 continue;
             };
+            if !kind.ends_with("json") {
+                // A table has no fields.
+                continue;
+            }
             let mut fields = Vec::new();
             collect(document, &body["schema"], "", &mut fields);
             ensure!(!fields.is_empty(), "{method} {path}: no fields");

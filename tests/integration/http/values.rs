@@ -14,7 +14,7 @@ use tests::schema;
 use super::hostile::values::hostile;
 
 /// Longer values show nothing more here.
-const LENGTH_MAX: usize = 8_192;
+const LENGTH_MAX: usize = 7_000;
 
 /// What a schema cannot say of a field: the portal refuses some of what the document takes.
 const UNSAID: &[(&str, &str)] = &[
@@ -178,11 +178,12 @@ impl Field {
 
     /// What of all that is wrong is wrong with it.
     fn faults<'a>(&self, all: &'a [Value]) -> Vec<&'a Value> {
-        let within = format!("{}.", self.path);
+        let within = [".", "["].map(|next| format!("{}{next}", self.path));
         let of_it = all.iter().filter(|error| {
             let name = error["field"].as_str().unwrap_or_default();
             // Whose account it is does not matter here.
-            (name == self.path || name.starts_with(&within)) && error["code"] != "not_wanted"
+            (name == self.path || within.iter().any(|within| name.starts_with(within)))
+                && error["code"] != "not_wanted"
         });
         of_it.collect()
     }
@@ -248,7 +249,10 @@ impl Comparison {
             return;
         }
         let excuses = if taken { REFUSED_LATER } else { UNSAID };
-        if let Some((name, _)) = excuses.iter().find(|(name, _)| *name == field.path) {
+        if let Some((name, _)) = excuses
+            .iter()
+            .find(|(name, _)| field.path.rsplit('.').next() == Some(*name))
+        {
             self.excused.insert(name);
             return;
         }

@@ -9,8 +9,12 @@ use tests::scratch;
 use super::canned::{Answer, Desk};
 use super::ended;
 
+/// Some device.
+const DEVICE: &str = "00000000-0000-7000-8000-000000000001";
+
 fn outcome(preview: bool, refused: usize) -> Value {
-    let sip = json!({ "device_id": "d", "username": "1000", "password": "pw,\"1", "realm": "r" });
+    let sip =
+        json!({ "device_id": DEVICE, "username": "1000", "password": "pw,\"1", "realm": "r" });
     let error = json!({ "field": "email", "code": "email_taken", "message": "is taken" });
     let mut lines = vec![json!({
         "line": 2, "outcome": "created", "id": null, "key": "ann@example.org", "extension": 1000,
@@ -100,7 +104,7 @@ async fn passwords_of_what_is_created_are_written_down_once() -> anyhow::Result<
     ensure!(desk.portal.asked()[0].has("idempotency-key: k1"));
     let file = desk.place.path().join("result.csv");
     let written = std::fs::read_to_string(&file)?;
-    let expected = "key,device_id,sip_username,sip_password,sip_realm\nann@example.org,d,1000,\"pw,\"\"1\",r\n";
+    let expected = "key,device_id,sip_username,sip_password,sip_realm\nann@example.org,00000000-0000-7000-8000-000000000001,1000,\"pw,\"\"1\",r\n";
     assert_eq!(written, expected);
     assert_eq!(std::fs::metadata(&file)?.mode() & 0o777, 0o600);
 

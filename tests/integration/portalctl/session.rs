@@ -71,7 +71,7 @@ async fn wrong_credentials_and_a_second_factor() -> anyhow::Result<()> {
     ended(&terminal.login("admin", "").await?, 2)?;
 
     let password = terminal.administrator.password.clone();
-    let (_, codes) = crate::accounts::second_factor::enrolled(&lab.client).await?;
+    let (_, codes) = crate::accounts::second_factor::enrolled_by(&lab.client, &password).await?;
     let code = &codes[0];
     let without = terminal.login("admin", &format!("{password}\n")).await?;
     ended(&without, 3)?;

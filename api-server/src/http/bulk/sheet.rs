@@ -96,7 +96,7 @@ fn decoded(bytes: &[u8], charset: Option<&str>) -> Result<String, FieldError> {
     let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
     text.map(std::borrow::Cow::into_owned).ok_or_else(|| {
         let good = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
-        let line = 1 + bytes[..good].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes[..good].split(|byte| *byte == b'\n').count();
         let message = "is not in the encoding that the file should have: save it as CSV UTF-8, or say \
              its encoding, as in Content-Type: text/csv; charset=windows-1252";
         fault(&format!("line {line}"), "malformed", message)

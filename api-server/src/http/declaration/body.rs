@@ -187,9 +187,9 @@ impl From<Tenant> for DeclaredTenantBody {
 
 impl DeclaredUserBody {
     /// A user with its devices.
-    pub(super) fn of(user: UserBody, devices: Vec<DeclaredDeviceBody>) -> Self {
+    pub(super) fn of(user: &UserBody, devices: Vec<DeclaredDeviceBody>) -> Self {
         let mut fields = picked(
-            &user,
+            user,
             &[
                 "email",
                 "name",

@@ -127,10 +127,7 @@ pub fn digest(steps: &[Step]) -> String {
         hash.update(told.to_string());
         hash.update(b"\n");
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    shared::bundle::Digest(hash.finalize().into()).to_string()
 }
 
 /// Makes a tenant what it should be: first what goes, then users, then devices.
