@@ -195,6 +195,7 @@ def body_of(operation, path):
         case "begin_totp":
             return {"password": password}
         case "confirm_totp":
+            let_in_again(operation)
             without_second_factor()
             confirmation = code()
             return confirmation and {"code": confirmation}

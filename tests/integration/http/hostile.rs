@@ -18,6 +18,7 @@ const ORDERS: &[&str] = &[
     "/apply",
     "/applies/{id}/restore",
     "/apply/verify",
+    "/declaration/reconcile",
     "/accounts/{account}/password",
     "/accounts/{account}/recovery-codes",
     "/accounts/{account}/totp",

@@ -14,7 +14,13 @@ use tests::schema;
 use super::hostile::values::hostile;
 
 /// Longer values show nothing more here.
-const LENGTH_MAX: usize = 7_000;
+const LENGTH_MAX: usize = 8_192;
+
+/// What nobody must have signed in for takes only short bodies, whatever is in them, in bytes.
+const OF_STRANGERS: (&[&str], usize) = (
+    &["/sessions", "/sessions/refresh", "/password-resets"],
+    8_192,
+);
 
 /// What a schema cannot say of a field: the portal refuses some of what the document takes.
 const UNSAID: &[(&str, &str)] = &[
@@ -228,6 +234,10 @@ impl Comparison {
         let mut body = json!({});
         for field in fields {
             field.set(&mut body, value);
+        }
+        let (paths, most) = OF_STRANGERS;
+        if paths.contains(&request.path.as_str()) && body.to_string().len() > most {
+            return Ok(());
         }
         let faults = request.faults(&self.client, &body).await?;
         // Where null is taken, it is as good as nothing; of some fields nothing is too little.
