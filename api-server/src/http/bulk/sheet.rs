@@ -58,7 +58,10 @@ pub(in crate::http) fn read(bytes: &[u8], charset: Option<&str>) -> Result<Sheet
         if record.iter().all(|cell| cell.trim().is_empty()) {
             continue;
         }
-        let number = record.position().map_or(0, csv::Position::line) + skipped;
+        let number = record
+            .position()
+            .map_or(0, |position| line_of(position, text))
+            + skipped;
         let cells: Vec<String> = record.iter().map(str::to_owned).collect();
         if head.is_none() {
             head = Some(
@@ -77,6 +80,15 @@ pub(in crate::http) fn read(bytes: &[u8], charset: Option<&str>) -> Result<Sheet
     let head =
         head.ok_or_else(|| fault("body", "empty", "must begin with the names of columns"))?;
     Ok(Sheet { head, lines })
+}
+
+/// Where a record begins; its position is before the empty lines that were passed over.
+fn line_of(position: &csv::Position, text: &str) -> u64 {
+    let before = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let rest = text.as_bytes().get(before..).unwrap_or_default();
+    let ends = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    let passed = ends.filter(|byte| **byte == b'\n').count();
+    position.line() + u64::try_from(passed).unwrap_or_default()
 }
 
 fn decoded(bytes: &[u8], charset: Option<&str>) -> Result<String, FieldError> {
