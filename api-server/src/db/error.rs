@@ -9,6 +9,9 @@ pub enum DbError {
     /// Every connection was in use for as long as a request waits for one.
     #[error("every connection to the database is in use")]
     Busy,
+    /// It and another change waited for each other: the same will work at once.
+    #[error("another change was in the way")]
+    InTheWay(#[source] sqlx::Error),
     /// A named constraint refused the change.
     #[error("constraint {name} was violated")]
     Constraint {
@@ -68,6 +71,7 @@ impl DbError {
             Self::Constraint { name, .. } => Some(name),
             Self::Unavailable(_)
             | Self::Busy
+            | Self::InTheWay(_)
             | Self::Inconsistent { .. }
             | Self::OtherKey
             | Self::Query(_) => None,
@@ -77,6 +81,9 @@ impl DbError {
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
+        if is_in_the_way(&error) {
+            return Self::InTheWay(error);
+        }
         if is_unavailable(&error) {
             return Self::Unavailable(Some(error));
         }
@@ -90,6 +97,12 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
+/// Whether PostgreSQL ended one of several that waited for each other: class 40.
+fn is_in_the_way(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("40"))
+}
+
 /// Whether the same statement may succeed later without anybody changing it.
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
@@ -100,10 +113,9 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Classes of SQLSTATE: 08 connection, 53 resources, 57 operator intervention (shutdown,
-            // starting, timeout), 28 credentials, 40 serialisation and deadlock; then: no such
-            // database, lock not available in time, read-only (a standby).
+            // starting, timeout), 28 credentials; then: no such database, lock not available in time, read-only (a standby).
             let class = code.get(..2).unwrap_or_default();
-            ["08", "28", "40", "53", "57"].contains(&class)
+            ["08", "28", "53", "57"].contains(&class)
                 || ["3D000", "55P03", "25006"].contains(&code.as_ref())
         }),
         _ => false,

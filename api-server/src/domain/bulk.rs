@@ -51,6 +51,21 @@ const CONSEQUENCES: [&str; 6] = [
     "password_set_at",
 ];
 
+/// Likewise of what is new: whose it is says the line, and a secret is shown elsewhere.
+const OF_NEW: [&str; 4] = [
+    "user_id",
+    "sip_password",
+    "previous_sip_password",
+    "password_revealed_at",
+];
+
+/// What something new is, as the audit trail tells it; what is nothing is left out.
+pub fn created_fields(after: &Value) -> Vec<FieldChange> {
+    let mut fields = changed_fields(&Value::Null, after);
+    fields.retain(|field| !field.after.is_null() && !OF_NEW.contains(&field.field.as_str()));
+    fields
+}
+
 /// Objects whose members are fields of their own; any other one is a value.
 const NESTED: [&str; 3] = ["call_forward", "nat", "voicemail"];
 

@@ -188,6 +188,48 @@ pub struct CallSettingsPatch<P = PinHash> {
 }
 
 impl<P> CallSettingsPatch<P> {
+    /// Whether it says anything of how calls go, which the user may change as well. The number that is
+    /// shown outside is none of it.
+    pub fn is_of_calls(&self) -> bool {
+        let forward = &self.forward;
+        let numbers = [
+            &forward.always,
+            &forward.busy,
+            &forward.no_answer,
+            &forward.unregistered,
+        ];
+        self.voicemail_enabled.is_some()
+            || !matches!(self.voicemail_pin, Patch::Keep)
+            || self.dnd.is_some()
+            || forward.delay.is_some()
+            || numbers.iter().any(|number| **number != Patch::Keep)
+    }
+
+    /// Without what is so already.
+    #[must_use]
+    pub fn differing(self, now: &CallSettings) -> Self {
+        let (forward, to) = (self.forward, &now.forward);
+        Self {
+            outbound_caller_id: self
+                .outbound_caller_id
+                .unless_already(now.outbound_caller_id.as_ref()),
+            voicemail_enabled: self
+                .voicemail_enabled
+                .filter(|on| *on != now.voicemail_enabled),
+            voicemail_pin: self.voicemail_pin,
+            dnd: self.dnd.filter(|on| *on != now.dnd),
+            forward: CallForwardPatch {
+                always: forward.always.unless_already(to.always.as_ref()),
+                busy: forward.busy.unless_already(to.busy.as_ref()),
+                no_answer: forward.no_answer.unless_already(to.no_answer.as_ref()),
+                unregistered: forward
+                    .unregistered
+                    .unless_already(to.unregistered.as_ref()),
+                delay: forward.delay.filter(|delay| *delay != to.delay),
+            },
+        }
+    }
+
     /// The same with another PIN.
     pub fn with_pin<Q>(self, voicemail_pin: Patch<Q>) -> CallSettingsPatch<Q> {
         CallSettingsPatch {

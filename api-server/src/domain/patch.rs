@@ -13,6 +13,19 @@ pub enum Patch<T> {
 }
 
 impl<T> Patch<T> {
+    /// Nothing, where the value is so already.
+    #[must_use]
+    pub fn unless_already(self, value: Option<&T>) -> Self
+    where
+        T: PartialEq,
+    {
+        match (&self, value) {
+            (Self::Clear, None) => Self::Keep,
+            (Self::Set(new), Some(value)) if new == value => Self::Keep,
+            _ => self,
+        }
+    }
+
     /// Changes `value` accordingly.
     pub fn apply(self, value: &mut Option<T>) {
         match self {

@@ -219,7 +219,8 @@ impl<P> UserPatch<P> {
             || !matches!(calls.outbound_caller_id, Patch::Keep);
         let user = more_than_calls.then_some(Permission::UsersWrite);
         let account = role.is_some().then_some(Permission::AccountsWrite);
-        user.into_iter().chain(account)
+        let calls = calls.is_of_calls().then_some(Permission::UsersCalls);
+        user.into_iter().chain(account).chain(calls)
     }
 }
 

@@ -109,6 +109,7 @@ pub(super) async fn reconcile(
     Body(fields): Body,
 ) -> Result<Response, ApiError> {
     let preview = preview(query)?;
+    let said = fields.digest_but("expected_digest");
     let (declaration, expected) = declared(fields).map_err(ApiError::InvalidFields)?;
     let users = declaration.users.as_deref().unwrap_or_default();
     if users.iter().any(|user| user.devices.is_some()) {
@@ -122,7 +123,7 @@ pub(super) async fn reconcile(
                 let refusals = refusals.into_iter().map(RefusalBody::from);
                 ApiError::DeclarationRefused(refusals.collect())
             })?;
-            let digest = declaration::digest(&steps);
+            let digest = declaration::digest(said, &steps);
             if expected.is_some_and(|expected| expected != digest) {
                 return Err(ApiError::from(Error::PlanOutdated));
             }
@@ -186,6 +187,9 @@ fn each<T>(
 ) -> Vec<T> {
     let mut read = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
         let prefix = format!("{name}[{index}]");
         match value {
             Value::Object(object) => match one(Fields::new(object)) {
@@ -197,6 +201,9 @@ fn each<T>(
     }
     read
 }
+
+/// So many mistakes are told; whoever has mended them hears of the next ones.
+const ERRORS_MAX: usize = 100;
 
 const NO_OBJECT: Invalid = Invalid {
     code: "wrong_type",

@@ -1,11 +1,13 @@
 //! Reading a JSON object so that everything that is wrong with it is reported at once.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use shared::bundle::Digest;
 
 use crate::domain::Invalid;
 use crate::domain::patch::Patch;
@@ -59,6 +61,14 @@ impl Fields {
             object,
             ..Self::default()
         }
+    }
+
+    /// The hash of all of them but one.
+    pub(super) fn digest_but(&self, name: &str) -> Digest {
+        let others = self.object.iter().filter(|(given, _)| *given != name);
+        let others: Vec<(&String, &Value)> = others.collect();
+        // What was JSON can be written as JSON.
+        Digest::of(&serde_json::to_vec(&others).unwrap_or_default())
     }
 
     /// Notes what is wrong with a field that cannot be read at all.
@@ -281,15 +291,20 @@ pub(super) fn map(value: Value) -> Result<Map<String, Value>, Invalid> {
 /// they take, so that what one checks is not what another one uses.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Unique.deserialize(&mut deserializer)?;
+    let objects = Cell::new(0);
+    let value = Unique(&objects).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
-#[derive(Clone, Copy)]
-struct Unique;
+/// Most objects of a body, which is more than any takes: small ones need far more memory than text.
+const OBJECTS_MAX: u32 = 250_000;
 
-impl<'de> DeserializeSeed<'de> for Unique {
+/// Reads values; the number is that of the objects so far.
+#[derive(Clone, Copy)]
+struct Unique<'a>(&'a Cell<u32>);
+
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -297,7 +312,7 @@ impl<'de> DeserializeSeed<'de> for Unique {
     }
 }
 
-impl<'de> Visitor<'de> for Unique {
+impl<'de> Visitor<'de> for Unique<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -342,6 +357,10 @@ impl<'de> Visitor<'de> for Unique {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
+        self.0.set(self.0.get() + 1);
+        if self.0.get() > OBJECTS_MAX {
+            return Err(A::Error::custom("more than 250000 objects"));
+        }
         let mut object = Map::new();
         while let Some(key) = pairs.next_key::<String>()? {
             if object.contains_key(&key) {

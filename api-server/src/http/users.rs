@@ -340,7 +340,12 @@ pub(super) async fn change(
     let patch = user_patch(fields).map_err(ApiError::InvalidFields)?;
     let patch = pins::of_patch(patch).await?;
     let user = work::run(&portal, &actor, async |work| {
-        let user = users::locked(work, tenant.within, UserId(id)).await?;
+        let id = UserId(id);
+        let user = if patch.extension.is_some() {
+            users::locked_with_numbers(work, tenant.within, id).await?
+        } else {
+            users::locked(work, tenant.within, id).await?
+        };
         expected.check(user.version)?;
         users::change(work, user, patch).await
     })
@@ -396,7 +401,7 @@ pub(super) async fn delete(
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
     work::run(&portal, &actor, async |work| {
-        let user = users::locked(work, tenant.within, UserId(id)).await?;
+        let user = users::locked_with_numbers(work, tenant.within, UserId(id)).await?;
         expected.check(user.version)?;
         users::delete(work, &user).await
     })

@@ -32,7 +32,7 @@ pub struct Done {
     pub key: String,
     /// The number of the user, or of the device's; a tenant has none.
     pub extension: Option<ExtensionNumber>,
-    /// What was changed; nothing unless the outcome says so.
+    /// What was changed, or what something new is.
     pub changes: Vec<FieldChange>,
     /// What a phone registers with that was created.
     pub credentials: Option<Credentials>,
@@ -60,6 +60,8 @@ fn is_refusal(error: &Error) -> bool {
             | Error::ExtensionTaken
             | Error::ExtensionPoolExhausted { .. }
             | Error::TooManyDevices
+            | Error::RangeInUse
+            | Error::DefaultTenantFixed
             | Error::UserNotFound
             | Error::DeviceNotFound
             | Error::Denied(Denied::Forbidden(_) | Denied::RoleAboveOwn)

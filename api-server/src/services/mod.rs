@@ -321,6 +321,7 @@ impl From<DbError> for Error {
         match error {
             DbError::Unavailable(_) | DbError::OtherKey => Self::DatabaseUnavailable(error),
             DbError::Busy => Self::Overloaded("every connection to the database is in use"),
+            DbError::InTheWay(_) => Self::Overloaded("another change was in the way"),
             DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Query(_) => {
                 Self::Database(error)
             }

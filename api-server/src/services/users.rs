@@ -162,6 +162,21 @@ pub async fn locked(work: &mut Work<'_>, within: Within, id: UserId) -> Result<U
         .ok_or(Error::UserNotFound)
 }
 
+/// Likewise, where the numbers of the tenant change as well. Whoever locks both locks the tenant's row
+/// first, as those do who change very many users.
+///
+/// # Errors
+/// [`Error::UserNotFound`].
+pub async fn locked_with_numbers(
+    work: &mut Work<'_>,
+    within: Within,
+    id: UserId,
+) -> Result<User, Error> {
+    let range = db::extensions::lock_range(work.connection(), within.tenant()).await?;
+    range.ok_or(Error::UserNotFound)?;
+    locked(work, within, id).await
+}
+
 /// Changes what `patch` names of a user of [`locked`], and nothing else. Another extension renames
 /// the user's endpoints: the phones must be set up with the new names.
 ///

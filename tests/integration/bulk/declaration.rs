@@ -72,6 +72,15 @@ async fn a_tenant_becomes_what_is_declared_and_the_same_again_changes_nothing() 
         again["counts"],
         json!({"created": 0, "changed": 0, "unchanged": 7, "deleted": 0})
     );
+    // A plan is of what it was made of, the names of newcomers as well.
+    let [one, other] = ["One", "Other"]
+        .map(|name| json!({ "users": [{ "email": "new@example.org", "name": name }] }));
+    let seen = reconcile(&lab.client, "?preview=true", &one).await?;
+    let seen = seen.expect(200)?.json()?;
+    let mut other = other;
+    other["expected_digest"] = seen["digest"].clone();
+    let changed = reconcile(&lab.client, "", &other).await?;
+    assert_eq!(changed.problem(409)?, "plan_outdated");
     // What was seen before is not what would be done now.
     assert_eq!(
         reconcile(&lab.client, "", &expecting).await?.problem(409)?,
@@ -171,7 +180,10 @@ async fn only_what_is_listed_as_such_is_removed() -> anyhow::Result<()> {
         .json()?;
     assert_eq!(
         changes(&told),
-        ["user deleted bob@example.org", "device deleted Phone"]
+        [
+            "user deleted bob@example.org",
+            "device deleted ann@example.org Phone"
+        ]
     );
     reconcile(&lab.client, "", &body).await?.expect(200)?;
     let left = lab.client.get("/users").await?.json()?;

@@ -205,8 +205,21 @@ async fn numbers_move_up_by_one() -> anyhow::Result<()> {
         .expect(200)?
         .json()?;
     assert_eq!(outcomes(&told), ["changed"; 20]);
+    // Whatever the order of the lines.
+    let shuffled: String = (0..20)
+        .map(|n| n * 7 % 20)
+        .map(|n| format!("u{n}@example.org,{}\n", 1001 + n))
+        .collect::<Vec<_>>()
+        .concat();
+    let told = import(
+        &lab.client,
+        "/imports/users",
+        &format!("email,extension\n{shuffled}"),
+    )
+    .await?;
+    assert_eq!(outcomes(&told.expect(200)?.json()?), ["changed"; 20]);
     // Two who want each other's number cannot have it one after the other.
-    let swapped = "email,extension\nu0@example.org,1001\nu1@example.org,1000";
+    let swapped = "email,extension\nu0@example.org,1002\nu1@example.org,1001";
     let reply = import(&lab.client, "/imports/users", swapped).await?;
     assert_eq!(reply.problem(422)?, "import_refused");
     Ok(())

@@ -58,7 +58,7 @@ pub struct ImportLineBody {
     pub key: Option<String>,
     /// The user's number, also the one that it would get.
     pub extension: Option<u32>,
-    /// What was changed.
+    /// What was changed of what was there.
     pub changes: Vec<ChangedFieldBody>,
     /// Why it was refused.
     pub errors: Vec<LineErrorBody>,
@@ -161,6 +161,7 @@ impl LineErrorBody {
             Error::ExtensionTaken | Error::ExtensionPoolExhausted { .. } => "extension",
             Error::Denied(_) | Error::Account(_) => "role",
             Error::TooManyDevices => "user_email",
+            Error::RangeInUse | Error::DefaultTenantFixed => "ext_min",
             _ => "id",
         };
         let Description(_, code, _, detail) = describe(&ApiError::Service(error));
@@ -207,7 +208,11 @@ impl ImportLineBody {
             key: Some(done.key),
             extension: done.extension.map(ExtensionNumber::get),
             sip: made.and_then(|made| CreatedAccountBody::of(made, preview)),
-            changes: changes(done.changes, columns),
+            changes: match done.outcome {
+                Outcome::Changed => changes(done.changes, columns),
+                // The line says it.
+                Outcome::Created | Outcome::Unchanged | Outcome::Deleted => Vec::new(),
+            },
             errors: Vec::new(),
         }
     }

@@ -83,6 +83,9 @@ pub(in crate::http) const DEVICES: &[Column] = &[
     column("direct_media", "nat.direct_media", Cell::Bool),
 ];
 
+/// Widest head that is looked at: what spreadsheets leave empty to its right is.
+const HEAD_MAX: usize = 256;
+
 /// The name of the column that a field of a body stands in.
 pub(in crate::http) fn name_of<'a>(columns: &'static [Column], field: &'a str) -> &'a str {
     let column = columns.iter().find(|column| column.field == field);
@@ -98,6 +101,13 @@ pub(in crate::http) fn heads(
     key: &[&'static str],
     sheet: &Sheet,
 ) -> Result<Vec<Option<&'static Column>>, Vec<FieldError>> {
+    if sheet.head.len() > HEAD_MAX {
+        return Err(vec![fault(
+            "body",
+            "too_many",
+            "has more columns than any table of these",
+        )]);
+    }
     let mut errors = Vec::new();
     let mut heads: Vec<Option<&'static Column>> = Vec::with_capacity(sheet.head.len());
     for name in &sheet.head {

@@ -53,15 +53,14 @@ pub(in crate::http) fn read(bytes: &[u8], charset: Option<&str>) -> Result<Sheet
         .from_reader(text.as_bytes());
     let mut head = None;
     let mut lines = Vec::new();
+    let mut count = Count::default();
     for record in reader.records() {
         let record = record.map_err(|_| fault("body", "malformed", "cannot be read as CSV"))?;
         if record.iter().all(|cell| cell.trim().is_empty()) {
             continue;
         }
-        let number = record
-            .position()
-            .map_or(0, |position| line_of(position, text))
-            + skipped;
+        let at = record.position().map_or(0, csv::Position::byte);
+        let number = count.up_to(text, at) + skipped;
         let cells: Vec<String> = record.iter().map(str::to_owned).collect();
         if head.is_none() {
             head = Some(
@@ -82,13 +81,29 @@ pub(in crate::http) fn read(bytes: &[u8], charset: Option<&str>) -> Result<Sheet
     Ok(Sheet { head, lines })
 }
 
-/// Where a record begins; its position is before the empty lines that were passed over.
-fn line_of(position: &csv::Position, text: &str) -> u64 {
-    let before = usize::try_from(position.byte()).unwrap_or(usize::MAX);
-    let rest = text.as_bytes().get(before..).unwrap_or_default();
-    let ends = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
-    let passed = ends.filter(|byte| **byte == b'\n').count();
-    position.line() + u64::try_from(passed).unwrap_or_default()
+/// Counts the ends of lines: LF, CR, or both.
+#[derive(Default)]
+struct Count {
+    bytes: usize,
+    ends: u64,
+}
+
+impl Count {
+    /// The line of what begins at a byte or, when an end of a line is there, behind it: that of a record
+    /// is before the empty lines that were passed over. Never goes back.
+    fn up_to(&mut self, text: &str, at: u64) -> u64 {
+        let text = text.as_bytes();
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        while let Some(byte) = text.get(self.bytes) {
+            if self.bytes >= at && !matches!(byte, b'\r' | b'\n') {
+                break;
+            }
+            let first_of_two = *byte == b'\r' && text.get(self.bytes + 1) == Some(&b'\n');
+            self.ends += u64::from(matches!(byte, b'\r' | b'\n') && !first_of_two);
+            self.bytes += 1;
+        }
+        self.ends + 1
+    }
 }
 
 fn decoded(bytes: &[u8], charset: Option<&str>) -> Result<String, FieldError> {
@@ -187,6 +202,9 @@ mod tests {
             sheet.lines.iter().map(|line| line.number).collect()
         };
         assert_eq!(numbers(text), [3, 5]);
+        assert_eq!(numbers(&text.replace('\n', "\r\n")), [3, 5]);
+        assert_eq!(numbers(&text.replace('\n', "\r")), [3, 5]);
+        assert_eq!(numbers("a\r\nb\r\nc\r\n"), [2, 3]);
         assert_eq!(numbers(&format!("sep=,\n{text}")), [4, 6]);
     }
 

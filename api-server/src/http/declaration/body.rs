@@ -279,7 +279,7 @@ pub struct ReconciledChangeBody {
     pub id: Option<Uuid>,
     /// The user's number.
     pub extension: Option<u32>,
-    /// What was changed.
+    /// What was changed, or what something new is.
     pub changes: Vec<ChangedFieldBody>,
     /// What a phone registers with that was created. The password is shown this once.
     pub sip: Option<CreatedAccountBody>,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rand::CryptoRng;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use shared::bundle::Digest;
 
 use super::devices::Which;
 use super::{Done, LOOKED_UP, Results, devices, differences, settle, users};
@@ -108,10 +109,11 @@ pub struct Refusal {
 /// What was done, what was left alone among it; or else what was refused: then nothing must count.
 pub type Reconciled = Result<Vec<Step>, Vec<Refusal>>;
 
-/// The hash of what is done, without what is only known afterwards: two runs that do the same to the
-/// same have the same.
-pub fn digest(steps: &[Step]) -> String {
+/// The hash of what is declared and of what is done, without what is only known afterwards: two runs that
+/// do the same to the same have the same. What is created follows from both.
+pub fn digest(declared: Digest, steps: &[Step]) -> String {
     let mut hash = Sha256::new();
+    hash.update(declared.0);
     let changing = steps
         .iter()
         .filter(|step| step.done.outcome != Outcome::Unchanged);
@@ -127,7 +129,7 @@ pub fn digest(steps: &[Step]) -> String {
         hash.update(told.to_string());
         hash.update(b"\n");
     }
-    shared::bundle::Digest(hash.finalize().into()).to_string()
+    Digest(hash.finalize().into()).to_string()
 }
 
 /// Makes a tenant what it should be: first what goes, then users, then devices.
@@ -152,6 +154,8 @@ pub async fn reconcile(
     let Some(declared) = declaration.users else {
         return Ok(run.end());
     };
+    // As whoever changes users and numbers does, before any user.
+    db::extensions::lock_range(work.connection(), within.tenant()).await?;
     if declaration.removes_users {
         remove_users(work, within, &declared, &mut run).await?;
     }
@@ -360,13 +364,16 @@ async fn reconcile_devices(
                 sip_username: None,
             });
         }
-        surplus.extend(left.into_iter().filter(|_| removes));
+        let owner = user.user.patch.email.as_ref();
+        let owner = owner.map_or_else(String::new, |email| email.as_str().to_owned());
+        let left = left.into_iter().filter(|_| removes);
+        surplus.extend(left.map(|device| (owner.clone(), device)));
     }
     // What goes first leaves its place to what comes.
-    for device in surplus {
-        let key = device.label.as_str().to_owned();
+    for (owner, device) in surplus {
+        let key = format!("{owner} {}", device.label.as_str());
         let savepoint = work.savepoint().await?;
-        let result = remove_device(work, within, device.id).await;
+        let result = remove_device(work, within, device.id, key.clone()).await;
         let result = settle(work, savepoint, result).await?;
         run.note(Entity::Device, || key, result);
     }
@@ -387,14 +394,19 @@ async fn reconcile_devices(
     Ok(())
 }
 
-async fn remove_device(work: &mut Work<'_>, within: Within, id: DeviceId) -> Result<Done, Error> {
+async fn remove_device(
+    work: &mut Work<'_>,
+    within: Within,
+    id: DeviceId,
+    key: String,
+) -> Result<Done, Error> {
     let locked = services::devices::locked(work, within, id).await?;
     services::devices::delete(work, &locked).await?;
     let device = locked.device;
     Ok(Done {
         outcome: Outcome::Deleted,
         id: device.id.0,
-        key: device.label.as_str().to_owned(),
+        key,
         extension: Some(device.extension),
         changes: Vec::new(),
         credentials: None,

@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::{Done, LOOKED_UP, Results, differences, missing, repeated, settle};
 use crate::db;
-use crate::domain::bulk::Outcome;
+use crate::domain::bulk::{Outcome, created_fields};
 use crate::domain::device::{
     Device, DeviceId, DeviceLabel, DevicePatch, DeviceSettings, DeviceSettingsPatch, NewDevice,
 };
@@ -50,6 +50,8 @@ pub async fn reconcile(
     wanted: &[Wanted],
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Results, Error> {
+    // One after the other in a tenant: each locks devices in an order of its own.
+    db::extensions::lock_range(work.connection(), within.tenant()).await?;
     let mut known = Known::of(work, within, wanted).await?;
     work.vault.sealer(work.connection()).await?;
     let mut seen = HashSet::new();
@@ -182,7 +184,7 @@ async fn create(
         id: made.device.id.0,
         key: known.key(&made.device),
         extension: Some(made.device.extension),
-        changes: Vec::new(),
+        changes: created_fields(&made.device.told()),
         credentials: Some(made),
     })
 }

@@ -6,12 +6,12 @@ use rand::CryptoRng;
 
 use super::{Done, LOOKED_UP, Results, differences, missing, repeated, settle};
 use crate::db;
-use crate::domain::bulk::Outcome;
-use crate::domain::user::{NewUser, User, UserPatch, UserRole};
+use crate::domain::bulk::{Outcome, created_fields};
+use crate::domain::user::{NewUser, User, UserPatch};
 use crate::domain::{Email, Metadata, UserId, Within};
 use crate::services::tenants::refused_field;
 use crate::services::work::Work;
-use crate::services::{Error, denied, users};
+use crate::services::{Error, users};
 
 /// How often what was refused because of a number or an address that is taken is tried once more: the
 /// one who has it may give it up further down.
@@ -48,14 +48,17 @@ pub async fn reconcile(
     let mut seen = Seen::default();
     for (index, one) in wanted.iter().enumerate() {
         let before = known.find(one);
-        if seen.has(before, one) {
+        if before.is_none() && one.id.is_some() {
+            results[index] = Some(Err(Error::UserNotFound));
+        } else if seen.has(before, one) {
             results[index] = Some(Err(repeated(if one.id.is_some() { "id" } else { "email" })));
-        } else if before.is_some() || one.id.is_some() || one.patch.extension.is_some() {
+        } else if before.is_some() || one.patch.extension.is_some() {
             named.push(index);
         } else {
             unnamed.push(index);
         }
     }
+    let mut named = those_who_give_way_first(&named, wanted, &known);
     for pass in 1..=PASSES {
         let last = pass == PASSES;
         let mut again = Vec::new();
@@ -88,6 +91,28 @@ pub async fn reconcile(
     Ok(results.into_iter().flatten().collect())
 }
 
+/// In such an order that whoever has a number that another one wants gives it up before. Who want each
+/// other's stay where they are.
+fn those_who_give_way_first(named: &[usize], wanted: &[Wanted], known: &Known) -> Vec<usize> {
+    let number = |index: &usize| known.find(&wanted[*index]).map(|user| user.extension);
+    let holders: HashMap<_, usize> = named
+        .iter()
+        .filter_map(|index| Some((number(index)?, *index)))
+        .collect();
+    let (mut order, mut seen) = (Vec::with_capacity(named.len()), HashSet::new());
+    for index in named {
+        let mut chain = Vec::new();
+        let mut next = Some(*index);
+        while let Some(one) = next.filter(|one| seen.insert(*one)) {
+            chain.push(one);
+            let wants = wanted[one].patch.extension;
+            next = wants.and_then(|number| holders.get(&number)).copied();
+        }
+        order.extend(chain.into_iter().rev());
+    }
+    order
+}
+
 fn is_taken(result: &Result<Done, Error>) -> bool {
     matches!(result, Err(Error::ExtensionTaken | Error::EmailTaken))
 }
@@ -107,7 +132,6 @@ async fn attempt(
     let savepoint = work.savepoint().await?;
     let result = match before {
         Some(before) => change(work, within, before.id, wanted).await,
-        None if wanted.id.is_some() => Err(Error::UserNotFound),
         None => create(work, within, wanted.patch, rng).await,
     };
     settle(work, savepoint, result).await
@@ -128,9 +152,10 @@ fn unchanged(before: &User, wanted: &Wanted) -> Option<Done> {
     })
 }
 
-/// What a table says as a whole, as a change: metadata are merged into what is there, and a role that is
-/// the same needs no permission.
+/// What a table says as a whole, as a change: metadata are merged into what is there, and what is so
+/// already needs no permission.
 fn differing(before: &User, mut patch: UserPatch) -> Result<UserPatch, Error> {
+    patch.calls = patch.calls.differing(&before.calls);
     patch.role = patch.role.filter(|role| *role != before.role);
     if let Some(metadata) = patch.metadata.take() {
         let wanted = metadata_of(metadata)?;
@@ -168,13 +193,9 @@ async fn change(
 async fn create(
     work: &mut Work<'_>,
     within: Within,
-    mut patch: UserPatch,
+    patch: UserPatch,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Done, Error> {
-    patch.role = patch.role.filter(|role| *role != UserRole::default());
-    for permission in patch.needs() {
-        denied::must(work.actor, permission)?;
-    }
     let new = new_user(patch)?;
     let created = users::create(work, within.tenant(), new, rng).await?;
     let user = created.user;
@@ -183,7 +204,7 @@ async fn create(
         id: user.id.0,
         key: user.email.as_str().to_owned(),
         extension: Some(user.extension),
-        changes: Vec::new(),
+        changes: created_fields(&user.told()),
         credentials: Some(created.device),
     })
 }
