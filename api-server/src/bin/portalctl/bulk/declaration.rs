@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::result_file::ResultFile;
+use super::result_file::{ResultFile, hand_over};
 use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, export, yaml};
 use crate::Context;
 use crate::api::Reply;
@@ -86,7 +86,7 @@ pub(crate) async fn apply(
         return Ok(());
     }
     context.ask.confirm("Do it?")?;
-    let mut file = result.map(ResultFile::create).transpose()?;
+    let file = result.map(ResultFile::create).transpose()?;
     body["expected_digest"] = planned.digest.into();
     let reply = match sent(context, &body, false).await {
         Ok(reply) => reply,
@@ -99,24 +99,24 @@ pub(crate) async fn apply(
             return Err(failure);
         }
     };
-    let done: ReconciledBody = reply.read("what was done")?;
-    for entity in &done.changes {
-        if let (Some(file), Some(sip)) = (&mut file, &entity.sip) {
-            file.add(&entity.key, sip)?;
-        }
-    }
-    let in_file = file.is_some();
-    file.map_or(Ok(()), ResultFile::finish)?;
+    done(out, &reply, file)
+}
+
+fn done(out: &Output, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
+    // What cannot be read may hold passwords that nobody shows again.
+    let read = reply.read("what was done");
+    let done: ReconciledBody = read.inspect_err(|_| out.reply(&reply.body))?;
     if out.json() {
         out.reply(&reply.body);
-        return Ok(());
     }
-    if !in_file {
-        accounts(out, &done);
+    let made = done.changes.iter();
+    let accounts = made.filter_map(|entity| Some((entity.key.as_str(), entity.sip.as_ref()?)));
+    let handed_over = hand_over(out, &accounts.collect::<Vec<_>>(), file);
+    if !out.json() {
+        out.line(&summary(&done.counts, false));
+        out.line("`portalctl apply` brings it into force on the PBX.");
     }
-    out.line(&summary(&done.counts, false));
-    out.line("`portalctl apply` brings it into force on the PBX.");
-    Ok(())
+    handed_over
 }
 
 pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Result<(), Failure> {
@@ -210,19 +210,6 @@ fn tell(out: &Output, planned: &ReconciledBody, preview: bool) {
         out.aside("Nothing would change.");
     } else {
         out.aside(&summary(&planned.counts, preview));
-    }
-}
-
-fn accounts(out: &Output, done: &ReconciledBody) {
-    let made = done.changes.iter();
-    let rows = made.filter_map(|entity| {
-        let sip = entity.sip.as_ref()?;
-        let key = entity.key.clone();
-        Some(vec![key, sip.username.clone(), sip.password.clone()])
-    });
-    let rows: Vec<_> = rows.collect();
-    if !rows.is_empty() {
-        out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows);
     }
 }
 

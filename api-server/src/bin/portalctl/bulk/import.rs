@@ -7,7 +7,7 @@ use api_server::http::bodies::{ImportBody, ImportCountsBody};
 use clap::Args;
 use serde::Deserialize;
 
-use super::result_file::ResultFile;
+use super::result_file::{ResultFile, hand_over};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
@@ -135,35 +135,24 @@ async fn sent(
 }
 
 fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
-    let outcome: ImportBody = reply.read("an import")?;
     let out = &context.out;
-    let accounts = || {
-        outcome
-            .lines
-            .iter()
-            .filter_map(|line| Some((line, line.sip.as_ref()?)))
-    };
-    let in_file = file.is_some();
-    if let Some(mut file) = file {
-        for (line, sip) in accounts() {
-            file.add(line.key.as_deref().unwrap_or_default(), sip)?;
-        }
-        file.finish()?;
-    }
+    // What cannot be read may hold passwords that nobody shows again.
+    let read = reply.read("an import");
+    let outcome: ImportBody = read.inspect_err(|_| out.reply(&reply.body))?;
     if out.json() {
         out.reply(&reply.body);
-        return refused(&outcome);
+    } else {
+        table(out, &outcome, 0);
     }
-    table(out, &outcome, 0);
-    if !in_file && accounts().next().is_some() {
-        let rows = accounts().map(|(line, sip)| {
-            let key = line.key.clone().unwrap_or_default();
-            vec![key, sip.username.clone(), sip.password.clone()]
-        });
-        out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows.collect());
+    let accounts = outcome.lines.iter().filter_map(|line| {
+        let key = line.key.as_deref().unwrap_or_default();
+        Some((key, line.sip.as_ref()?))
+    });
+    let handed_over = hand_over(out, &accounts.collect::<Vec<_>>(), file);
+    if !out.json() {
+        out.line(&summary(&outcome.counts, false));
     }
-    out.line(&summary(&outcome.counts, false));
-    refused(&outcome)
+    handed_over.and(refused(&outcome))
 }
 
 /// A table of what was refused or changes; of other lines than refused ones at most `most`.
