@@ -29,12 +29,32 @@ enum Node {
     Map(Vec<(String, Spanned<Self>)>),
 }
 
+/// How much aliases and merges may repeat, in events of the parser: a short file must not become an
+/// endless one.
+const REPEATED_MAX: usize = 500_000;
+
 /// Reads YAML.
 ///
 /// # Errors
 /// In words, with the place.
 pub(super) fn to_json(text: &str) -> Result<Value, String> {
+    // What is written out may be as much as the file holds, whose owner runs this: no byte comes to
+    // more than three events.
+    let written = text.len().saturating_mul(3).saturating_add(100);
+    let most = written.saturating_add(REPEATED_MAX);
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: most,
+            max_nodes: most,
+            max_aliases: written,
+            max_anchors: written,
+            max_merge_keys: written,
+            // One list of codecs may be that of every device.
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: REPEATED_MAX,
+        },
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
@@ -260,5 +280,37 @@ users:
         let said = to_json("a: 1\na: 2\n").unwrap_err();
         assert!(said.contains("duplicate") && said.contains('2'), "{said}");
         assert!(to_json("users: [").is_err());
+    }
+
+    #[test]
+    fn a_large_tenant_is_read_and_a_bomb_is_not() {
+        let user = |at: usize| {
+            json!({
+                "email": format!("u{at}@example.com"), "name": "User", "extension": at,
+                "outbound_caller_id": "+420123456789", "dnd": false,
+                "voicemail": {"enabled": true, "pin": "1234"}, "metadata": {"a": "b"},
+                "call_forward": {"always": null, "busy": null, "no_answer": null},
+                "devices": [
+                    {"label": "Desk", "codecs": ["ulaw", "alaw"], "transport": "tls"},
+                    {"label": "Soft", "codecs": ["opus", "alaw"], "transport": "tls"},
+                ],
+            })
+        };
+        let json = json!({"users": (0..20_000).map(user).collect::<Vec<_>>()});
+        let yaml = of_json(json.to_string().as_bytes()).unwrap();
+        assert!(to_json(&yaml).unwrap() == json);
+
+        let shared = "  - {codecs: *all}\n".repeat(20_000);
+        let shared = format!("first: &all [ulaw, alaw]\nusers:\n{shared}");
+        let read = to_json(&shared).unwrap();
+        assert_eq!(read["users"][19_999], json!({"codecs": ["ulaw", "alaw"]}));
+
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let before = format!("*a{}, ", level - 1).repeat(10);
+            bomb += &format!("a{level}: &a{level} [{before}]\n");
+        }
+        let said = to_json(&bomb).unwrap_err();
+        assert!(said.contains("alias") || said.contains("anchor"), "{said}");
     }
 }
