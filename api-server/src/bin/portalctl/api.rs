@@ -76,7 +76,7 @@ impl Api {
         tenant: Option<String>,
         credential: Credential,
     ) -> Result<Self, Failure> {
-        let http = client(ca)?;
+        let http = client(ca, &base)?;
         Ok(Self {
             http,
             base,
@@ -109,12 +109,9 @@ pub(crate) fn base(url: &str) -> Result<Url, Failure> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse("must hold no password"));
     }
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
     match url.scheme() {
         "https" => {}
-        "http" if here => {}
+        "http" if is_here(&url) => {}
         "http" => {
             return Err(refuse(
                 "must be https://, or everybody on the way reads passwords",
@@ -129,13 +126,20 @@ pub(crate) fn base(url: &str) -> Result<Url, Failure> {
     Ok(url)
 }
 
+/// Whether it is this machine itself.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// The certificates in a file, PEM.
 pub(crate) fn read_ca(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file)
         .map_err(|error| Failure::other(format!("--ca {}: {error}", file.display())))
 }
 
-fn client(ca: Option<&str>) -> Result<reqwest::Client, Failure> {
+fn client(ca: Option<&str>, base: &Url) -> Result<reqwest::Client, Failure> {
     // The workspace has one provider; a second call changes nothing.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -145,6 +149,11 @@ fn client(ca: Option<&str>) -> Result<reqwest::Client, Failure> {
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_DEADLINE)
         .read_timeout(SILENCE_DEADLINE);
+    if is_here(base) {
+        // Plain HTTP is let through because it does not leave this machine, and to a proxy it would;
+        // what this machine is to a proxy is another one anyway.
+        builder = builder.no_proxy();
+    }
     if let Some(ca) = ca {
         let certificates = Certificate::from_pem_bundle(ca.as_bytes())
             .map_err(|_| Failure::other("--ca: the file holds no certificates (PEM)"))?;

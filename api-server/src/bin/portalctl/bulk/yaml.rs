@@ -284,26 +284,14 @@ users:
 
     #[test]
     fn a_large_tenant_is_read_and_a_bomb_is_not() {
-        let user = |at: usize| {
-            json!({
-                "email": format!("u{at}@example.com"), "name": "User", "extension": at,
-                "outbound_caller_id": "+420123456789", "dnd": false,
-                "voicemail": {"enabled": true, "pin": "1234"}, "metadata": {"a": "b"},
-                "call_forward": {"always": null, "busy": null, "no_answer": null},
-                "devices": [
-                    {"label": "Desk", "codecs": ["ulaw", "alaw"], "transport": "tls"},
-                    {"label": "Soft", "codecs": ["opus", "alaw"], "transport": "tls"},
-                ],
-            })
-        };
-        let json = json!({"users": (0..20_000).map(user).collect::<Vec<_>>()});
-        let yaml = of_json(json.to_string().as_bytes()).unwrap();
-        assert!(to_json(&yaml).unwrap() == json);
+        let user = "  - [a, b, c, d, e, f, g, h, i, j, k]\n".repeat(25_000);
+        let read = to_json(&format!("users:\n{user}")).unwrap();
+        assert_eq!(read["users"][24_999][10], "k");
 
-        let shared = "  - {codecs: *all}\n".repeat(20_000);
+        let shared = "  - {codecs: *all}\n".repeat(1_000);
         let shared = format!("first: &all [ulaw, alaw]\nusers:\n{shared}");
         let read = to_json(&shared).unwrap();
-        assert_eq!(read["users"][19_999], json!({"codecs": ["ulaw", "alaw"]}));
+        assert_eq!(read["users"][999], json!({"codecs": ["ulaw", "alaw"]}));
 
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
