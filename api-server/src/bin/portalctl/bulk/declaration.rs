@@ -1,6 +1,5 @@
 //! `portalctl plan -f`, `portalctl apply -f` and `portalctl export -f`: what a tenant should be.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use api_server::http::bodies::{ReconciledBody, ReconciledCountsBody, RefusalBody};
@@ -8,8 +7,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::export::Target;
 use super::result_file::{ResultFile, hand_over};
-use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, export, yaml};
+use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, yaml};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
@@ -120,23 +120,18 @@ fn done(out: &Output, reply: &Reply, file: Option<ResultFile>) -> Result<(), Fai
 }
 
 pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Result<(), Failure> {
+    let path = Some(wanted.file.as_path()).filter(|path| *path != Path::new("-"));
+    let target = path.map(|path| Target::open(path, &context.ask));
+    let target = target.transpose()?;
     let reply = context.api.call(&EXPORT_DECLARATION).send().await?;
-    let path = &wanted.file;
     let unreadable = |said| Failure::other(format!("the declaration: {said}"));
     let text = yaml::of_json(&reply.body).map_err(unreadable)?;
-    if path == Path::new("-") {
+    let Some(mut target) = target else {
         context.out.raw(text.as_bytes());
         return Ok(());
-    }
-    if path.exists() {
-        context
-            .ask
-            .confirm(&format!("Replace {}?", path.display()))?;
-    }
-    let failed = |error: io::Error| Failure::other(format!("{}: {error}", path.display()));
-    let mut file = export::beside(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    export::keep(file, path).map_err(failed)
+    };
+    target.write(text.as_bytes())?;
+    target.keep()
 }
 
 /// What a file says, as the portal takes it.
@@ -223,6 +218,8 @@ fn summary(counts: &ReconciledCountsBody, preview: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn read(text: &str, remove: &[&str]) -> Result<Value, Failure> {

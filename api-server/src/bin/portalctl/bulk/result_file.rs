@@ -141,8 +141,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), head);
         file.finish(&[("ann@example.com", &sip())]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        let line =
-            "ann@example.com,00000000-0000-0000-0000-000000000000,1000,\"a\"\"b,c\",r\n";
+        let line = "ann@example.com,00000000-0000-0000-0000-000000000000,1000,\"a\"\"b,c\",r\n";
         assert_eq!(text, format!("{head}{line}"));
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(ResultFile::create(&path).is_err());
