@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn put(path: &Path, text: &str) {
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+        let mut file = NamedTempFile::new_in(path.parent().unwrap()).unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file.persist(path).unwrap();
     }
