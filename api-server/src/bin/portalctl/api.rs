@@ -12,6 +12,7 @@ use reqwest::{Certificate, Url, redirect};
 use self::credential::Credential;
 use crate::cli::Global;
 use crate::failure::Failure;
+use crate::operations::Operation;
 use crate::session::Store;
 
 pub(crate) use self::request::{Call, Reply, broken};
@@ -22,9 +23,14 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the portal may say nothing: longer than any deadline of its own.
 const SILENCE_DEADLINE: Duration = Duration::from_mins(5);
 
+/// Likewise about many things at once, for which it takes up to 610 s once it has them, and they
+/// may be 16 MiB on a slow line.
+const BULK_SILENCE_DEADLINE: Duration = Duration::from_mins(15);
+
 /// The portal, for somebody.
 pub(crate) struct Api {
     http: reqwest::Client,
+    ca: Option<String>,
     base: Url,
     tenant: Option<String>,
     credential: Credential,
@@ -76,13 +82,23 @@ impl Api {
         tenant: Option<String>,
         credential: Credential,
     ) -> Result<Self, Failure> {
-        let http = client(ca, &base)?;
+        let http = client(ca, &base, SILENCE_DEADLINE)?;
         Ok(Self {
             http,
+            ca: ca.map(str::to_owned),
             base,
             tenant,
             credential,
         })
+    }
+
+    /// What sends `operation`, with the patience that it needs.
+    fn client(&self, operation: &Operation) -> Result<reqwest::Client, Failure> {
+        if operation.bulk {
+            client(self.ca.as_deref(), &self.base, BULK_SILENCE_DEADLINE)
+        } else {
+            Ok(self.http.clone())
+        }
     }
 
     /// The tenant that was named.
@@ -139,7 +155,7 @@ pub(crate) fn read_ca(file: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::other(format!("--ca {}: {error}", file.display())))
 }
 
-fn client(ca: Option<&str>, base: &Url) -> Result<reqwest::Client, Failure> {
+fn client(ca: Option<&str>, base: &Url, silence: Duration) -> Result<reqwest::Client, Failure> {
     // The workspace has one provider; a second call changes nothing.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -148,7 +164,7 @@ fn client(ca: Option<&str>, base: &Url) -> Result<reqwest::Client, Failure> {
         .user_agent(concat!("portalctl/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_DEADLINE)
-        .read_timeout(SILENCE_DEADLINE);
+        .read_timeout(silence);
     if is_here(base) {
         // Plain HTTP is let through because it does not leave this machine, and to a proxy it would;
         // what this machine is to a proxy is another one anyway.

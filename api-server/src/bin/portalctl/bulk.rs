@@ -13,21 +13,28 @@ use crate::output::clean;
 
 pub(crate) const IMPORT_USERS: Operation = Operation::post("import_users", "/imports/users")
     .of_tenant()
+    .bulk()
     .query(&["mode", "preview"]);
 pub(crate) const IMPORT_DEVICES: Operation = Operation::post("import_devices", "/imports/devices")
     .of_tenant()
+    .bulk()
     .query(&["mode", "preview"]);
 pub(crate) const EXPORT_USERS: Operation = Operation::get("export_users", "/exports/users")
     .of_tenant()
+    .bulk()
     .query(&["format", "bom"]);
 pub(crate) const EXPORT_DEVICES: Operation = Operation::get("export_devices", "/exports/devices")
     .of_tenant()
+    .bulk()
     .query(&["format", "bom"]);
 pub(crate) const EXPORT_DECLARATION: Operation =
-    Operation::get("export_declaration", "/declaration").of_tenant();
+    Operation::get("export_declaration", "/declaration")
+        .of_tenant()
+        .bulk();
 pub(crate) const RECONCILE_DECLARATION: Operation =
     Operation::post("reconcile_declaration", "/declaration/reconcile")
         .of_tenant()
+        .bulk()
         .query(&["preview"])
         .fields(&["tenant", "users", "remove_unlisted", "expected_digest"]);
 

@@ -91,9 +91,8 @@ pub(crate) async fn apply(
     let reply = match sent(context, &body, false).await {
         Ok(reply) => reply,
         Err(failure) => {
-            if let Some(file) = file
-                && matches!(&failure, Failure::Refused(refusal) if refusal.status < 500)
-            {
+            // Otherwise the file stays, as a reminder.
+            if let Some(file) = file.filter(|_| failure.nothing_happened()) {
                 file.discard();
             }
             return Err(failure);

@@ -85,7 +85,8 @@ pub(crate) async fn run(
     match sent(context, operation, &import, &csv, false).await {
         Ok(reply) => done(context, &reply, file),
         Err(failure) => {
-            if let Some(file) = file.filter(|_| nothing_happened(&failure)) {
+            // Otherwise the file stays, as a reminder.
+            if let Some(file) = file.filter(|_| failure.nothing_happened()) {
                 file.discard();
             }
             if let Failure::Refused(refusal) = &failure {
@@ -94,11 +95,6 @@ pub(crate) async fn run(
             Err(failure)
         }
     }
-}
-
-/// Whether it is certain that nothing was created; otherwise the file stays, as a reminder.
-fn nothing_happened(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(refusal) if refusal.status < 500)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
