@@ -3,6 +3,7 @@
 mod credential;
 mod request;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -42,8 +43,7 @@ impl Api {
     /// # Errors
     /// No portal is named, or what is kept cannot be used.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        let token = std::env::var("PORTAL_TOKEN").ok();
-        let token = token.filter(|token| !token.is_empty());
+        let token = std::env::var_os("PORTAL_TOKEN").map(token).transpose()?;
         let store = Store::find();
         // With a token and a portal nothing is needed of the session, not even a place for it.
         let kept = match (&token, &global.url) {
@@ -109,6 +109,19 @@ impl Api {
     /// Forgets the session that is kept here.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         self.credential.forget()
+    }
+}
+
+/// The token of the environment. One that cannot be meant is told: going on with the session would
+/// do as somebody else what a script means to do.
+fn token(value: OsString) -> Result<String, Failure> {
+    let wrong = |why: &str| Err(Failure::Usage(format!("PORTAL_TOKEN {why}")));
+    match value.into_string() {
+        Ok(token) if token.trim().is_empty() => {
+            wrong("is empty: set it to a token, or unset it to use the session")
+        }
+        Ok(token) => Ok(token),
+        Err(_) => wrong("is no text (UTF-8)"),
     }
 }
 
@@ -185,7 +198,19 @@ fn client(ca: Option<&str>, base: &Url, silence: Duration) -> Result<reqwest::Cl
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_meant_is_told() {
+        assert_eq!(token("pbxt_x".into()).unwrap(), "pbxt_x");
+        for bad in [&b""[..], b" \n", b"pbxt_\xff"] {
+            let failure = token(OsString::from_vec(bad.to_vec())).unwrap_err();
+            assert_eq!(failure.exit_code(), 2);
+            assert!(!format!("{failure:?}").contains("pbxt_"));
+        }
+    }
 
     #[test]
     fn where_a_portal_is() {
