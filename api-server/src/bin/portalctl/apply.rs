@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::history;
 use crate::operations::{APPLY, GET_APPLY, RESTORE};
-use crate::output::time;
+use crate::output::{one_line, time};
 
 /// How to apply.
 #[derive(Args, Debug)]
@@ -151,16 +151,12 @@ fn begun(context: &Context, of: PbxApplyBody, failed: &mut Vec<String>) -> Optio
     }
     if of.skipped.is_some() {
         if !context.out.json() {
-            context.out.line(&format!(
-                "{}: nothing to do, it is in force already",
-                of.pbx
-            ));
+            let said = format!("{}: nothing to do, it is in force already", of.pbx);
+            context.out.line(&one_line(&said));
         }
     } else if let Some(failure) = of.failure {
-        let said = crate::output::clean(&failure.message);
-        context
-            .out
-            .note(&format!("{}: {said} ({})", of.pbx, failure.code));
+        let said = format!("{}: {} ({})", of.pbx, failure.message, failure.code);
+        context.out.note(&one_line(&said));
         failed.push(of.pbx);
     }
     None

@@ -2,7 +2,7 @@
 
 use api_server::http::bodies::Problem;
 
-use crate::output::{Output, clean};
+use crate::output::{Output, clean, one_line};
 
 /// Why a command failed. The exit statuses stand in the help.
 #[derive(Debug)]
@@ -139,12 +139,8 @@ fn tell_refusal(refusal: &Refusal, out: &Output) {
     }
     for told in problem.applies.iter().flatten() {
         if let Some(failure) = &told.failure {
-            let pbx = clean(&told.pbx);
-            out.note(&format!(
-                "  {pbx}: {} ({})",
-                clean(&failure.message),
-                failure.code
-            ));
+            let said = format!("{}: {} ({})", told.pbx, failure.message, failure.code);
+            out.note(&format!("  {}", one_line(&said)));
         }
     }
     if let Some(seconds) = &refusal.retry_after {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use api_server::http::bodies::{ReconciledBody, ReconciledCountsBody, RefusalBody};
+use api_server::http::bodies::{
+    ReconciledBody, ReconciledChangeBody, ReconciledCountsBody, RefusalBody,
+};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +15,7 @@ use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, yaml};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
-use crate::output::{Output, clean};
+use crate::output::{Output, one_line};
 
 /// Which file.
 #[derive(Args, Debug)]
@@ -174,12 +176,9 @@ async fn sent(context: &Context, body: &Value, preview: bool) -> Result<Reply, F
 fn why(out: &Output, refusal: &Refusal) {
     if let Ok(Refused { refusals }) = serde_json::from_slice::<Refused>(&refusal.body) {
         for refused in refusals {
-            let key = clean(&refused.key);
-            out.note(&format!(
-                "{} {key}: {}",
-                refused.entity,
-                super::faults(&refused.errors)
-            ));
+            let (entity, key) = (&refused.entity, &refused.key);
+            let said = format!("{entity} {key}: {}", super::faults(&refused.errors));
+            out.note(&one_line(&said));
         }
     }
 }
@@ -191,20 +190,19 @@ fn tell(out: &Output, planned: &ReconciledBody, preview: bool) {
             "deleted" => ("-", "31"),
             _ => ("~", "33"),
         };
-        let changes = super::changes(&entity.changes);
-        let mark = if changes.is_empty() { "" } else { ": " };
-        let said = format!(
-            "{sign} {} {}{mark}{changes}",
-            entity.entity,
-            clean(&entity.key)
-        );
-        out.aside(&out.paint(color, &said));
+        out.aside(&out.paint(color, &change(sign, entity)));
     }
     if planned.changes.is_empty() {
         out.aside("Nothing would change.");
     } else {
         out.aside(&summary(&planned.counts, preview));
     }
+}
+
+fn change(sign: &str, of: &ReconciledChangeBody) -> String {
+    let changes = super::changes(&of.changes);
+    let mark = if changes.is_empty() { "" } else { ": " };
+    one_line(&format!("{sign} {} {}{mark}{changes}", of.entity, of.key))
 }
 
 fn summary(counts: &ReconciledCountsBody, preview: bool) -> String {
@@ -256,8 +254,13 @@ mod tests {
             "1 would be created, 0 would be changed, 0 would be deleted, 2 unchanged."
         );
         assert_eq!(
-            super::super::changes(&planned.changes[0].changes),
-            "name: \"Ann\""
+            change("+", &planned.changes[0]),
+            "+ user ann@example.com: name: \"Ann\""
         );
+        let mut hostile = planned.changes[0].clone();
+        hostile.entity = "\u{1b}[2J".to_owned();
+        hostile.key = "a\nb\u{9b}".to_owned();
+        hostile.changes.clear();
+        assert_eq!(change("~", &hostile), "~ \\u{1b}[2J a ⏎ b\\u{9b}");
     }
 }
