@@ -30,7 +30,8 @@ use crate::output::{one_line, time};
                   '.[].outcome'\n  portalctl --tenant acme apply -f tenant.yaml"
 )]
 pub(crate) struct Apply {
-    /// Make a tenant what this file says, YAML, in the database alone; shows first what would change
+    /// Make a tenant what this file says, YAML, in the database alone; shows first what would
+    /// change. `-`: standard input, with --yes
     #[arg(short, long, value_name = "FILE",
         conflicts_with_all = ["pbx", "expected_digest", "keep_new_files", "roll_back", "force"])]
     file: Option<PathBuf>,

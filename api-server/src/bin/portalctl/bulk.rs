@@ -6,8 +6,12 @@ pub(crate) mod import;
 mod result_file;
 mod yaml;
 
+use std::io::Read as _;
+use std::path::Path;
+
 use api_server::http::bodies::{ChangedFieldBody, LineErrorBody};
 
+use crate::failure::Failure;
 use crate::operations::Operation;
 use crate::output::clean;
 
@@ -37,6 +41,18 @@ pub(crate) const RECONCILE_DECLARATION: Operation =
         .bulk()
         .query(&["preview"])
         .fields(&["tenant", "users", "remove_unlisted", "expected_digest"]);
+
+/// All of a file; `-` is standard input.
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    let read = read.map_err(|error| Failure::other(format!("{}: {error}", file.display())));
+    read.map(|_| bytes)
+}
 
 /// `name: "Bob" → "Bob B.", …`
 fn changes(changes: &[ChangedFieldBody]) -> String {

@@ -24,7 +24,7 @@ use crate::output::{Output, one_line};
                   tenant.yaml\n  portalctl --tenant acme plan -f tenant.yaml --remove-unlisted users,devices"
 )]
 pub(crate) struct Plan {
-    /// What the tenant should be, YAML
+    /// What the tenant should be, YAML; `-`: standard input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -138,8 +138,8 @@ pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Re
 /// What a file says, as the portal takes it.
 fn declared(file: &Path, removal: &Removal) -> Result<Value, Failure> {
     let wrong = |said: String| Failure::Input(format!("{}: {said}", file.display()));
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::other(format!("{}: {error}", file.display())))?;
+    let text = String::from_utf8(super::read(file)?);
+    let text = text.map_err(|_| wrong("is no text (UTF-8)".to_owned()))?;
     let mut body = yaml::to_json(&text).map_err(wrong)?;
     let Some(fields) = body.as_object_mut() else {
         return Err(wrong(

@@ -1,7 +1,6 @@
 //! `portalctl user import` and `portalctl device import`.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use api_server::http::bodies::{ImportBody, ImportCountsBody};
 use clap::Args;
@@ -54,7 +53,7 @@ pub(crate) async fn run(
     operation: &'static Operation,
     import: Import,
 ) -> Result<(), Failure> {
-    let csv = read(&import.file)?;
+    let csv = super::read(&import.file)?;
     let out = &context.out;
     if import.preview {
         let reply = sent(context, operation, &import, &csv, true).await?;
@@ -95,17 +94,6 @@ pub(crate) async fn run(
             Err(failure)
         }
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut csv = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut csv)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut csv))
-    };
-    let read = read.map_err(|error| Failure::other(format!("{}: {error}", file.display())));
-    read.map(|_| csv)
 }
 
 async fn sent(
