@@ -336,11 +336,12 @@ f: !!str 5
         let read = to_json(&shared).unwrap();
         assert_eq!(read["users"][999], json!({"codecs": ["ulaw", "alaw"]}));
 
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let mut bomb = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
         for level in 1..12 {
             let before = format!("*a{}, ", level - 1).repeat(10);
-            bomb += &format!("a{level}: &a{level} [{before}]\n");
+            bomb.push(format!("a{level}: &a{level} [{before}]"));
         }
+        let bomb = bomb.join("\n");
         let said = to_json(&bomb).unwrap_err();
         assert!(said.contains("alias") || said.contains("anchor"), "{said}");
     }
