@@ -81,6 +81,15 @@ async fn tenant_files(terminal: &Terminal, place: &Scratch) -> anyhow::Result<()
             .contains("Nothing would change")
     );
     let yaml = std::fs::read_to_string(&file)?;
+    for command in ["plan", "apply"] {
+        let output = terminal.run_with(&[command, "-f", "-"], &yaml).await?;
+        ended(&output, 0)?;
+        ensure!(
+            output.stdout.contains("Nothing would change"),
+            "{}",
+            output.stdout
+        );
+    }
     let other = yaml.replace("name: Ann", "name: no");
     ensure!(other != yaml, "{yaml}");
     scratch::write(&place.path().join("other.yaml"), 0o600, &other)?;

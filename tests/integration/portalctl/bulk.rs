@@ -150,6 +150,9 @@ async fn an_export_is_whole_or_not_there() -> anyhow::Result<()> {
     ended(&desk.run(&export).await?, 0)?;
     let file = desk.place.path().join("out.csv");
     assert_eq!(std::fs::read_to_string(&file)?, csv);
+    // It is not replaced without asking, and nothing is sent.
+    ended(&desk.run(&export).await?, 2)?;
+    assert_eq!(desk.asked().len(), 1);
     std::fs::remove_file(&file)?;
 
     let output = desk.run(&export).await?;

@@ -149,6 +149,8 @@ impl Desk {
             .env("XDG_CONFIG_HOME", self.place.path())
             .env("PORTAL_URL", self.portal.url())
             .env("PORTAL_TOKEN", "pbxt_x")
+            // Nobody is there: a token that goes to this machine goes through no proxy.
+            .env("http_proxy", "http://127.0.0.1:9")
             .dir(self.place.path());
         program.run(super::DEADLINE).await
     }

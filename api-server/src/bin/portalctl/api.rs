@@ -3,6 +3,7 @@
 mod credential;
 mod request;
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use reqwest::{Certificate, Url, redirect};
 use self::credential::Credential;
 use crate::cli::Global;
 use crate::failure::Failure;
+use crate::operations::Operation;
 use crate::session::Store;
 
 pub(crate) use self::request::{Call, Reply, broken};
@@ -22,9 +24,14 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the portal may say nothing: longer than any deadline of its own.
 const SILENCE_DEADLINE: Duration = Duration::from_mins(5);
 
+/// Likewise about many things at once, for which it takes up to 610 s once it has them, and they
+/// may be 16 MiB on a slow line.
+const BULK_SILENCE_DEADLINE: Duration = Duration::from_mins(15);
+
 /// The portal, for somebody.
 pub(crate) struct Api {
     http: reqwest::Client,
+    ca: Option<String>,
     base: Url,
     tenant: Option<String>,
     credential: Credential,
@@ -36,8 +43,7 @@ impl Api {
     /// # Errors
     /// No portal is named, or what is kept cannot be used.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        let token = std::env::var("PORTAL_TOKEN").ok();
-        let token = token.filter(|token| !token.is_empty());
+        let token = std::env::var_os("PORTAL_TOKEN").map(token).transpose()?;
         let store = Store::find();
         // With a token and a portal nothing is needed of the session, not even a place for it.
         let kept = match (&token, &global.url) {
@@ -76,13 +82,23 @@ impl Api {
         tenant: Option<String>,
         credential: Credential,
     ) -> Result<Self, Failure> {
-        let http = client(ca)?;
+        let http = client(ca, &base, SILENCE_DEADLINE)?;
         Ok(Self {
             http,
+            ca: ca.map(str::to_owned),
             base,
             tenant,
             credential,
         })
+    }
+
+    /// What sends `operation`, with the patience that it needs.
+    fn client(&self, operation: &Operation) -> Result<reqwest::Client, Failure> {
+        if operation.bulk {
+            client(self.ca.as_deref(), &self.base, BULK_SILENCE_DEADLINE)
+        } else {
+            Ok(self.http.clone())
+        }
     }
 
     /// The tenant that was named.
@@ -93,6 +109,19 @@ impl Api {
     /// Forgets the session that is kept here.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         self.credential.forget()
+    }
+}
+
+/// The token of the environment. One that cannot be meant is told: going on with the session would
+/// do as somebody else what a script means to do.
+fn token(value: OsString) -> Result<String, Failure> {
+    let wrong = |why: &str| Err(Failure::Usage(format!("PORTAL_TOKEN {why}")));
+    match value.into_string() {
+        Ok(token) if token.trim().is_empty() => {
+            wrong("is empty: set it to a token, or unset it to use the session")
+        }
+        Ok(token) => Ok(token),
+        Err(_) => wrong("is no text (UTF-8)"),
     }
 }
 
@@ -109,12 +138,9 @@ pub(crate) fn base(url: &str) -> Result<Url, Failure> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse("must hold no password"));
     }
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
     match url.scheme() {
         "https" => {}
-        "http" if here => {}
+        "http" if is_here(&url) => {}
         "http" => {
             return Err(refuse(
                 "must be https://, or everybody on the way reads passwords",
@@ -129,13 +155,20 @@ pub(crate) fn base(url: &str) -> Result<Url, Failure> {
     Ok(url)
 }
 
+/// Whether it is this machine itself.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// The certificates in a file, PEM.
 pub(crate) fn read_ca(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file)
         .map_err(|error| Failure::other(format!("--ca {}: {error}", file.display())))
 }
 
-fn client(ca: Option<&str>) -> Result<reqwest::Client, Failure> {
+fn client(ca: Option<&str>, base: &Url, silence: Duration) -> Result<reqwest::Client, Failure> {
     // The workspace has one provider; a second call changes nothing.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -144,7 +177,12 @@ fn client(ca: Option<&str>) -> Result<reqwest::Client, Failure> {
         .user_agent(concat!("portalctl/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_DEADLINE)
-        .read_timeout(SILENCE_DEADLINE);
+        .read_timeout(silence);
+    if is_here(base) {
+        // Plain HTTP is let through because it does not leave this machine, and to a proxy it would;
+        // what this machine is to a proxy is another one anyway.
+        builder = builder.no_proxy();
+    }
     if let Some(ca) = ca {
         let certificates = Certificate::from_pem_bundle(ca.as_bytes())
             .map_err(|_| Failure::other("--ca: the file holds no certificates (PEM)"))?;
@@ -160,7 +198,19 @@ fn client(ca: Option<&str>) -> Result<reqwest::Client, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_meant_is_told() {
+        assert_eq!(token("pbxt_x".into()).unwrap(), "pbxt_x");
+        for bad in [&b""[..], b" \n", b"pbxt_\xff"] {
+            let failure = token(OsString::from_vec(bad.to_vec())).unwrap_err();
+            assert_eq!(failure.exit_code(), 2);
+            assert!(!format!("{failure:?}").contains("pbxt_"));
+        }
+    }
 
     #[test]
     fn where_a_portal_is() {

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::history;
 use crate::operations::{APPLY, GET_APPLY, RESTORE};
-use crate::output::time;
+use crate::output::{one_line, time};
 
 /// How to apply.
 #[derive(Args, Debug)]
@@ -30,7 +30,8 @@ use crate::output::time;
                   '.[].outcome'\n  portalctl --tenant acme apply -f tenant.yaml"
 )]
 pub(crate) struct Apply {
-    /// Make a tenant what this file says, YAML, in the database alone; shows first what would change
+    /// Make a tenant what this file says, YAML, in the database alone; shows first what would
+    /// change. `-`: standard input, with --yes
     #[arg(short, long, value_name = "FILE",
         conflicts_with_all = ["pbx", "expected_digest", "keep_new_files", "roll_back", "force"])]
     file: Option<PathBuf>,
@@ -151,16 +152,12 @@ fn begun(context: &Context, of: PbxApplyBody, failed: &mut Vec<String>) -> Optio
     }
     if of.skipped.is_some() {
         if !context.out.json() {
-            context.out.line(&format!(
-                "{}: nothing to do, it is in force already",
-                of.pbx
-            ));
+            let said = format!("{}: nothing to do, it is in force already", of.pbx);
+            context.out.line(&one_line(&said));
         }
     } else if let Some(failure) = of.failure {
-        let said = crate::output::clean(&failure.message);
-        context
-            .out
-            .note(&format!("{}: {said} ({})", of.pbx, failure.code));
+        let said = format!("{}: {} ({})", of.pbx, failure.message, failure.code);
+        context.out.note(&one_line(&said));
         failed.push(of.pbx);
     }
     None

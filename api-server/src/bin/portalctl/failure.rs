@@ -2,7 +2,7 @@
 
 use api_server::http::bodies::Problem;
 
-use crate::output::{Output, clean};
+use crate::output::{Output, clean, one_line};
 
 /// Why a command failed. The exit statuses stand in the help.
 #[derive(Debug)]
@@ -58,6 +58,15 @@ impl Failure {
             "the portal answered {what} otherwise than this portalctl knows ({error}): \
              use the portalctl of the portal's version, or --json"
         ))
+    }
+
+    /// Whether it is certain that nothing was done. It is not when the portal ran out of time, or
+    /// when it still carries out what was sent before: the answer to that was lost.
+    pub(crate) fn nothing_happened(&self) -> bool {
+        matches!(self, Self::Refused(refusal)
+            if refusal.status < 500
+                && refusal.status != 408
+                && refusal.code() != "idempotency_key_in_use")
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
@@ -130,12 +139,8 @@ fn tell_refusal(refusal: &Refusal, out: &Output) {
     }
     for told in problem.applies.iter().flatten() {
         if let Some(failure) = &told.failure {
-            let pbx = clean(&told.pbx);
-            out.note(&format!(
-                "  {pbx}: {} ({})",
-                clean(&failure.message),
-                failure.code
-            ));
+            let said = format!("{}: {} ({})", told.pbx, failure.message, failure.code);
+            out.note(&format!("  {}", one_line(&said)));
         }
     }
     if let Some(seconds) = &refusal.retry_after {
@@ -152,6 +157,9 @@ fn advice(refusal: &Refusal) -> Option<&'static str> {
     match (refusal.status, refusal.code()) {
         (401, "unauthenticated") => Some("Sign in with `portalctl login`, or set PORTAL_TOKEN."),
         (403, "session_needed") => Some("An API token cannot do this: use `portalctl login`."),
+        (409, "idempotency_key_in_use") => {
+            Some("It may still be carried out: look at what became of it before you do it again.")
+        }
         (412, "precondition_failed") => {
             Some("Somebody changed it meanwhile: look at it again, and try again.")
         }
@@ -171,6 +179,30 @@ mod tests {
             body,
             retry_after,
         }))
+    }
+
+    #[test]
+    fn what_may_have_happened() {
+        for (status, nothing) in [
+            (422, true),
+            (409, true),
+            (401, true),
+            (408, false),
+            (503, false),
+        ] {
+            assert_eq!(refused(status).nothing_happened(), nothing, "{status}");
+        }
+        assert!(!Failure::Unreachable(String::new()).nothing_happened());
+        let body = br#"{"type":"t","title":"T","status":409,"detail":"d","instance":"/",
+            "code":"idempotency_key_in_use","request_id":"r"}"#;
+        let problem: Problem = serde_json::from_slice(body).unwrap();
+        let in_use = Failure::Refused(Box::new(Refusal {
+            status: 409,
+            problem: Some(problem),
+            body: body.to_vec(),
+            retry_after: None,
+        }));
+        assert!(!in_use.nothing_happened());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::Context;
 use crate::failure::Failure;
 use crate::operations::{GET_APPLY, LIST_APPLIES};
-use crate::output::{Output, clean, or_nothing, time, yes_no};
+use crate::output::{Output, clean, one_line, or_nothing, time, yes_no};
 use crate::resource::{self, Paging};
 
 /// Which attempts.
@@ -208,7 +208,7 @@ pub(crate) fn outcome(out: &Output, apply: &ApplyBody) {
     let revision = revision.unwrap_or_default();
     let proven = ["applied", "unchanged"].contains(&apply.outcome.as_ref());
     let color = if proven { "1;32" } else { "1;31" };
-    let end = out.paint(color, &apply.outcome);
+    let end = out.paint(color, &one_line(&apply.outcome));
     let changes = apply
         .changes
         .as_ref()
@@ -218,7 +218,8 @@ pub(crate) fn outcome(out: &Output, apply: &ApplyBody) {
         changes.unwrap_or_default()
     ));
     if let Some(failure) = &apply.failure {
-        out.line(&format!("  {} ({})", clean(&failure.message), failure.code));
+        let said = format!("{} ({})", failure.message, failure.code);
+        out.line(&format!("  {}", one_line(&said)));
     }
     remarks(out, apply);
     if !proven {

@@ -26,6 +26,8 @@ pub(crate) struct Operation {
     pub(crate) fields: &'static [&'static str],
     /// Whether it is carried out once however often it is sent: it takes an `Idempotency-Key`.
     pub(crate) once: bool,
+    /// Whether it is about so much that it takes minutes.
+    pub(crate) bulk: bool,
 }
 
 impl Operation {
@@ -38,6 +40,7 @@ impl Operation {
             query: &[],
             fields: &[],
             once: false,
+            bulk: false,
         }
     }
 
@@ -77,6 +80,10 @@ impl Operation {
 
     pub(crate) const fn fields(self, fields: &'static [&'static str]) -> Self {
         Self { fields, ..self }
+    }
+
+    pub(crate) const fn bulk(self) -> Self {
+        Self { bulk: true, ..self }
     }
 
     /// Whose answer is kept nowhere: what is sent twice is done twice.

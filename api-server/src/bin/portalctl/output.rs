@@ -164,10 +164,6 @@ fn columns(headers: Option<&[&str]>, rows: Vec<Vec<String>>) -> String {
     table.trim_fmt()
 }
 
-fn one_line(text: &str) -> String {
-    clean(text).replace('\n', " ⏎ ")
-}
-
 /// Text of others without what would command a terminal: control characters and those that turn the
 /// direction of writing are shown as escapes.
 pub(crate) fn clean(text: &str) -> String {
@@ -182,6 +178,11 @@ pub(crate) fn clean(text: &str) -> String {
         }
     }
     clean
+}
+
+/// Likewise, and in one line whatever it holds.
+pub(crate) fn one_line(text: &str) -> String {
+    clean(text).replace('\n', " ⏎ ")
 }
 
 /// A time in UTC, to the second.
@@ -211,6 +212,7 @@ mod tests {
         assert_eq!(clean("a\u{1b}[2Jb\u{9b}c\r\n"), "a\\u{1b}[2Jb\\u{9b}c\\r\n");
         assert_eq!(clean("Žluťoučký 電話 👍"), "Žluťoučký 電話 👍");
         assert_eq!(clean("x\u{202e}y"), "x\\u{202e}y");
+        assert_eq!(one_line("a\u{1b}[2J\nb"), "a\\u{1b}[2J ⏎ b");
     }
 
     #[test]

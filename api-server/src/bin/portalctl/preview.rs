@@ -7,7 +7,7 @@ use crate::Context;
 use crate::failure::Failure;
 use crate::history::counts;
 use crate::operations::PREVIEW;
-use crate::output::{Output, clean, time};
+use crate::output::{Output, clean, one_line, time};
 
 /// Of which PBX.
 #[derive(Args, Debug)]
@@ -161,11 +161,11 @@ fn remarks(out: &Output, preview: &PreviewBody) {
         } else {
             String::new()
         };
-        let said = format!("finding: {place}{line}: {}", clean(&finding.message));
+        let said = one_line(&format!("finding: {place}{line}: {}", finding.message));
         out.line(&out.paint("31", &said));
     }
     for warning in &preview.warnings {
-        let said = format!("warning: {} ({})", clean(&warning.message), warning.code);
+        let said = one_line(&format!("warning: {} ({})", warning.message, warning.code));
         out.line(&out.paint("33", &said));
     }
     for note in &preview.notes {

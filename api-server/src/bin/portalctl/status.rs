@@ -7,7 +7,7 @@ use crate::Context;
 use crate::failure::Failure;
 use crate::history::counts;
 use crate::operations::STATUS;
-use crate::output::{Output, clean, time};
+use crate::output::{Output, clean, one_line, time};
 
 /// Digits of a SHA-256 that are shown.
 const SHORT: usize = 12;
@@ -62,7 +62,7 @@ fn tell(out: &Output, pbx: &PbxStatusBody) {
         out.line(&format!("  {}", out.paint("31", &clean(reason))));
     }
     for warning in &pbx.warnings {
-        let said = format!("warning: {} ({})", clean(&warning.message), warning.code);
+        let said = one_line(&format!("warning: {} ({})", warning.message, warning.code));
         out.line(&format!("  {}", out.paint("33", &said)));
     }
     let asterisk = pbx

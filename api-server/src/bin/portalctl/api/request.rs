@@ -203,9 +203,8 @@ impl Call<'_> {
             Method::Patch => reqwest::Method::PATCH,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let mut request = self
-            .api
-            .http
+        let http = self.api.client(self.operation)?;
+        let mut request = http
             .request(method, self.url()?)
             .headers(self.headers.clone());
         if let Some(token) = token {

@@ -1,19 +1,21 @@
 //! `portalctl plan -f`, `portalctl apply -f` and `portalctl export -f`: what a tenant should be.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use api_server::http::bodies::{ReconciledBody, ReconciledCountsBody, RefusalBody};
+use api_server::http::bodies::{
+    ReconciledBody, ReconciledChangeBody, ReconciledCountsBody, RefusalBody,
+};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::result_file::ResultFile;
-use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, export, yaml};
+use super::export::Target;
+use super::result_file::{ResultFile, hand_over};
+use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, yaml};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
-use crate::output::{Output, clean};
+use crate::output::{Output, one_line};
 
 /// Which file.
 #[derive(Args, Debug)]
@@ -22,7 +24,7 @@ use crate::output::{Output, clean};
                   tenant.yaml\n  portalctl --tenant acme plan -f tenant.yaml --remove-unlisted users,devices"
 )]
 pub(crate) struct Plan {
-    /// What the tenant should be, YAML
+    /// What the tenant should be, YAML; `-`: standard input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -86,64 +88,58 @@ pub(crate) async fn apply(
         return Ok(());
     }
     context.ask.confirm("Do it?")?;
-    let mut file = result.map(ResultFile::create).transpose()?;
+    let file = result.map(ResultFile::create).transpose()?;
     body["expected_digest"] = planned.digest.into();
     let reply = match sent(context, &body, false).await {
         Ok(reply) => reply,
         Err(failure) => {
-            if let Some(file) = file
-                && matches!(&failure, Failure::Refused(refusal) if refusal.status < 500)
-            {
+            // Otherwise the file stays, as a reminder.
+            if let Some(file) = file.filter(|_| failure.nothing_happened()) {
                 file.discard();
             }
             return Err(failure);
         }
     };
-    let done: ReconciledBody = reply.read("what was done")?;
-    for entity in &done.changes {
-        if let (Some(file), Some(sip)) = (&mut file, &entity.sip) {
-            file.add(&entity.key, sip)?;
-        }
-    }
-    let in_file = file.is_some();
-    file.map_or(Ok(()), ResultFile::finish)?;
+    done(out, &reply, file)
+}
+
+fn done(out: &Output, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
+    // What cannot be read may hold passwords that nobody shows again.
+    let read = reply.read("what was done");
+    let done: ReconciledBody = read.inspect_err(|_| out.reply(&reply.body))?;
     if out.json() {
         out.reply(&reply.body);
-        return Ok(());
     }
-    if !in_file {
-        accounts(out, &done);
+    let made = done.changes.iter();
+    let accounts = made.filter_map(|entity| Some((entity.key.as_str(), entity.sip.as_ref()?)));
+    let handed_over = hand_over(out, &accounts.collect::<Vec<_>>(), file);
+    if !out.json() {
+        out.line(&summary(&done.counts, false));
+        out.line("`portalctl apply` brings it into force on the PBX.");
     }
-    out.line(&summary(&done.counts, false));
-    out.line("`portalctl apply` brings it into force on the PBX.");
-    Ok(())
+    handed_over
 }
 
 pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Result<(), Failure> {
+    let path = Some(wanted.file.as_path()).filter(|path| *path != Path::new("-"));
+    let target = path.map(|path| Target::open(path, &context.ask));
+    let target = target.transpose()?;
     let reply = context.api.call(&EXPORT_DECLARATION).send().await?;
-    let path = &wanted.file;
     let unreadable = |said| Failure::other(format!("the declaration: {said}"));
     let text = yaml::of_json(&reply.body).map_err(unreadable)?;
-    if path == Path::new("-") {
+    let Some(mut target) = target else {
         context.out.raw(text.as_bytes());
         return Ok(());
-    }
-    if path.exists() {
-        context
-            .ask
-            .confirm(&format!("Replace {}?", path.display()))?;
-    }
-    let failed = |error: io::Error| Failure::other(format!("{}: {error}", path.display()));
-    let mut file = export::beside(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    export::keep(file, path).map_err(failed)
+    };
+    target.write(text.as_bytes())?;
+    target.keep()
 }
 
 /// What a file says, as the portal takes it.
 fn declared(file: &Path, removal: &Removal) -> Result<Value, Failure> {
     let wrong = |said: String| Failure::Input(format!("{}: {said}", file.display()));
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::other(format!("{}: {error}", file.display())))?;
+    let text = String::from_utf8(super::read(file)?);
+    let text = text.map_err(|_| wrong("is no text (UTF-8)".to_owned()))?;
     let mut body = yaml::to_json(&text).map_err(wrong)?;
     let Some(fields) = body.as_object_mut() else {
         return Err(wrong(
@@ -180,12 +176,9 @@ async fn sent(context: &Context, body: &Value, preview: bool) -> Result<Reply, F
 fn why(out: &Output, refusal: &Refusal) {
     if let Ok(Refused { refusals }) = serde_json::from_slice::<Refused>(&refusal.body) {
         for refused in refusals {
-            let key = clean(&refused.key);
-            out.note(&format!(
-                "{} {key}: {}",
-                refused.entity,
-                super::faults(&refused.errors)
-            ));
+            let (entity, key) = (&refused.entity, &refused.key);
+            let said = format!("{entity} {key}: {}", super::faults(&refused.errors));
+            out.note(&one_line(&said));
         }
     }
 }
@@ -197,14 +190,7 @@ fn tell(out: &Output, planned: &ReconciledBody, preview: bool) {
             "deleted" => ("-", "31"),
             _ => ("~", "33"),
         };
-        let changes = super::changes(&entity.changes);
-        let mark = if changes.is_empty() { "" } else { ": " };
-        let said = format!(
-            "{sign} {} {}{mark}{changes}",
-            entity.entity,
-            clean(&entity.key)
-        );
-        out.aside(&out.paint(color, &said));
+        out.aside(&out.paint(color, &change(sign, entity)));
     }
     if planned.changes.is_empty() {
         out.aside("Nothing would change.");
@@ -213,17 +199,10 @@ fn tell(out: &Output, planned: &ReconciledBody, preview: bool) {
     }
 }
 
-fn accounts(out: &Output, done: &ReconciledBody) {
-    let made = done.changes.iter();
-    let rows = made.filter_map(|entity| {
-        let sip = entity.sip.as_ref()?;
-        let key = entity.key.clone();
-        Some(vec![key, sip.username.clone(), sip.password.clone()])
-    });
-    let rows: Vec<_> = rows.collect();
-    if !rows.is_empty() {
-        out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows);
-    }
+fn change(sign: &str, of: &ReconciledChangeBody) -> String {
+    let changes = super::changes(&of.changes);
+    let mark = if changes.is_empty() { "" } else { ": " };
+    one_line(&format!("{sign} {} {}{mark}{changes}", of.entity, of.key))
 }
 
 fn summary(counts: &ReconciledCountsBody, preview: bool) -> String {
@@ -236,6 +215,8 @@ fn summary(counts: &ReconciledCountsBody, preview: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn read(text: &str, remove: &[&str]) -> Result<Value, Failure> {
@@ -273,8 +254,13 @@ mod tests {
             "1 would be created, 0 would be changed, 0 would be deleted, 2 unchanged."
         );
         assert_eq!(
-            super::super::changes(&planned.changes[0].changes),
-            "name: \"Ann\""
+            change("+", &planned.changes[0]),
+            "+ user ann@example.com: name: \"Ann\""
         );
+        let mut hostile = planned.changes[0].clone();
+        hostile.entity = "\u{1b}[2J".to_owned();
+        hostile.key = "a\nb\u{9b}".to_owned();
+        hostile.changes.clear();
+        assert_eq!(change("~", &hostile), "~ \\u{1b}[2J a ⏎ b\\u{9b}");
     }
 }

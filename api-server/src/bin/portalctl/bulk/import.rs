@@ -1,13 +1,12 @@
 //! `portalctl user import` and `portalctl device import`.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use api_server::http::bodies::{ImportBody, ImportCountsBody};
 use clap::Args;
 use serde::Deserialize;
 
-use super::result_file::ResultFile;
+use super::result_file::{ResultFile, hand_over};
 use crate::Context;
 use crate::api::Reply;
 use crate::failure::{Failure, Refusal};
@@ -54,7 +53,7 @@ pub(crate) async fn run(
     operation: &'static Operation,
     import: Import,
 ) -> Result<(), Failure> {
-    let csv = read(&import.file)?;
+    let csv = super::read(&import.file)?;
     let out = &context.out;
     if import.preview {
         let reply = sent(context, operation, &import, &csv, true).await?;
@@ -85,7 +84,8 @@ pub(crate) async fn run(
     match sent(context, operation, &import, &csv, false).await {
         Ok(reply) => done(context, &reply, file),
         Err(failure) => {
-            if let Some(file) = file.filter(|_| nothing_happened(&failure)) {
+            // Otherwise the file stays, as a reminder.
+            if let Some(file) = file.filter(|_| failure.nothing_happened()) {
                 file.discard();
             }
             if let Failure::Refused(refusal) = &failure {
@@ -94,22 +94,6 @@ pub(crate) async fn run(
             Err(failure)
         }
     }
-}
-
-/// Whether it is certain that nothing was created; otherwise the file stays, as a reminder.
-fn nothing_happened(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(refusal) if refusal.status < 500)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut csv = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut csv)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut csv))
-    };
-    let read = read.map_err(|error| Failure::other(format!("{}: {error}", file.display())));
-    read.map(|_| csv)
 }
 
 async fn sent(
@@ -135,35 +119,24 @@ async fn sent(
 }
 
 fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
-    let outcome: ImportBody = reply.read("an import")?;
     let out = &context.out;
-    let accounts = || {
-        outcome
-            .lines
-            .iter()
-            .filter_map(|line| Some((line, line.sip.as_ref()?)))
-    };
-    let in_file = file.is_some();
-    if let Some(mut file) = file {
-        for (line, sip) in accounts() {
-            file.add(line.key.as_deref().unwrap_or_default(), sip)?;
-        }
-        file.finish()?;
-    }
+    // What cannot be read may hold passwords that nobody shows again.
+    let read = reply.read("an import");
+    let outcome: ImportBody = read.inspect_err(|_| out.reply(&reply.body))?;
     if out.json() {
         out.reply(&reply.body);
-        return refused(&outcome);
+    } else {
+        table(out, &outcome, 0);
     }
-    table(out, &outcome, 0);
-    if !in_file && accounts().next().is_some() {
-        let rows = accounts().map(|(line, sip)| {
-            let key = line.key.clone().unwrap_or_default();
-            vec![key, sip.username.clone(), sip.password.clone()]
-        });
-        out.table(&["KEY", "SIP USERNAME", "SIP PASSWORD"], rows.collect());
+    let accounts = outcome.lines.iter().filter_map(|line| {
+        let key = line.key.as_deref().unwrap_or_default();
+        Some((key, line.sip.as_ref()?))
+    });
+    let handed_over = hand_over(out, &accounts.collect::<Vec<_>>(), file);
+    if !out.json() {
+        out.line(&summary(&outcome.counts, false));
     }
-    out.line(&summary(&outcome.counts, false));
-    refused(&outcome)
+    handed_over.and(refused(&outcome))
 }
 
 /// A table of what was refused or changes; of other lines than refused ones at most `most`.

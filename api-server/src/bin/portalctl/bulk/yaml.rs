@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 /// A value of JSON whose fields keep their order.
 #[derive(Debug)]
@@ -29,49 +29,80 @@ enum Node {
     Map(Vec<(String, Spanned<Self>)>),
 }
 
+/// How much aliases and merges may repeat, in events of the parser: a short file must not become an
+/// endless one.
+const REPEATED_MAX: usize = 500_000;
+
 /// Reads YAML.
 ///
 /// # Errors
 /// In words, with the place.
 pub(super) fn to_json(text: &str) -> Result<Value, String> {
+    // What is written out may be as much as the file holds, whose owner runs this: no byte comes to
+    // more than three events.
+    let written = text.len().saturating_mul(3).saturating_add(100);
+    let most = written.saturating_add(REPEATED_MAX);
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: most,
+            max_nodes: most,
+            max_aliases: written,
+            max_anchors: written,
+            max_merge_keys: written,
+            // One list of codecs may be that of every device.
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: REPEATED_MAX,
+        },
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
     };
     let root: Spanned<Node> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
-    Ok(value(root, text))
+    value(root, text)
 }
 
-fn value(node: Spanned<Node>, source: &str) -> Value {
-    let span = node.referenced.span();
+fn value(node: Spanned<Node>, source: &str) -> Result<Value, String> {
     match node.value {
-        Node::Plain(Ordered::Number(number)) => {
-            let start = span.byte_offset().and_then(|at| usize::try_from(at).ok());
-            let length = span.byte_len().and_then(|len| usize::try_from(len).ok());
-            let written = start
-                .zip(length)
-                .and_then(|(at, len)| source.get(at..at + len));
-            match written
-                .map(str::trim)
-                .filter(|written| written.starts_with('+'))
-            {
-                Some(written) => Value::String(written.to_owned()),
-                None => Value::Number(number),
-            }
-        }
-        Node::Plain(Ordered::Bool(truth)) => Value::Bool(truth),
-        Node::Plain(Ordered::Text(text)) => Value::String(text),
-        Node::Plain(_) => Value::Null,
+        // Where it was written, which is elsewhere when an alias or a merge repeats it.
+        Node::Plain(Ordered::Number(number)) => self::number(number, node.defined, source),
+        Node::Plain(Ordered::Bool(truth)) => Ok(Value::Bool(truth)),
+        Node::Plain(Ordered::Text(text)) => Ok(Value::String(text)),
+        Node::Plain(_) => Ok(Value::Null),
         Node::List(list) => list.into_iter().map(|node| value(node, source)).collect(),
         Node::Map(map) => {
             let fields = map
                 .into_iter()
-                .map(|(name, node)| (name, value(node, source)));
-            Value::Object(fields.collect::<Map<_, _>>())
+                .map(|(name, node)| Ok((name, value(node, source)?)));
+            fields.collect::<Result<Map<_, _>, _>>().map(Value::Object)
         }
     }
+}
+
+/// A number, or the text it is when the number is not all of it.
+fn number(number: Number, at: Location, source: &str) -> Result<Value, String> {
+    let span = at.span();
+    let start = span.byte_offset().and_then(|at| usize::try_from(at).ok());
+    let length = span.byte_len().and_then(|len| usize::try_from(len).ok());
+    let written = start
+        .zip(length)
+        .and_then(|(at, len)| source.get(at..at + len));
+    let refused = |why: &str| Err(format!("line {}: {why}", at.line()));
+    let Some(written) = written.map(str::trim) else {
+        return refused("a number that cannot be told from a text: put it in quotes");
+    };
+    if written.starts_with('+') {
+        return Ok(Value::String(written.to_owned()));
+    }
+    let digits = written.trim_start_matches('-');
+    if number.is_f64() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return refused(&format!(
+            "{written} is too large for a number: put it in quotes if it is a text"
+        ));
+    }
+    Ok(Value::Number(number))
 }
 
 /// Writes JSON as YAML, the fields in their order.
@@ -229,6 +260,38 @@ users:
     }
 
     #[test]
+    fn what_is_repeated_is_what_was_written() {
+        let text = "
+a: &number +420123456789
+b: *number
+c: &all {n: +420123456780, m: 7, l: [+1, 2]}
+d: {<<: *all, k: +421}
+e: *all
+f: !!str 5
+";
+        let all = json!({"n": "+420123456780", "m": 7, "l": ["+1", 2]});
+        let mut merged = all.clone();
+        merged["k"] = json!("+421");
+        let expected = json!({
+            "a": "+420123456789", "b": "+420123456789", "c": all, "d": merged, "e": all, "f": "5",
+        });
+        assert_eq!(to_json(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_number_is_not_rounded() {
+        let text = "a: 18446744073709551615\nb: -9223372036854775808\nc: 1.5e3\n";
+        let expected = json!({"a": u64::MAX, "b": i64::MIN, "c": 1500.0});
+        assert_eq!(to_json(text).unwrap(), expected);
+        for large in ["18446744073709551616", "-9223372036854775809"] {
+            let said = to_json(&format!("a: 1\nb: {large}\n")).unwrap_err();
+            assert!(said.contains("line 2") && said.contains(large), "{said}");
+        }
+        let quoted = "a: '18446744073709551616'";
+        assert_eq!(to_json(quoted).unwrap()["a"], "18446744073709551616");
+    }
+
+    #[test]
     fn what_is_written_is_read_again() {
         let json = json!({
             "name": "no", "a": "yes", "b": "null", "c": "~", "d": "", "e": "1000", "f": "0x10",
@@ -260,5 +323,26 @@ users:
         let said = to_json("a: 1\na: 2\n").unwrap_err();
         assert!(said.contains("duplicate") && said.contains('2'), "{said}");
         assert!(to_json("users: [").is_err());
+    }
+
+    #[test]
+    fn a_large_tenant_is_read_and_a_bomb_is_not() {
+        let user = "  - [a, b, c, d, e, f, g, h, i, j, k]\n".repeat(25_000);
+        let read = to_json(&format!("users:\n{user}")).unwrap();
+        assert_eq!(read["users"][24_999][10], "k");
+
+        let shared = "  - {codecs: *all}\n".repeat(1_000);
+        let shared = format!("first: &all [ulaw, alaw]\nusers:\n{shared}");
+        let read = to_json(&shared).unwrap();
+        assert_eq!(read["users"][999], json!({"codecs": ["ulaw", "alaw"]}));
+
+        let mut bomb = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
+        for level in 1..12 {
+            let before = format!("*a{}, ", level - 1).repeat(10);
+            bomb.push(format!("a{level}: &a{level} [{before}]"));
+        }
+        let bomb = bomb.join("\n");
+        let said = to_json(&bomb).unwrap_err();
+        assert!(said.contains("alias") || said.contains("anchor"), "{said}");
     }
 }
