@@ -84,9 +84,19 @@ async fn accounts(lab: &PortalLab, connection: &mut PgConnection) -> anyhow::Res
     let password = format!("of the benchmark {}", Uuid::now_v7());
     let first = json!({
         "login": "busy-0", "name": "Busy", "role": "tenant_admin", "tenant": "busy-1",
-        "password": password,
     });
-    lab.client.post("/accounts", &first).await?.expect(201)?;
+    let account = lab.client.post("/accounts", &first).await?.expect(201)?;
+    let id = account.json()?["id"].as_str().context("no id")?.to_owned();
+    let reset = lab
+        .client
+        .post(&format!("/accounts/{id}/reset"), &Value::Null)
+        .await?;
+    let token = reset.expect(200)?.json()?["token"].clone();
+    let chosen = json!({ "token": token, "password": password });
+    lab.client
+        .post("/password-resets", &chosen)
+        .await?
+        .expect(204)?;
     let copied = sqlx::query(
         "insert into account (account_id, login, name, tenant_id, role, password_hash,
             password_set_at, created_at, created_by, updated_at)

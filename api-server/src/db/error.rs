@@ -99,8 +99,10 @@ impl From<sqlx::Error> for DbError {
 
 /// Whether PostgreSQL ended one of several that waited for each other: class 40.
 fn is_in_the_way(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("40"))
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    error.code().is_some_and(|code| code.starts_with("40"))
 }
 
 /// Whether the same statement may succeed later without anybody changing it.
