@@ -9,7 +9,7 @@ pub enum DbError {
     /// Every connection was in use for as long as a request waits for one.
     #[error("every connection to the database is in use")]
     Busy,
-    /// It and another change waited for each other: the same will work at once.
+    /// Another change kept it waiting, or they waited for each other: the same will work later.
     #[error("another change was in the way")]
     InTheWay(#[source] sqlx::Error),
     /// A named constraint refused the change.
@@ -58,7 +58,9 @@ impl DbError {
 
     /// Whether a statement waited for others for as long as it may.
     pub fn is_wait_too_long(&self) -> bool {
-        let Self::Unavailable(Some(sqlx::Error::Database(error))) = self else {
+        let (Self::Unavailable(Some(sqlx::Error::Database(error)))
+        | Self::InTheWay(sqlx::Error::Database(error))) = self
+        else {
             return false;
         };
         // `lock_timeout`, or `statement_timeout` when that is as short.
@@ -97,12 +99,15 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// Whether PostgreSQL ended one of several that waited for each other: class 40.
+/// Whether another change kept it waiting for too long (55P03), or they waited for each other and PostgreSQL
+/// ended one of them (class 40).
 fn is_in_the_way(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
         return false;
     };
-    error.code().is_some_and(|code| code.starts_with("40"))
+    error
+        .code()
+        .is_some_and(|code| code.starts_with("40") || code == "55P03")
 }
 
 /// Whether the same statement may succeed later without anybody changing it.
@@ -115,10 +120,9 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Classes of SQLSTATE: 08 connection, 53 resources, 57 operator intervention (shutdown,
-            // starting, timeout), 28 credentials; then: no such database, lock not available in time, read-only (a standby).
+            // starting, timeout), 28 credentials; then: no such database, read-only (a standby).
             let class = code.get(..2).unwrap_or_default();
-            ["08", "28", "53", "57"].contains(&class)
-                || ["3D000", "55P03", "25006"].contains(&code.as_ref())
+            ["08", "28", "53", "57"].contains(&class) || ["3D000", "25006"].contains(&code.as_ref())
         }),
         _ => false,
     }

@@ -51,28 +51,33 @@ pub async fn of_many(
     preview: bool,
 ) -> Result<Vec<UserPatch>, Error> {
     let mut hashed = Vec::with_capacity(patches.len());
-    let mut stand_in = None;
-    let mut patches = patches.into_iter().peekable();
-    while patches.peek().is_some() {
-        if !preview {
-            let some: Vec<_> = patches.by_ref().take(SIDE_BY_SIDE).map(of_patch).collect();
-            for patch in at_once(some).await {
-                hashed.push(patch?);
-            }
-            continue;
-        }
-        let Some(patch) = patches.next() else { break };
-        let pin = match &patch.calls.voicemail_pin {
-            Patch::Keep => Patch::Keep,
-            Patch::Clear => Patch::Clear,
-            Patch::Set(pin) => {
-                if stand_in.is_none() {
-                    stand_in = Some(hash(pin.clone()).await?);
-                }
-                stand_in.clone().map_or(Patch::Keep, Patch::Set)
-            }
+    if preview {
+        let first = patches
+            .iter()
+            .find_map(|patch| match &patch.calls.voicemail_pin {
+                Patch::Set(pin) => Some(pin.clone()),
+                Patch::Keep | Patch::Clear => None,
+            });
+        let stand_in = match first {
+            Some(pin) => Patch::Set(hash(pin).await?),
+            None => Patch::Keep,
         };
-        hashed.push(patch.with_pin(pin));
+        hashed.extend(patches.into_iter().map(|patch| {
+            let pin = match &patch.calls.voicemail_pin {
+                Patch::Keep => Patch::Keep,
+                Patch::Clear => Patch::Clear,
+                Patch::Set(_) => stand_in.clone(),
+            };
+            patch.with_pin(pin)
+        }));
+        return Ok(hashed);
+    }
+    let mut patches = patches.into_iter();
+    while patches.len() > 0 {
+        let some = patches.by_ref().take(SIDE_BY_SIDE).map(of_patch);
+        for patch in at_once(some).await {
+            hashed.push(patch?);
+        }
     }
     Ok(hashed)
 }

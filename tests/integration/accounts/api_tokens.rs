@@ -40,6 +40,39 @@ pub(super) async fn token(
     ))
 }
 
+/// What a change needs, a table and a declaration need as well.
+#[tokio::test]
+async fn a_token_does_no_more_by_an_import_than_by_a_change() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let bob = lab.create_user("Bob", "bob@example.org").await?;
+    let (writer, _) = token(&lab.client, "Writer", &["users.write"]).await?;
+    let import = async |table: &str| {
+        let request = writer.request(reqwest::Method::POST, "/imports/users");
+        request.body("text/csv", table.to_owned()).send().await
+    };
+    for table in [
+        "email,dnd\nbob@example.org,true\n",
+        "email,forward_always\nbob@example.org,+420123\n",
+        "email,voicemail_pin\nbob@example.org,4711\n",
+        "email,role\nbob@example.org,operator\n",
+    ] {
+        let refused = import(table).await?;
+        ensure!(refused.problem(422)? == "import_refused", "{refused}");
+        let line = &refused.json()?["import"]["lines"][0];
+        ensure!(line["errors"][0]["code"] == "forbidden", "{refused}");
+    }
+    let declared = json!({ "users": [{ "email": "bob@example.org", "dnd": true }] });
+    let refused = writer.post("/declaration/reconcile", &declared).await?;
+    ensure!(refused.problem(422)? == "declaration_refused", "{refused}");
+    // What is so already needs nothing.
+    let same = "email,name,dnd,role,forward_always\nbob@example.org,Bobby,false,user,\n";
+    import(same).await?.expect(200)?;
+    let bob = lab.client.get(&format!("/users/{}", bob.id)).await?;
+    let bob = bob.expect(200)?.json()?;
+    ensure!(bob["name"] == "Bobby" && bob["dnd"] == false && bob["role"] == "user");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_token_does_what_its_scopes_and_its_account_may() -> anyhow::Result<()> {
     let lab = PortalLab::login().await?;

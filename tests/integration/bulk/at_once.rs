@@ -50,6 +50,54 @@ async fn imports_and_single_users_at_once() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Who changes numbers locks the tenant before the user, as an import does: nobody waits for somebody who
+/// waits for it.
+#[tokio::test]
+async fn an_import_beside_new_numbers_and_deletions() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let table = format!("name,email\n{}", people(0..120));
+    let made = import(&lab.client, "/imports/users", &table).await?;
+    let made = made.expect(200)?.json()?;
+    let ids: Vec<String> = made["lines"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|line| line["id"].as_str().map(str::to_owned))
+        .collect();
+    let mut tasks = JoinSet::new();
+    for (number, id) in ids.into_iter().enumerate().rev().take(60) {
+        let client = lab.client.clone();
+        tasks.spawn(async move {
+            let path = format!("/users/{id}");
+            if number % 4 == 0 {
+                let gone = client.delete(&path).await?;
+                anyhow::ensure!(gone.status == 204 || gone.status == 503, "{gone}");
+                return anyhow::Ok(());
+            }
+            let body = json!({ "extension": 1500 + number });
+            let moved = crate::life::patch(&client, &path, &body).await?;
+            anyhow::ensure!(moved.status == 200 || moved.status == 503, "{moved}");
+            Ok(())
+        });
+    }
+    let names = (0..120).map(|n| format!("Other {n},u{n}@example.org\n"));
+    let table = format!("name,email\n{}", names.collect::<Vec<_>>().concat());
+    import(&lab.client, "/imports/users", &table)
+        .await?
+        .expect(200)?;
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    let pool = lab.database.pool().await?;
+    let deadlocks: i64 = sqlx::query_scalar(
+        "select deadlocks from pg_stat_database where datname = current_database()",
+    )
+    .fetch_one(&pool)
+    .await?;
+    assert_eq!(deadlocks, 0);
+    Ok(())
+}
+
 /// A portal that is killed in the middle leaves nothing of an import, or all of it.
 #[tokio::test]
 async fn a_killed_portal_leaves_all_or_nothing() -> anyhow::Result<()> {

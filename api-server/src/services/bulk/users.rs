@@ -74,7 +74,7 @@ pub async fn reconcile(
         if again.is_empty() || again.len() == before {
             break;
         }
-        // A chain that moves up by one is undone from its end.
+        // Numbers are in order by now; addresses may be given up from the end.
         again.reverse();
         named = again;
     }
