@@ -3,6 +3,7 @@
 mod at_once;
 mod declaration;
 mod devices;
+mod exchange;
 mod export;
 mod users;
 

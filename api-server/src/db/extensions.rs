@@ -208,6 +208,33 @@ pub async fn change(
     Ok(())
 }
 
+/// Moves users' numbers to where no number is, so that others may have them: below zero. Each of these
+/// users gets another one by [`change`], or nothing of it counts.
+pub async fn set_aside(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    users: &[UserId],
+) -> Result<(), DbError> {
+    let users: Vec<_> = users.iter().map(|user| user.0).collect();
+    sqlx::query!(
+        "with aside as (
+            update extension set number = -number
+            where tenant_id = $1 and user_id = any($2)
+            returning -number as number
+        )
+        update tenant set ext_free_from = least(
+            ext_free_from,
+            (select min(number) from aside where number between ext_min and ext_max)
+        )
+        where tenant_id = $1",
+        tenant.0,
+        &users,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 fn to_column(number: ExtensionNumber) -> i32 {
     // At most eight digits.
     i32::try_from(number.get()).unwrap_or(i32::MAX)

@@ -174,6 +174,24 @@ pub async fn update(connection: &mut PgConnection, user: &User) -> Result<(), Db
     Ok(())
 }
 
+/// Puts in the place of living users' addresses what is no address, so that others may have them. Each of
+/// these users gets another one by [`update`], or nothing of it counts.
+pub async fn set_email_aside(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    users: &[UserId],
+) -> Result<(), DbError> {
+    let users: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    sqlx::query!(
+        r#"update "user" set email = user_id::text where tenant_id = $1 and user_id = any($2)"#,
+        tenant.0,
+        &users,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The tenants that users, living or deleted, belong to, by name.
 pub async fn tenants(
     connection: &mut PgConnection,

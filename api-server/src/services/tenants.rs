@@ -114,6 +114,20 @@ pub async fn locked(work: &mut Work<'_>, id: TenantId) -> Result<Tenant, Error> 
 /// [`Error::DefaultTenantFixed`], [`Error::InvalidField`].
 pub async fn change(
     work: &mut Work<'_>,
+    tenant: Tenant,
+    patch: TenantPatch,
+) -> Result<Tenant, Error> {
+    let range = tenant.extensions;
+    let changed = change_before_numbers(work, tenant, patch).await?;
+    if changed.extensions != range {
+        holds_its_numbers(work, &changed).await?;
+    }
+    Ok(changed)
+}
+
+/// Likewise where the numbers of its users follow: [`holds_its_numbers`] must be asked then.
+pub(super) async fn change_before_numbers(
+    work: &mut Work<'_>,
     mut tenant: Tenant,
     patch: TenantPatch,
 ) -> Result<Tenant, Error> {
@@ -135,11 +149,6 @@ pub async fn change(
         let merged = tenant.metadata.merged(metadata);
         tenant.metadata = merged.map_err(|reason| refused_field("metadata", reason))?;
     }
-    if tenant.extensions != before.extensions
-        && db::tenants::has_number_outside(work.connection(), &tenant).await?
-    {
-        return Err(Error::RangeInUse);
-    }
     if tenant.pbx != before.pbx {
         moves(work, tenant.id, tenant.pbx).await?;
     }
@@ -160,6 +169,19 @@ pub async fn change(
         move || tracing::info!(tenant = %id, status, by = by.as_str(), "tenant changed"),
     );
     Ok(tenant)
+}
+
+/// Whether every number of a tenant lies in its range.
+///
+/// # Errors
+/// [`Error::RangeInUse`].
+pub(super) async fn holds_its_numbers(work: &mut Work<'_>, tenant: &Tenant) -> Result<(), Error> {
+    let outside = db::tenants::has_number_outside(work.connection(), tenant).await?;
+    if outside {
+        Err(Error::RangeInUse)
+    } else {
+        Ok(())
+    }
 }
 
 /// A PBX that is taken out of service meanwhile gets no tenant.

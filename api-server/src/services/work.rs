@@ -127,13 +127,20 @@ impl<'a> Work<'a> {
         self.afterwards.push(Box::new(act));
     }
 
-    /// Begins a part that can be undone alone. There is one at a time.
+    /// Begins a part that can be undone alone, and holds no other one.
     pub async fn savepoint(&mut self) -> Result<Savepoint, Error> {
         db::savepoint(&mut self.transaction).await?;
         Ok(Savepoint {
             entries: self.entries.len(),
             afterwards: self.afterwards.len(),
         })
+    }
+
+    /// Likewise one that may hold others. What was noted before is written first: of very many changes
+    /// some are written meanwhile, and undone with the part.
+    pub async fn savepoint_of_many(&mut self) -> Result<Savepoint, Error> {
+        self.write_entries().await?;
+        self.savepoint().await
     }
 
     /// Keeps what was done since then. Of very many changes the audit trail gets some before the

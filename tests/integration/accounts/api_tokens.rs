@@ -50,20 +50,29 @@ async fn a_token_does_no_more_by_an_import_than_by_a_change() -> anyhow::Result<
         let request = writer.request(reqwest::Method::POST, "/imports/users");
         request.body("text/csv", table.to_owned()).send().await
     };
-    for table in [
-        "email,dnd\nbob@example.org,true\n",
-        "email,forward_always\nbob@example.org,+420123\n",
-        "email,voicemail_pin\nbob@example.org,4711\n",
-        "email,role\nbob@example.org,operator\n",
+    for (table, field) in [
+        ("email,dnd\nbob@example.org,true\n", "id"),
+        ("email,forward_always\nbob@example.org,+420123\n", "id"),
+        ("email,voicemail_pin\nbob@example.org,4711\n", "id"),
+        ("email,role\nbob@example.org,operator\n", "role"),
     ] {
         let refused = import(table).await?;
         ensure!(refused.problem(422)? == "import_refused", "{refused}");
-        let line = &refused.json()?["import"]["lines"][0];
-        ensure!(line["errors"][0]["code"] == "forbidden", "{refused}");
+        let error = &refused.json()?["import"]["lines"][0]["errors"][0];
+        let told = (&error["code"], &error["field"]);
+        ensure!(told == (&json!("forbidden"), &json!(field)), "{refused}");
     }
-    let declared = json!({ "users": [{ "email": "bob@example.org", "dnd": true }] });
-    let refused = writer.post("/declaration/reconcile", &declared).await?;
-    ensure!(refused.problem(422)? == "declaration_refused", "{refused}");
+    for (declared, field) in [
+        (
+            json!({ "users": [{ "email": "bob@example.org", "dnd": true }] }),
+            "id",
+        ),
+        (json!({ "tenant": { "name": "Other" } }), "tenant"),
+    ] {
+        let refused = writer.post("/declaration/reconcile", &declared).await?;
+        ensure!(refused.problem(422)? == "declaration_refused", "{refused}");
+        ensure!(refused.json()?["refusals"][0]["errors"][0]["field"] == field);
+    }
     // What is so already needs nothing.
     let same = "email,name,dnd,role,forward_always\nbob@example.org,Bobby,false,user,\n";
     import(same).await?.expect(200)?;

@@ -184,47 +184,6 @@ async fn a_preview_tells_the_same_and_does_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The number of the one is wanted by another, who gives up its own: in whatever order they stand.
-#[tokio::test]
-async fn numbers_move_up_by_one() -> anyhow::Result<()> {
-    let lab = PortalLab::start().await?;
-    let users = |from: u32| -> String {
-        let lines = (0..20).map(|n| format!("u{n}@example.org,User {n},{}\n", from + n));
-        format!("email,name,extension\n{}", lines.collect::<String>())
-    };
-    import(&lab.client, "/imports/users", &users(1000))
-        .await?
-        .expect(200)?;
-    let told = import(&lab.client, "/imports/users", &users(1001))
-        .await?
-        .expect(200)?
-        .json()?;
-    assert_eq!(outcomes(&told), ["changed"; 20]);
-    let told = import(&lab.client, "/imports/users", &users(1000))
-        .await?
-        .expect(200)?
-        .json()?;
-    assert_eq!(outcomes(&told), ["changed"; 20]);
-    // Whatever the order of the lines.
-    let shuffled: String = (0..20)
-        .map(|n| n * 7 % 20)
-        .map(|n| format!("u{n}@example.org,{}\n", 1001 + n))
-        .collect::<Vec<_>>()
-        .concat();
-    let told = import(
-        &lab.client,
-        "/imports/users",
-        &format!("email,extension\n{shuffled}"),
-    )
-    .await?;
-    assert_eq!(outcomes(&told.expect(200)?.json()?), ["changed"; 20]);
-    // Two who want each other's number cannot have it one after the other.
-    let swapped = "email,extension\nu0@example.org,1002\nu1@example.org,1001";
-    let reply = import(&lab.client, "/imports/users", swapped).await?;
-    assert_eq!(reply.problem(422)?, "import_refused");
-    Ok(())
-}
-
 #[tokio::test]
 async fn the_same_upload_under_the_same_key_is_done_once() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;

@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use super::Wish;
 use super::columns::{Column, name_of};
-use crate::domain::ExtensionNumber;
 use crate::domain::bulk::{FieldChange, Outcome};
+use crate::domain::{ExtensionNumber, Permission};
 use crate::http::error::{ApiError, Description, describe};
 use crate::http::fields::FieldError;
 use crate::services::Error;
 use crate::services::bulk::Done;
+use crate::services::denied::Denied;
 use crate::services::devices::Credentials;
 
 /// What an import did, or would do.
@@ -159,7 +160,9 @@ impl LineErrorBody {
         let field = match &error {
             Error::EmailTaken => "email",
             Error::ExtensionTaken | Error::ExtensionPoolExhausted { .. } => "extension",
-            Error::Denied(_) | Error::Account(_) => "role",
+            Error::Denied(Denied::Forbidden(Permission::TenantsWrite)) => "tenant",
+            Error::Denied(Denied::Forbidden(Permission::AccountsWrite) | Denied::RoleAboveOwn)
+            | Error::Account(_) => "role",
             Error::TooManyDevices => "user_email",
             Error::RangeInUse | Error::DefaultTenantFixed => "ext_min",
             _ => "id",

@@ -1,24 +1,26 @@
 //! What a tenant should be, said as a whole: [`reconcile`] makes it so. What is not named stays as it is.
 
-use std::collections::{HashMap, HashSet};
+mod devices;
+mod tenant;
+
+use std::collections::HashSet;
 
 use rand::CryptoRng;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use shared::bundle::Digest;
 
-use super::devices::Which;
-use super::{Done, LOOKED_UP, Results, devices, differences, settle, users};
+use self::devices::WithDevices;
+use super::{Done, Results, is_refusal, settle, users};
 use crate::db;
 use crate::domain::bulk::Outcome;
-use crate::domain::device::{Device, DeviceId, DeviceLabel, DeviceSettingsPatch};
+use crate::domain::device::{DeviceLabel, DeviceSettingsPatch};
 use crate::domain::page::{Page, SortKey as _};
-use crate::domain::tenant::{Tenant, TenantPatch};
 use crate::domain::user::User;
-use crate::domain::{DisplayName, ExtensionNumber, Metadata, Permission, UserId, Within};
+use crate::domain::{DisplayName, ExtensionNumber, Metadata, UserId, Within};
 use crate::services::users::{UserFilter, UserSort};
 use crate::services::work::Work;
-use crate::services::{self, Error, denied, tenants};
+use crate::services::{self, Error, tenants};
 
 /// What a tenant should be.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +134,7 @@ pub fn digest(declared: Digest, steps: &[Step]) -> String {
     Digest(hash.finalize().into()).to_string()
 }
 
-/// Makes a tenant what it should be: first what goes, then users, then devices.
+/// Makes a tenant what it should be: first the tenant itself, then what goes, then users, then devices.
 pub async fn reconcile(
     work: &mut Work<'_>,
     within: Within,
@@ -140,38 +142,39 @@ pub async fn reconcile(
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Reconciled, Error> {
     let mut run = Run::default();
-    if let Some(declared) = declaration.tenant {
-        let key = declared
-            .name
-            .as_ref()
-            .map_or("", DisplayName::as_str)
-            .to_owned();
-        let savepoint = work.savepoint().await?;
-        let result = tenant(work, within, declared).await;
-        let result = settle(work, savepoint, result).await?;
-        run.note(Entity::Tenant, || key, result);
-    }
-    let Some(declared) = declaration.users else {
-        return Ok(run.end());
+    let removes = (declaration.removes_users, declaration.removes_devices);
+    let moved = match declaration.tenant {
+        Some(declared) => tenant::reconcile(work, within, declared, &mut run).await?,
+        None => None,
     };
+    if let Some(declared) = declaration.users {
+        reconcile_users(work, within, declared, removes, &mut run, rng).await?;
+    }
+    // Numbers may move together with their range, unless they were refused.
+    if let Some(tenant) = moved.filter(|_| run.refusals.is_empty()) {
+        let held = tenants::holds_its_numbers(work, &tenant).await;
+        run.note_refusal(Entity::Tenant, tenant.slug.as_str(), held)?;
+    }
+    Ok(run.end())
+}
+
+async fn reconcile_users(
+    work: &mut Work<'_>,
+    within: Within,
+    declared: Vec<DeclaredUser>,
+    (removes_users, removes_devices): (bool, bool),
+    run: &mut Run,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<(), Error> {
     // As whoever changes users and numbers does, before any user.
     db::extensions::lock_range(work.connection(), within.tenant()).await?;
-    if declaration.removes_users {
-        remove_users(work, within, &declared, &mut run).await?;
+    if removes_users {
+        remove_users(work, within, &declared, run).await?;
     }
     let wanted: Vec<users::Wanted> = declared.iter().map(|one| one.user.clone()).collect();
     let results = users::reconcile(work, within, &wanted, rng).await?;
-    let with_devices = note_users(&mut run, declared, results);
-    reconcile_devices(
-        work,
-        within,
-        with_devices,
-        declaration.removes_devices,
-        &mut run,
-        rng,
-    )
-    .await?;
-    Ok(run.end())
+    let with_devices = note_users(run, declared, results);
+    devices::reconcile(work, within, with_devices, removes_devices, run, rng).await
 }
 
 /// What was done so far.
@@ -192,55 +195,29 @@ impl Run {
         }
     }
 
+    /// Notes what was refused of something that was noted as done.
+    fn note_refusal(
+        &mut self,
+        entity: Entity,
+        key: &str,
+        result: Result<(), Error>,
+    ) -> Result<(), Error> {
+        match result {
+            Err(error) if is_refusal(&error) => {
+                let key = key.to_owned();
+                self.refusals.push(Refusal { entity, key, error });
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     fn end(self) -> Reconciled {
         if self.refusals.is_empty() {
             Ok(self.steps)
         } else {
             Err(self.refusals)
         }
-    }
-}
-
-/// Only what differs is asked for: a tenant's administrator may say what the tenant is, and not what else
-/// it should be.
-async fn tenant(
-    work: &mut Work<'_>,
-    within: Within,
-    declared: DeclaredTenant,
-) -> Result<Done, Error> {
-    let before = tenants::locked(work, within.tenant()).await?;
-    let other = |wanted: Option<ExtensionNumber>, now| wanted.filter(|wanted| *wanted != now);
-    let metadata = declared
-        .metadata
-        .map(|all| before.metadata.difference(&all));
-    let patch = TenantPatch {
-        name: declared.name.filter(|name| *name != before.name),
-        ext_min: other(declared.ext_min, before.extensions.min),
-        ext_max: other(declared.ext_max, before.extensions.max),
-        metadata: metadata.filter(|patch| !patch.is_empty()),
-        ..TenantPatch::default()
-    };
-    let differs = patch.name.is_some()
-        || patch.ext_min.is_some()
-        || patch.ext_max.is_some()
-        || patch.metadata.is_some();
-    if !differs {
-        return Ok(done_tenant(&before, &before));
-    }
-    denied::must(work.actor, Permission::TenantsWrite)?;
-    let after = tenants::change(work, before.clone(), patch).await?;
-    Ok(done_tenant(&before, &after))
-}
-
-fn done_tenant(before: &Tenant, after: &Tenant) -> Done {
-    let (outcome, changes) = differences(&before.told(), &after.told());
-    Done {
-        outcome,
-        id: after.id.0,
-        key: after.slug.as_str().to_owned(),
-        extension: None,
-        changes,
-        credentials: None,
     }
 }
 
@@ -300,15 +277,6 @@ async fn all_users(work: &mut Work<'_>, within: Within) -> Result<Vec<User>, Err
     }
 }
 
-/// A user who is there now, with the devices that it should have.
-struct WithDevices {
-    id: UserId,
-    devices: Vec<DeclaredDevice>,
-    /// The device that it was created with.
-    first: Option<DeviceId>,
-    user: users::Wanted,
-}
-
 fn note_users(run: &mut Run, declared: Vec<DeclaredUser>, results: Results) -> Vec<WithDevices> {
     let mut with_devices = Vec::new();
     for (one, result) in declared.into_iter().zip(results) {
@@ -325,90 +293,4 @@ fn note_users(run: &mut Run, declared: Vec<DeclaredUser>, results: Results) -> V
         run.note(Entity::User, key, result);
     }
     with_devices
-}
-
-async fn reconcile_devices(
-    work: &mut Work<'_>,
-    within: Within,
-    users: Vec<WithDevices>,
-    removes: bool,
-    run: &mut Run,
-    rng: &mut (impl CryptoRng + Send),
-) -> Result<(), Error> {
-    let mut there: HashMap<UserId, Vec<Device>> = HashMap::new();
-    let ids: Vec<UserId> = users.iter().map(|user| user.id).collect();
-    for some in ids.chunks(LOOKED_UP) {
-        let tenant = within.tenant();
-        for device in db::devices::find_many(work.connection(), tenant, &[], some).await? {
-            there.entry(device.user).or_default().push(device);
-        }
-    }
-    let (mut wanted, mut surplus, mut adopted) = (Vec::new(), Vec::new(), HashSet::new());
-    for user in users {
-        let mut left = there.remove(&user.id).unwrap_or_default();
-        for declared in user.devices {
-            let same = |device: &Device| device.label == declared.label;
-            let first = |device: &Device| Some(device.id) == user.first;
-            // The device that a user is created with becomes the first one that should be there.
-            let at = left
-                .iter()
-                .position(same)
-                .or_else(|| left.iter().position(first));
-            let device = at.map(|at| left.remove(at));
-            adopted.extend(device.as_ref().filter(|device| first(device)).map(|d| d.id));
-            wanted.push(devices::Wanted {
-                which: device.map_or(Which::New, |device| Which::Id(device.id)),
-                owner: user.user.patch.email.clone(),
-                label: Some(declared.label),
-                settings: declared.settings,
-                sip_username: None,
-            });
-        }
-        let owner = user.user.patch.email.as_ref();
-        let owner = owner.map_or_else(String::new, |email| email.as_str().to_owned());
-        let left = left.into_iter().filter(|_| removes);
-        surplus.extend(left.map(|device| (owner.clone(), device)));
-    }
-    // What goes first leaves its place to what comes.
-    for (owner, device) in surplus {
-        let key = format!("{owner} {}", device.label.as_str());
-        let savepoint = work.savepoint().await?;
-        let result = remove_device(work, within, device.id, key.clone()).await;
-        let result = settle(work, savepoint, result).await?;
-        run.note(Entity::Device, || key, result);
-    }
-    let results = devices::reconcile(work, within, &wanted, rng).await?;
-    for (one, result) in wanted.into_iter().zip(results) {
-        // That a new user's first device got its name is no news beside the user.
-        if result
-            .as_ref()
-            .is_ok_and(|done| adopted.contains(&DeviceId(done.id)))
-        {
-            continue;
-        }
-        let label = one
-            .label
-            .map_or_else(String::new, |label| label.as_str().to_owned());
-        run.note(Entity::Device, || label, result);
-    }
-    Ok(())
-}
-
-async fn remove_device(
-    work: &mut Work<'_>,
-    within: Within,
-    id: DeviceId,
-    key: String,
-) -> Result<Done, Error> {
-    let locked = services::devices::locked(work, within, id).await?;
-    services::devices::delete(work, &locked).await?;
-    let device = locked.device;
-    Ok(Done {
-        outcome: Outcome::Deleted,
-        id: device.id.0,
-        key,
-        extension: Some(device.extension),
-        changes: Vec::new(),
-        credentials: None,
-    })
 }

@@ -43,7 +43,8 @@ pub struct Wanted {
     pub sip_username: Option<String>,
 }
 
-/// Makes devices what is wanted of them.
+/// Makes devices what is wanted of them. Those that are named by their ids come first: a label that one
+/// gives up is free for another one.
 pub async fn reconcile(
     work: &mut Work<'_>,
     within: Within,
@@ -55,25 +56,33 @@ pub async fn reconcile(
     let mut known = Known::of(work, within, wanted).await?;
     work.vault.sealer(work.connection()).await?;
     let mut seen = HashSet::new();
-    let mut results = Vec::with_capacity(wanted.len());
-    for one in wanted {
+    let mut results = Vec::new();
+    results.resize_with(wanted.len(), || None);
+    let by_id = |line: &usize| matches!(wanted[*line].which, Which::Id(_));
+    let (by_id, others): (Vec<_>, Vec<_>) = (0..wanted.len()).partition(by_id);
+    for line in by_id.into_iter().chain(others) {
+        let one = &wanted[line];
         let result = match known.find(one) {
             Err(refused) => Err(refused),
-            Ok(Some(before)) if !seen.insert(before.id) => Err(repeated("label")),
+            Ok(Some(before)) if !seen.insert(before.id) => {
+                let by_id = matches!(one.which, Which::Id(_));
+                Err(repeated(if by_id { "id" } else { "label" }))
+            }
             Ok(before) => attempt(work, &known, within, before, one, rng).await?,
         };
-        if let Ok(Done {
-            credentials: Some(made),
-            ..
-        }) = &result
-        {
-            seen.insert(made.device.id);
-            known.add(made.device.clone());
-        }
-        results.push(result);
+        results[line] = Some(result.map(|(done, device)| {
+            if let Some(device) = device {
+                seen.insert(device.id);
+                known.put(device);
+            }
+            done
+        }));
     }
-    Ok(results)
+    Ok(results.into_iter().flatten().collect())
 }
+
+/// What was done, and what the device is then, unless it is as before.
+type DoneWith = (Done, Option<Device>);
 
 async fn attempt(
     work: &mut Work<'_>,
@@ -82,9 +91,9 @@ async fn attempt(
     before: Option<&Device>,
     wanted: &Wanted,
     rng: &mut (impl CryptoRng + Send),
-) -> Result<Result<Done, Error>, Error> {
+) -> Result<Result<DoneWith, Error>, Error> {
     if let Some(done) = before.and_then(|before| unchanged(known, before, wanted)) {
-        return Ok(Ok(done));
+        return Ok(Ok((done, None)));
     }
     let savepoint = work.savepoint().await?;
     let result = match before {
@@ -140,20 +149,21 @@ async fn change(
     id: DeviceId,
     wanted: &Wanted,
     rng: &mut (impl CryptoRng + Send),
-) -> Result<Done, Error> {
+) -> Result<DoneWith, Error> {
     let locked = devices::locked(work, within, id).await?;
     check_username(&locked.device, wanted)?;
     let before = locked.device.clone();
     let after = devices::change(work, locked, patch(known, wanted)?, rng).await?;
     let (outcome, changes) = differences(&before.told(), &after.told_after(&before));
-    Ok(Done {
+    let done = Done {
         outcome,
         id: after.id.0,
         key: known.key(&after),
         extension: Some(after.extension),
         changes,
         credentials: None,
-    })
+    };
+    Ok((done, Some(after)))
 }
 
 async fn create(
@@ -162,7 +172,7 @@ async fn create(
     within: Within,
     wanted: &Wanted,
     rng: &mut (impl CryptoRng + Send),
-) -> Result<Done, Error> {
+) -> Result<DoneWith, Error> {
     if wanted.sip_username.is_some() {
         let reason = Invalid {
             code: "read_only",
@@ -179,14 +189,16 @@ async fn create(
         settings,
     };
     let made = devices::create(work, within.tenant(), new, Reveal::Now, rng).await?;
-    Ok(Done {
+    let device = made.device.clone();
+    let done = Done {
         outcome: Outcome::Created,
-        id: made.device.id.0,
-        key: known.key(&made.device),
-        extension: Some(made.device.extension),
-        changes: created_fields(&made.device.told()),
+        id: device.id.0,
+        key: known.key(&device),
+        extension: Some(device.extension),
+        changes: created_fields(&device.told()),
         credentials: Some(made),
-    })
+    };
+    Ok((done, Some(device)))
 }
 
 /// The devices that are meant and the owners that are named, as they are.
@@ -215,7 +227,7 @@ impl Known {
             let owners: Vec<UserId> = owners.collect();
             let found = db::devices::find_many(work.connection(), tenant, &ids, &owners).await?;
             for device in found.into_iter().filter(|device| within.has(device.user)) {
-                known.add(device);
+                known.put(device);
             }
         }
         let nameless = known.devices.values().map(|device| device.user);
@@ -236,12 +248,16 @@ impl Known {
         }
     }
 
-    fn add(&mut self, device: Device) {
-        let place = (device.user, device.label.as_str().to_owned());
-        let id = device.id;
-        if self.devices.insert(id, device).is_none() {
-            self.labelled.entry(place).or_default().push(id);
+    /// Learns of a device, or of what it is now.
+    fn put(&mut self, device: Device) {
+        let place = |device: &Device| (device.user, device.label.as_str().to_owned());
+        let (id, now) = (device.id, place(&device));
+        if let Some(before) = self.devices.insert(id, device)
+            && let Some(there) = self.labelled.get_mut(&place(&before))
+        {
+            there.retain(|other| *other != id);
         }
+        self.labelled.entry(now).or_default().push(id);
     }
 
     fn owner(&self, email: &Email) -> Result<UserId, Error> {

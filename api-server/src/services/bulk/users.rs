@@ -1,21 +1,23 @@
 //! Many users at once.
 
-use std::collections::{HashMap, HashSet};
+mod exchange;
+mod known;
 
 use rand::CryptoRng;
 
-use super::{Done, LOOKED_UP, Results, differences, missing, repeated, settle};
+use self::exchange::{Aside, Exchange};
+use self::known::{Known, Seen};
+use super::{Done, Results, differences, missing, repeated, settle};
 use crate::db;
 use crate::domain::bulk::{Outcome, created_fields};
 use crate::domain::user::{NewUser, User, UserPatch};
-use crate::domain::{Email, Metadata, UserId, Within};
+use crate::domain::{Metadata, UserId, Within};
 use crate::services::tenants::refused_field;
 use crate::services::work::Work;
 use crate::services::{Error, users};
 
-/// How often what was refused because of a number or an address that is taken is tried once more: the
-/// one who has it may give it up further down.
-const PASSES: usize = 4;
+/// How often it is tried with some moved aside, before nobody is any more.
+const ROUNDS: usize = 4;
 
 /// A user as it should be.
 #[derive(Clone, Debug)]
@@ -27,20 +29,21 @@ pub struct Wanted {
 }
 
 /// Makes users what is wanted of them, in a tenant whose users all are within reach. Nobody else
-/// creates users of the tenant meanwhile.
+/// creates or renumbers users of the tenant meanwhile.
 ///
-/// Who has a number, or names one, comes before those who take the lowest free ones.
+/// Numbers and addresses that one gives up another one may have, also in a circle. Who has a number, or
+/// names one, comes before those who take the lowest free ones.
 pub async fn reconcile(
     work: &mut Work<'_>,
     within: Within,
     wanted: &[Wanted],
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Results, Error> {
-    let known = Known::of(work, within, wanted).await?;
     // Locked once, before any savepoint: whoever follows finds the lock in place.
     let range = db::extensions::lock_range(work.connection(), within.tenant())
         .await?
         .ok_or(Error::TenantNotFound)?;
+    let known = Known::of(work, within, wanted).await?;
     work.vault.sealer(work.connection()).await?;
     let mut results = Vec::new();
     results.resize_with(wanted.len(), || None);
@@ -58,25 +61,10 @@ pub async fn reconcile(
             unnamed.push(index);
         }
     }
-    let mut named = those_who_give_way_first(&named, wanted, &known);
-    for pass in 1..=PASSES {
-        let last = pass == PASSES;
-        let mut again = Vec::new();
-        let before = named.len();
-        for index in std::mem::take(&mut named) {
-            let one = &wanted[index];
-            let result = attempt(work, within, known.find(one), one.clone(), rng).await?;
-            if is_taken(&result) && !last {
-                again.push(index);
-            }
-            results[index] = Some(result);
-        }
-        if again.is_empty() || again.len() == before {
-            break;
-        }
-        // Numbers are in order by now; addresses may be given up from the end.
-        again.reverse();
-        named = again;
+    let mut exchange = Exchange::of(&named, wanted, &known);
+    let named = reconcile_named(work, within, &mut exchange, rng).await?;
+    for (index, result) in exchange.lines.iter().zip(named) {
+        results[*index] = Some(result);
     }
     let mut free = db::extensions::lowest_free(work.connection(), range, unnamed.len())
         .await?
@@ -85,54 +73,91 @@ pub async fn reconcile(
         let mut one = wanted[index].clone();
         // Without a number left the refusal is that of any creation.
         one.patch.extension = free.next();
-        results[index] = Some(attempt(work, within, None, one, rng).await?);
+        results[index] = Some(attempt(work, within, Before::Nobody, one, rng).await?);
     }
     db::extensions::settle(work.connection(), range).await?;
     Ok(results.into_iter().flatten().collect())
 }
 
-/// In such an order that whoever has a number that another one wants gives it up before. Who want each
-/// other's stay where they are.
-fn those_who_give_way_first(named: &[usize], wanted: &[Wanted], known: &Known) -> Vec<usize> {
-    let number = |index: &usize| known.find(&wanted[*index]).map(|user| user.extension);
-    let holders: HashMap<_, usize> = named
-        .iter()
-        .filter_map(|index| Some((number(index)?, *index)))
-        .collect();
-    let (mut order, mut seen) = (Vec::with_capacity(named.len()), HashSet::new());
-    for index in named {
-        let mut chain = Vec::new();
-        let mut next = Some(*index);
-        while let Some(one) = next.filter(|one| seen.insert(*one)) {
-            chain.push(one);
-            let wants = wanted[one].patch.extension;
-            next = wants.and_then(|number| holders.get(&number)).copied();
+/// Who gives up what others get is moved aside first. When one of those is refused it stays what it was,
+/// and so do those who counted on it: then it is tried once more without them.
+async fn reconcile_named(
+    work: &mut Work<'_>,
+    within: Within,
+    exchange: &mut Exchange<'_>,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Results, Error> {
+    for _ in 0..ROUNDS {
+        if exchange.givers().next().is_none() {
+            break;
         }
-        order.extend(chain.into_iter().rev());
+        let savepoint = work.savepoint_of_many().await?;
+        let aside = exchange.set_aside(work, within).await?;
+        let results = attempts(work, within, exchange, &aside, rng).await?;
+        let refused = |giver: &usize| results[*giver].is_err();
+        let refused: Vec<usize> = exchange.givers().filter(refused).collect();
+        if refused.is_empty() {
+            work.release(savepoint).await?;
+            return Ok(results);
+        }
+        work.undo(savepoint).await?;
+        exchange.keep(refused);
     }
-    order
+    attempts(work, within, exchange, &Aside::default(), rng).await
 }
 
-fn is_taken(result: &Result<Done, Error>) -> bool {
-    matches!(result, Err(Error::ExtensionTaken | Error::EmailTaken))
+async fn attempts(
+    work: &mut Work<'_>,
+    within: Within,
+    exchange: &Exchange<'_>,
+    aside: &Aside,
+    rng: &mut (impl CryptoRng + Send),
+) -> Result<Results, Error> {
+    let mut results = Vec::with_capacity(exchange.lines.len());
+    for (wanted, known) in exchange.each() {
+        let before = match known {
+            None => Before::Nobody,
+            Some(user) => match aside.get(&user.id) {
+                Some(user) => Before::Aside(user),
+                None => Before::There(user),
+            },
+        };
+        results.push(attempt(work, within, before, wanted.clone(), rng).await?);
+    }
+    Ok(results)
+}
+
+/// Whom a line means.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// Somebody new.
+    Nobody,
+    /// Somebody who was seen so.
+    There(&'a User),
+    /// Somebody who is locked and moved aside, as it was before that.
+    Aside(&'a User),
 }
 
 async fn attempt(
     work: &mut Work<'_>,
     within: Within,
-    before: Option<&User>,
+    before: Before<'_>,
     wanted: Wanted,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Result<Done, Error>, Error> {
-    if let Some(before) = before
+    if let Before::There(before) = before
         && let Some(done) = unchanged(before, &wanted)
     {
         return Ok(Ok(done));
     }
     let savepoint = work.savepoint().await?;
     let result = match before {
-        Some(before) => change(work, within, before.id, wanted).await,
-        None => create(work, within, wanted.patch, rng).await,
+        Before::Nobody => create(work, within, wanted.patch, rng).await,
+        Before::There(user) => match users::locked(work, within, user.id).await {
+            Ok(user) => change(work, &user, wanted).await,
+            Err(gone) => Err(gone),
+        },
+        Before::Aside(user) => change(work, user, wanted).await,
     };
     settle(work, savepoint, result).await
 }
@@ -169,17 +194,10 @@ fn metadata_of(map: serde_json::Map<String, serde_json::Value>) -> Result<Metada
         .map_err(|reason| refused_field("metadata", reason))
 }
 
-async fn change(
-    work: &mut Work<'_>,
-    within: Within,
-    id: UserId,
-    wanted: Wanted,
-) -> Result<Done, Error> {
-    let before = users::locked(work, within, id).await?;
-    let patch = differing(&before, wanted.patch)?;
-    let told = before.told();
+async fn change(work: &mut Work<'_>, before: &User, wanted: Wanted) -> Result<Done, Error> {
+    let patch = differing(before, wanted.patch)?;
     let after = users::change(work, before.clone(), patch).await?;
-    let (outcome, changes) = differences(&told, &after.told_after(&before));
+    let (outcome, changes) = differences(&before.told(), &after.told_after(before));
     Ok(Done {
         outcome,
         id: after.id.0,
@@ -219,65 +237,4 @@ fn new_user(patch: UserPatch) -> Result<NewUser, Error> {
         calls: patch.calls,
         metadata: metadata_of(patch.metadata.unwrap_or_default())?,
     })
-}
-
-/// The users that are meant, as they are.
-struct Known {
-    by_id: HashMap<UserId, User>,
-    by_email: HashMap<String, UserId>,
-}
-
-impl Known {
-    async fn of(work: &mut Work<'_>, within: Within, wanted: &[Wanted]) -> Result<Self, Error> {
-        let mut known = Self {
-            by_id: HashMap::new(),
-            by_email: HashMap::new(),
-        };
-        for some in wanted.chunks(LOOKED_UP) {
-            let ids: Vec<UserId> = some.iter().filter_map(|one| one.id).collect();
-            let emails: Vec<&Email> = some
-                .iter()
-                .filter(|one| one.id.is_none())
-                .filter_map(|one| one.patch.email.as_ref())
-                .collect();
-            let tenant = within.tenant();
-            let found = db::users::find_many(work.connection(), tenant, &ids, &emails).await?;
-            for user in found.into_iter().filter(|user| within.has(user.id)) {
-                known.by_email.insert(folded(&user.email), user.id);
-                known.by_id.insert(user.id, user);
-            }
-        }
-        Ok(known)
-    }
-
-    fn find(&self, wanted: &Wanted) -> Option<&User> {
-        let by_email = || {
-            self.by_email
-                .get(&folded(wanted.patch.email.as_ref()?))
-                .copied()
-        };
-        let id = wanted.id.or_else(by_email)?;
-        self.by_id.get(&id)
-    }
-}
-
-/// Who stood in what was sent already.
-#[derive(Default)]
-struct Seen {
-    users: HashSet<UserId>,
-    emails: HashSet<String>,
-}
-
-impl Seen {
-    fn has(&mut self, before: Option<&User>, wanted: &Wanted) -> bool {
-        let user = before.is_some_and(|user| !self.users.insert(user.id));
-        let email = wanted.patch.email.as_ref();
-        let email = email.is_some_and(|email| !self.emails.insert(folded(email)));
-        user || email
-    }
-}
-
-/// Addresses are compared whatever their case.
-fn folded(email: &Email) -> String {
-    email.as_str().to_ascii_lowercase()
 }
