@@ -1,6 +1,8 @@
 //! Several PBXes: each with its agent, its Asterisk, its line, its revisions and its failures, none
 //! of which touches another.
 
+mod failures;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -58,6 +60,16 @@ fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
 pub(crate) async fn list(client: &Client, path: &str) -> anyhow::Result<Vec<Value>> {
     let reply = client.get(path).await?.expect(200)?.json()?;
     reply.as_array().cloned().context("no array")
+}
+
+pub(crate) async fn patch(client: &Client, pbx: &str, body: Value) -> anyhow::Result<Reply> {
+    let request = client.request(Method::PATCH, &format!("/pbxes/{pbx}"));
+    request.json(&body).send().await
+}
+
+pub(crate) async fn delete(client: &Client, pbx: &str, tag: &str) -> anyhow::Result<Reply> {
+    let request = client.request(Method::DELETE, &format!("/pbxes/{pbx}"));
+    request.header("If-Match", tag).send().await
 }
 
 async fn one(client: &Client, path: &str) -> anyhow::Result<Value> {
@@ -220,124 +232,6 @@ async fn one_pbx_is_named_by_id_or_by_name() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_agent_that_hangs_holds_up_no_other_pbx() -> anyhow::Result<()> {
-    let (lab, branch) = two().await?;
-    lab.create_user("Ann", "ann@example.org").await?;
-    lab.apply().await?.expect(200)?;
-    move_tenant(&lab.database, "branch").await?;
-    branch.agent.signal(Signal::SIGSTOP)?;
-
-    // Asked for together: the other one is proven although this one has not even begun.
-    let both = tokio::spawn({
-        let client = lab.client.clone();
-        async move { client.post_nothing("/apply").await }
-    });
-    wait_until("the default PBX is applied", DEADLINE, async || {
-        let newest = list(&lab.client, "/applies?pbx=default&limit=1").await;
-        newest.is_ok_and(|newest| newest[0]["revision"] == 2 && newest[0]["outcome"] == "applied")
-    })
-    .await?;
-    assert!(!both.is_finished(), "the one that hangs was not waited for");
-    let open = &list(&lab.client, "/applies?pbx=branch&limit=1").await?[0];
-    assert_eq!(open["outcome"], "started", "{open}");
-
-    // Its line is its own, and so is what is asked of the other one.
-    let body = json!({ "pbx": "default" });
-    let reply = apply(&lab.client, body.clone()).await?.expect(200)?;
-    assert_eq!(told(&reply)?, pairs([("default", "unchanged")]));
-    lab.client.post("/apply/verify", &body).await?.expect(200)?;
-    let preview = lab
-        .client
-        .get("/apply/preview?pbx=default")
-        .await?
-        .expect(200)?;
-    assert_eq!(preview.json()?["would_apply"], true);
-    let status = one(&lab.client, "/apply/status?pbx=default").await?;
-    assert_eq!(
-        (&status["agent"], &status["degraded"]),
-        (&json!("reachable"), &json!(false))
-    );
-    assert_eq!(status["open"], json!([]));
-    let ready = lab.client.get("/health/ready").await?.expect(200)?.json()?;
-    assert_eq!(ready["status"], "ready");
-    let ok: Vec<&Value> = [0, 1].map(|n| &ready["pbxes"][n]["agent"]["ok"]).into();
-    assert_eq!(ok, [&json!(false), &json!(true)], "{ready}");
-    let warned = ready["warnings"].as_array().context("no warnings")?;
-    let silent = warned.iter().filter(|w| w["code"] == "pbx_unavailable");
-    let silent: Vec<&str> = silent.filter_map(|w| w["message"].as_str()).collect();
-    assert!(
-        silent.len() == 1 && silent[0].starts_with("PBX branch: "),
-        "{ready}"
-    );
-
-    branch.agent.signal(Signal::SIGCONT)?;
-    let reply = both.await??.expect(200)?;
-    assert_eq!(
-        told(&reply)?,
-        pairs([("branch", "applied"), ("default", "applied")])
-    );
-    assert_exactly(&branch.asterisk, [1000]).await
-}
-
-#[tokio::test]
-async fn an_agent_that_is_down_fails_alone_and_both_are_told() -> anyhow::Result<()> {
-    let (lab, mut branch) = two().await?;
-    lab.create_user("Ann", "ann@example.org").await?;
-    lab.apply().await?.expect(200)?;
-    move_tenant(&lab.database, "branch").await?;
-    branch.agent.kill();
-
-    let reply = lab.apply().await?;
-    assert_eq!(reply.problem(503)?, "agent_unreachable");
-    let expected = [("branch", "agent_unreachable"), ("default", "applied")];
-    assert_eq!(told(&reply)?, pairs(expected));
-    let body = reply.json()?;
-    assert_eq!(body["apply"]["pbx"], "branch", "{body}");
-    assert!(
-        body["applies"][0]["failure"]["message"].is_string(),
-        "{body}"
-    );
-    assert_exactly(&lab.asterisk, []).await?;
-
-    // That it went away is an event of that PBX alone.
-    let gone = async || {
-        let events = list(&lab.client, "/events?kind=agent_unreachable").await;
-        events.is_ok_and(|events| !events.is_empty())
-    };
-    wait_until("the event", DEADLINE, gone).await?;
-    assert_eq!(
-        one(&lab.client, "/events?kind=agent_unreachable&pbx=branch").await?["pbx"],
-        "branch"
-    );
-    assert_eq!(
-        list(&lab.client, "/events?kind=agent_unreachable&pbx=default").await?,
-        [] as [Value; 0]
-    );
-    let ready = lab.client.get("/health/ready").await?.expect(200)?.json()?;
-    assert_eq!(
-        (&ready["agent"]["ok"], &ready["asterisk"]["ok"]),
-        (&json!(true), &json!(true))
-    );
-
-    // None at all is not ready.
-    let mut lab = lab;
-    lab.agent.kill();
-    let ready = lab.client.get("/health/ready").await?.expect(503)?.json()?;
-    assert_eq!(
-        (&ready["agent"]["ok"], &ready["database"]["ok"]),
-        (&json!(false), &json!(true))
-    );
-    lab.agent.resume().await?;
-    branch.agent.resume().await?;
-    let reply = lab.apply().await?.expect(200)?;
-    assert_eq!(
-        told(&reply)?,
-        pairs([("branch", "applied"), ("default", "no_changes")])
-    );
-    assert_exactly(&branch.asterisk, [1000]).await
-}
-
-#[tokio::test]
 async fn accepted_applies_run_on_both() -> anyhow::Result<()> {
     let (lab, branch) = two().await?;
     // The one behind the frozen agent waits for nobody but it.
@@ -465,37 +359,6 @@ async fn portals_learn_of_pbxes_from_the_database() -> anyhow::Result<()> {
     // What was done there stays told.
     assert_eq!(list(&other, "/applies").await?.len(), 3);
     Ok(())
-}
-
-#[tokio::test]
-async fn an_agent_of_another_identity_is_refused_for_its_pbx_alone() -> anyhow::Result<()> {
-    let lab = Lab::start().await?;
-    let host = lab.another_host("office").await?;
-    let body = json!({ "name": "branch", "agent_address": host.agent.address().to_string() });
-    lab.client.post("/pbxes", &body).await?.expect(201)?;
-    let reply = lab.apply().await?;
-    let expected = [("branch", "agent_unreachable"), ("default", "applied")];
-    assert_eq!(told(&reply)?, pairs(expected));
-    let failure = &reply.json()?["applies"][0]["failure"];
-    assert_eq!(failure["code"], "agent_certificate_refused", "{failure}");
-    let identity = json!({ "agent_identity": "spiffe://pbx.internal/agent/office" });
-    patch(&lab.client, "branch", identity).await?.expect(200)?;
-    let reply = lab.apply().await?.expect(200)?;
-    assert_eq!(
-        told(&reply)?,
-        pairs([("branch", "applied"), ("default", "no_changes")])
-    );
-    Ok(())
-}
-
-pub(crate) async fn patch(client: &Client, pbx: &str, body: Value) -> anyhow::Result<Reply> {
-    let request = client.request(Method::PATCH, &format!("/pbxes/{pbx}"));
-    request.json(&body).send().await
-}
-
-pub(crate) async fn delete(client: &Client, pbx: &str, tag: &str) -> anyhow::Result<Reply> {
-    let request = client.request(Method::DELETE, &format!("/pbxes/{pbx}"));
-    request.header("If-Match", tag).send().await
 }
 
 #[tokio::test]

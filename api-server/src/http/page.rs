@@ -3,7 +3,8 @@
 //! What a list can be ordered and filtered by stands in one place, its [`Listed`]; the query is read
 //! by it and the OpenAPI document is made from it.
 
-use std::marker::PhantomData;
+mod cursor;
+mod parameters;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, OriginalUri};
@@ -11,22 +12,17 @@ use axum::http::HeaderValue;
 use axum::http::header::LINK;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use serde_json::json;
 use time::OffsetDateTime;
-use utoipa::IntoParams;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
-use utoipa::openapi::{RefOr, Required};
 use uuid::Uuid;
 
+use self::cursor::{cursor, place};
+pub(super) use self::parameters::ListParams;
 use super::error::ApiError;
 use super::fields::Fields;
-use super::instant::{instant, of_our_calendar};
-use super::query::{LIMIT_DEFAULT, LIMIT_MAX, encoded, limit, pairs, read};
-use crate::domain::page::{Kind, Order, Page, Position, Slice, SortKey, Value};
+use super::instant::instant;
+use super::query::{LIMIT_DEFAULT, encoded, limit, pairs, read};
+use crate::domain::page::{Order, Page, Position, Slice, SortKey};
 use crate::domain::pbx::PbxRef;
 use crate::domain::{Invalid, PbxId};
 use crate::services::{Portal, pbxes};
@@ -270,68 +266,6 @@ fn written<K: SortKey>(order: Order<K>) -> String {
     format!("{sign}{}", order.key.name())
 }
 
-/// A cursor: what the list is sorted by, and the place after which it goes on.
-fn cursor<K: SortKey>(order: Order<K>, place: &Position) -> String {
-    let parts = json!([
-        written(order),
-        cursor_value(&place.value),
-        cursor_value(&place.id)
-    ]);
-    URL_SAFE_NO_PAD.encode(parts.to_string())
-}
-
-fn cursor_value(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Text(text) => json!(text),
-        Value::Number(number) => json!(number),
-        Value::Time(time) => json!(microseconds(*time)),
-        Value::Id(id) => json!(id),
-    }
-}
-
-fn microseconds(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
-}
-
-fn place<K: SortKey>(order: Order<K>, text: &str) -> Result<Position, Invalid> {
-    let malformed = Invalid {
-        code: "malformed",
-        message: "must be the cursor of a Link of this list",
-    };
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed)?;
-    let parts: (String, serde_json::Value, serde_json::Value) =
-        serde_json::from_slice(&bytes).map_err(|_| malformed)?;
-    let (sort, value, id) = parts;
-    if sort != written(order) {
-        return Err(Invalid {
-            code: "other_sort",
-            message: "is of a list that is sorted otherwise",
-        });
-    }
-    let value = placed(order.key.kind(), &value).ok_or(malformed)?;
-    let id = placed(K::ID, &id).ok_or(malformed)?;
-    Ok(Position { value, id })
-}
-
-fn placed(kind: Kind, value: &serde_json::Value) -> Option<Value> {
-    Some(match kind {
-        // PostgreSQL's text holds no U+0000.
-        Kind::Text => Value::Text(
-            value
-                .as_str()
-                .filter(|text| !text.contains('\0'))?
-                .to_owned(),
-        ),
-        Kind::Number => Value::Number(value.as_i64()?),
-        Kind::Time => {
-            let nanoseconds = i128::from(value.as_i64()?) * 1_000;
-            let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
-            Value::Time(of_our_calendar(time)?)
-        }
-        Kind::Id => Value::Id(Uuid::try_parse(value.as_str()?).ok()?),
-    })
-}
-
 fn search(value: &serde_json::Value) -> Result<String, Invalid> {
     let text = value.as_str().unwrap_or_default().trim();
     if text.is_empty() || text.contains('\0') || text.chars().count() > SEARCH_CHARS_MAX {
@@ -380,80 +314,6 @@ fn filter_value(takes: Takes, text: &str) -> Result<FilterValue, Invalid> {
                 "must be one of the words that the document names",
             )),
     }
-}
-
-/// The parameters of a list in the OpenAPI document.
-pub(super) struct ListParams<L>(PhantomData<L>);
-
-impl<L: Listed> IntoParams for ListParams<L> {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let filters = L::FILTERS
-            .iter()
-            .map(|filter| parameter(filter.name, filter.description, schema(filter.takes)));
-        let most = if L::LIMIT.is_none() {
-            "How many at most; 50 when absent, all when the query is empty"
-        } else {
-            "How many at most; 50 when absent"
-        };
-        let limit = typed(Type::Integer)
-            .minimum(Some(1))
-            .maximum(Some(LIMIT_MAX))
-            .build();
-        let sorts: Vec<String> = L::Sort::ALL
-            .iter()
-            .flat_map(|key| [key.name().to_owned(), format!("-{}", key.name())])
-            .collect();
-        let sort = format!(
-            "By what they are ordered, with `-` for the highest first; `{}` when absent",
-            written(L::Sort::DEFAULT)
-        );
-        let text = || typed(Type::String);
-        let search = L::SEARCH.map(|places| {
-            let said = format!("Only those that hold this text, whatever its case, in {places}");
-            let schema = text()
-                .min_length(Some(1))
-                .max_length(Some(SEARCH_CHARS_MAX));
-            parameter("q", &said, schema.build())
-        });
-        let cursor = "The place after which the page begins, from the `Link` of the page before it";
-        [
-            parameter("limit", most, limit),
-            parameter("cursor", cursor, text().build()),
-            parameter("sort", &sort, text().enum_values(Some(sorts)).build()),
-        ]
-        .into_iter()
-        .chain(search)
-        .chain(filters)
-        .collect()
-    }
-}
-
-fn typed(kind: Type) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(SchemaType::Type(kind))
-}
-
-fn schema(takes: Takes) -> utoipa::openapi::schema::Object {
-    match takes {
-        Takes::Text | Takes::Pbx => typed(Type::String),
-        Takes::Id => typed(Type::String).format(Some(SchemaFormat::Custom("uuid".to_owned()))),
-        Takes::Number => typed(Type::Integer),
-        Takes::Bool => typed(Type::Boolean),
-        Takes::Time => {
-            typed(Type::String).format(Some(SchemaFormat::Custom("date-time".to_owned())))
-        }
-        Takes::OneOf(words) => typed(Type::String).enum_values(Some(words())),
-    }
-    .build()
-}
-
-fn parameter(name: &str, description: &str, schema: utoipa::openapi::schema::Object) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(RefOr::T(Schema::Object(schema))))
-        .build()
 }
 
 #[cfg(test)]

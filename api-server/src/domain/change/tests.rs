@@ -1,6 +1,8 @@
+use shared::bundle::Slot;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::UserId;
 
 fn bundle(pjsip: &str, dialplan: &str) -> Bundle {
     let files = BTreeMap::from([

@@ -1,5 +1,10 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use utoipa::IntoParams as _;
+
 use super::*;
-use crate::domain::page::sort_keys;
+use crate::domain::page::{Value, sort_keys};
 use crate::http::fields::FieldError;
 
 sort_keys! {
