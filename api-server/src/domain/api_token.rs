@@ -1,11 +1,10 @@
 //! API tokens: what programs come with in place of a session.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{AccountId, Invalid, Permission, Role, Version, breaks_a_line, legible};
+use super::{AccountId, Invalid, Permission, Role, Version, name};
 
 pub use super::account::ApiTokenId;
 
@@ -49,49 +48,9 @@ pub struct NewApiToken {
     pub expires_at: OffsetDateTime,
 }
 
-/// What people call an API token: one line, 1 to 60 characters, trimmed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenName(String);
-
-impl TokenName {
-    /// What the database holds: of the time before a name had to be legible, perhaps.
-    ///
-    /// # Errors
-    /// It could never come in.
-    pub fn from_stored(text: &str) -> Result<Self, Invalid> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Invalid::new("empty", "must not be empty"));
-        }
-        if text.chars().count() > 60 {
-            return Err(Invalid::new(
-                "too_long",
-                "must be at most 60 characters long",
-            ));
-        }
-        if text.chars().any(breaks_a_line) {
-            return Err(Invalid::new(
-                "control_character",
-                "must not hold control characters or line breaks",
-            ));
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for TokenName {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let name = Self::from_stored(text)?;
-        legible(name.as_str())?;
-        Ok(name)
-    }
+name! {
+    /// What people call an API token: one line, 1 to 60 characters, trimmed.
+    TokenName, 60, 240, "must be at most 60 characters long"
 }
 
 /// Permissions that a token may use: at least one, none twice.

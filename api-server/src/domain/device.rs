@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ExtensionNumber, Invalid, TenantNumber, breaks_a_line, legible, typed_id};
+use super::{ExtensionNumber, Invalid, TenantNumber, name, typed_id};
 
 mod account;
 
@@ -54,53 +54,15 @@ impl TryFrom<u32> for DeviceSlot {
     }
 }
 
-/// What people call a device: one line, 1 to 60 characters, trimmed. Asterisk never sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceLabel(String);
+name! {
+    /// What people call a device: one line, 1 to 60 characters, trimmed. Asterisk never sees it.
+    DeviceLabel, 60, 240, "must be at most 60 characters long"
+}
 
 impl DeviceLabel {
     /// Of the device that a user begins with.
     pub fn first() -> Self {
         Self("Phone".to_owned())
-    }
-
-    /// What the database holds: of the time before a name had to be legible, perhaps.
-    ///
-    /// # Errors
-    /// It could never come in.
-    pub fn from_stored(text: &str) -> Result<Self, Invalid> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Invalid::new("empty", "must not be empty"));
-        }
-        if text.chars().count() > 60 {
-            return Err(Invalid::new(
-                "too_long",
-                "must be at most 60 characters long",
-            ));
-        }
-        if text.chars().any(breaks_a_line) {
-            return Err(Invalid::new(
-                "control_character",
-                "must not hold control characters or line breaks",
-            ));
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for DeviceLabel {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let name = Self::from_stored(text)?;
-        legible(name.as_str())?;
-        Ok(name)
     }
 }
 

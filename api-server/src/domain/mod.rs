@@ -19,6 +19,7 @@ pub mod diff;
 pub mod event;
 pub mod idempotency;
 pub mod metadata;
+mod name;
 pub mod page;
 pub mod password;
 pub mod patch;
@@ -44,6 +45,8 @@ pub use pbx::{PbxId, PbxName, SipRealm};
 pub use tenant::{TenantId, TenantNumber};
 pub use user::{DisplayName, Email, ExtensionNumber, SipPassword, UserId};
 pub use version::{Expected, Version};
+
+use name::{breaks_a_line, legible, name};
 
 /// Why a value was refused: a stable code, and a sentence that never repeats the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,98 +94,7 @@ macro_rules! typed_id {
 }
 use typed_id;
 
-/// Whether a character may not stand in one line of text: ASCII and C1 controls (U+0085 is one of
-/// them) and the two Unicode line ends.
-fn breaks_a_line(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
-}
-
-/// What a person calls something: one line in which no character turns others around, with something
-/// to be seen.
-fn legible(name: &str) -> Result<(), Invalid> {
-    let refused = |message| Err(Invalid::new("control_character", message));
-    if name.chars().any(breaks_a_line) {
-        return refused("must not hold control characters or line breaks");
-    }
-    if name.chars().any(turns_others_around) {
-        return refused("must not hold characters that change the direction of others");
-    }
-    if name.chars().all(shows_nothing) {
-        return Err(Invalid::new("empty", "must hold something to be seen"));
-    }
-    Ok(())
-}
-
-/// The marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX #9): with them a
-/// name is shown as another one. Scripts from right to left need none.
-const fn turns_others_around(character: char) -> bool {
-    matches!(
-        character,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
-}
-
-/// White space, what Unicode calls default ignorable, and what is drawn as an empty square of Braille.
-fn shows_nothing(character: char) -> bool {
-    character.is_whitespace()
-        || matches!(
-            character,
-            '\u{ad}'
-                | '\u{34f}'
-                | '\u{61c}'
-                | '\u{115f}'..='\u{1160}'
-                | '\u{17b4}'..='\u{17b5}'
-                | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{202a}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{2800}'
-                | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}'
-                | '\u{feff}'
-                | '\u{ffa0}'
-                | '\u{fff0}'..='\u{fff8}'
-                | '\u{1bca0}'..='\u{1bca3}'
-                | '\u{1d173}'..='\u{1d17a}'
-                | '\u{e0000}'..='\u{e0fff}'
-        )
-}
-
 /// Shows that there is a secret, and nothing of it.
 fn redacted(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
     write!(f, "{name}(…)")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_legible_and_reads_as_it_is_written() {
-        for good in [
-            "Ann",
-            "עברית",
-            "a\u{200b}b",
-            "👩‍👩‍👧",
-            "e\u{301}",
-            "\u{fe0f}1",
-            ";",
-        ] {
-            assert_eq!(legible(good), Ok(()), "{good:?}");
-        }
-        for (bad, code) in [
-            ("a\nb", "control_character"),
-            ("a\u{85}b", "control_character"),
-            ("a\u{2028}b", "control_character"),
-            ("nimda\u{202e}", "control_character"),
-            ("\u{2066}a\u{2069}", "control_character"),
-            ("a\u{200f}", "control_character"),
-            ("a\u{61c}", "control_character"),
-            ("\u{200b}", "empty"),
-            ("\u{3164}\u{2800}\u{a0}", "empty"),
-            ("\u{e0041}\u{feff}", "empty"),
-        ] {
-            assert_eq!(legible(bad).map_err(|e| e.code), Err(code), "{bad:?}");
-        }
-    }
 }

@@ -12,10 +12,7 @@ use super::audit::{mark_changed, told_time};
 use super::calling::{CallSettings, CallSettingsPatch, PinHash};
 use super::patch::{Patch, set};
 use super::tenant::ServiceStatus;
-use super::{
-    Invalid, Metadata, Permission, Role, TenantId, Version, breaks_a_line, legible, redacted,
-    typed_id,
-};
+use super::{Invalid, Metadata, Permission, Role, TenantId, Version, name, redacted, typed_id};
 
 typed_id! {
     /// Which user.
@@ -287,49 +284,9 @@ impl fmt::Display for ExtensionNumber {
     }
 }
 
-/// The name that phones show: one line, 1 to 100 characters, at most 200 bytes, trimmed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DisplayName(String);
-
-impl DisplayName {
-    /// What the database holds: of the time before a name had to be legible, perhaps.
-    ///
-    /// # Errors
-    /// It could never come in.
-    pub fn from_stored(text: &str) -> Result<Self, Invalid> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Invalid::new("empty", "must not be empty"));
-        }
-        if text.chars().count() > 100 || text.len() > 200 {
-            return Err(Invalid::new(
-                "too_long",
-                "must be at most 100 characters and 200 bytes long",
-            ));
-        }
-        if text.chars().any(breaks_a_line) {
-            return Err(Invalid::new(
-                "control_character",
-                "must not hold control characters or line breaks",
-            ));
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for DisplayName {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let name = Self::from_stored(text)?;
-        legible(name.as_str())?;
-        Ok(name)
-    }
+name! {
+    /// The name that phones show: one line, 1 to 100 characters, at most 200 bytes, trimmed.
+    DisplayName, 100, 200, "must be at most 100 characters and 200 bytes long"
 }
 
 /// An e-mail address that SMTP takes as it stands: ASCII, at most 254 bytes (RFC 5321 §4.5.3.1.3),
