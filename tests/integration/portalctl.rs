@@ -6,6 +6,7 @@ mod bulk;
 mod canned;
 mod entities;
 mod errors;
+mod lost;
 mod output;
 mod session;
 

@@ -13,10 +13,10 @@ use reqwest::header::HeaderName;
 use self::display::Display;
 use crate::Context;
 use crate::api::Reply;
-use crate::bulk::declaration::{self, Removal};
+use crate::bulk::declaration::{self, ApplyTenant};
 use crate::events::follow;
 use crate::failure::Failure;
-use crate::fields::Fields;
+use crate::fields::{Fields, Key};
 use crate::history;
 use crate::operations::{APPLY, GET_APPLY, RESTORE};
 use crate::output::{one_line, time};
@@ -33,19 +33,19 @@ pub(crate) struct Apply {
     /// Make a tenant what this file says, YAML, in the database alone; shows first what would
     /// change. `-`: standard input, with --yes
     #[arg(short, long, value_name = "FILE",
-        conflicts_with_all = ["pbx", "expected_digest", "keep_new_files", "roll_back", "force"])]
+        conflicts_with_all = ["pbx", "keep_new_files", "roll_back", "force"])]
     file: Option<PathBuf>,
     #[command(flatten)]
-    removal: Removal,
-    /// With -f, where to write the SIP accounts of what is created: a file that is not there yet
-    #[arg(long, value_name = "FILE", requires = "file")]
-    result: Option<PathBuf>,
+    tenant: ApplyTenant,
     /// Only the PBX of this id or name; every one that has changes when absent
     #[arg(long)]
     pbx: Option<String>,
-    /// The digest that `preview` showed: when the data says something else by now, nothing happens
+    /// The digest that `preview` showed, or with -f `plan`: when the data says something else by now,
+    /// nothing happens
     #[arg(long, value_name = "SHA256")]
     expected_digest: Option<String>,
+    #[command(flatten)]
+    key: Key,
     #[command(flatten)]
     policy: Policy,
 }
@@ -63,6 +63,8 @@ pub(crate) struct Restore {
     /// The digest that it must have
     #[arg(long, value_name = "SHA256")]
     expected_digest: Option<String>,
+    #[command(flatten)]
+    key: Key,
     #[command(flatten)]
     policy: Policy,
 }
@@ -102,12 +104,13 @@ struct Begun {
 
 pub(crate) async fn run(context: &Context, apply: Apply) -> Result<(), Failure> {
     if let Some(file) = &apply.file {
-        let result = apply.result.as_deref();
-        return declaration::apply(context, file, &apply.removal, result).await;
+        let (digest, key) = (apply.expected_digest, apply.key.given());
+        return declaration::apply(context, file, &apply.tenant, digest, key).await;
     }
     let fields = Fields::default().set("pbx", apply.pbx.as_ref());
     let fields = apply.policy.fields(fields, apply.expected_digest.as_ref());
     let call = context.api.call(&APPLY).json(&fields.body());
+    let call = call.key(apply.key.given());
     let sent = call.header(PREFER, RESPOND_ASYNC).send().await;
     // What failed at once on one PBX does not keep the others from going on.
     let (all, failure) = match sent {
@@ -178,6 +181,7 @@ pub(crate) async fn restore(context: &Context, restore: Restore) -> Result<(), F
     let digest = restore.expected_digest.as_ref();
     let body = restore.policy.fields(Fields::default(), digest).body();
     let call = context.api.call(&RESTORE).at(&restore.id).json(&body);
+    let call = call.key(restore.key.given());
     let reply = call.header(PREFER, RESPOND_ASYNC).send().await?;
     let attempt: ApplyBody = reply.read("an apply")?;
     let begun = Begun {

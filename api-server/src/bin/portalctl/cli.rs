@@ -31,6 +31,7 @@ Exit status:
   5  the portal refused what was asked: fields, a conflict, a state that is another one by now
   6  not in force: an apply or restore ended otherwise than `applied` or `unchanged`, or would
   7  the portal is unreachable, failed, or is too busy: try again
+  8  no answer tells whether it was done: it may have been
 
 Environment:
   PORTAL_URL, PORTAL_CA, PORTAL_TENANT  as the options

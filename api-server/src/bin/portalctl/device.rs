@@ -9,7 +9,7 @@ use crate::bulk::export::{self, Export};
 use crate::bulk::import::{self, Import};
 use crate::bulk::{EXPORT_DEVICES, IMPORT_DEVICES};
 use crate::failure::Failure;
-use crate::fields::Fields;
+use crate::fields::{Fields, Key};
 use crate::operations::{
     CREATE_DEVICE, DELETE_DEVICE, GET_DEVICE, LIST_DEVICES, REVEAL_DEVICE, ROTATE_DEVICE,
     UPDATE_DEVICE,
@@ -64,6 +64,8 @@ pub(crate) enum DeviceCommand {
         /// Do not show the password now: `device reveal` shows it, once
         #[arg(long)]
         hide_password: bool,
+        #[command(flatten)]
+        key: Key,
     },
     /// Change a device: what is named, and nothing else
     #[command(after_help = "Examples:\n  portalctl device edit \
@@ -112,6 +114,8 @@ pub(crate) enum DeviceCommand {
     Reveal {
         /// Its id
         id: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Create and change devices by a table: first shown, then asked about
     #[command(
@@ -202,6 +206,7 @@ pub(crate) async fn run(context: &Context, command: DeviceCommand) -> Result<(),
             label,
             settings,
             hide_password,
+            key,
         } => {
             let user = user::id_of(context, &user).await?;
             let fields = Fields::default()
@@ -209,7 +214,8 @@ pub(crate) async fn run(context: &Context, command: DeviceCommand) -> Result<(),
                 .set("label", Some(&label))
                 .set("reveal", hide_password.then_some(&false));
             let body = settings.fields(fields).body();
-            let reply = api.call(&CREATE_DEVICE).json(&body).send().await?;
+            let create = api.call(&CREATE_DEVICE).json(&body);
+            let reply = create.key(key.given()).send().await?;
             resource::show(context, &reply, credentials)
         }
         DeviceCommand::Delete { id } => {
@@ -260,8 +266,9 @@ async fn changed(context: &Context, command: DeviceCommand) -> Result<(), Failur
             let reply = resource::edit(seen, api.call(&ROTATE_DEVICE).at(&id), &body).await?;
             resource::show(context, &reply, credentials)
         }
-        DeviceCommand::Reveal { id } => {
-            let reply = api.call(&REVEAL_DEVICE).at(&id).send().await?;
+        DeviceCommand::Reveal { id, key } => {
+            let reveal = api.call(&REVEAL_DEVICE).at(&id);
+            let reply = reveal.key(key.given()).send().await?;
             resource::show(context, &reply, credentials)
         }
         DeviceCommand::List { .. }

@@ -1,6 +1,7 @@
 //! Why a command failed, in words and as an exit status.
 
 use api_server::http::bodies::Problem;
+use serde_json::Value;
 
 use crate::output::{Output, clean, one_line};
 
@@ -23,6 +24,8 @@ pub(crate) enum Failure {
     NotInForce(String),
     /// There was no answer.
     Unreachable(String),
+    /// No answer tells whether it was done.
+    Unknown(Box<Unknown>),
     /// Somebody was asked and said no.
     Declined,
 }
@@ -40,10 +43,37 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Option<String>,
 }
 
+/// What may have been done.
+#[derive(Debug)]
+pub(crate) struct Unknown {
+    /// What was heard instead of an answer.
+    pub(crate) why: Failure,
+    /// With what in addition the same command tells whether it was done; when absent, somebody has to
+    /// look.
+    pub(crate) again: Option<String>,
+}
+
 impl Refusal {
     /// The kind of problem for programs.
     pub(crate) fn code(&self) -> &str {
         self.problem.as_ref().map_or("", |problem| &problem.code)
+    }
+
+    /// Whether it is certain what became of what was asked. By one answer it mostly is: not when the
+    /// portal ran out of time, broke down, or still carries it out. When one before it was `lost`, only
+    /// what follows from the request itself, or is found out under its key, tells of both: somebody whose
+    /// session has ended meanwhile hears nothing of what was done before that.
+    fn settles(&self, lost: bool) -> bool {
+        let told = |problem: &Problem| problem.apply.is_some() || problem.applies.is_some();
+        if self.problem.as_ref().is_some_and(told) {
+            return true;
+        }
+        match (self.status, self.code()) {
+            (_, "idempotency_key_in_use") | (408, _) => false,
+            (400 | 405 | 409 | 412..=415 | 422 | 428 | 431, _) => true,
+            (500.., code) => code == "overloaded" && !lost,
+            _ => !lost,
+        }
     }
 }
 
@@ -60,13 +90,13 @@ impl Failure {
         ))
     }
 
-    /// Whether it is certain that nothing was done. It is not when the portal ran out of time, or
-    /// when it still carries out what was sent before: the answer to that was lost.
-    pub(crate) fn nothing_happened(&self) -> bool {
-        matches!(self, Self::Refused(refusal)
-            if refusal.status < 500
-                && refusal.status != 408
-                && refusal.code() != "idempotency_key_in_use")
+    /// Whether it is certain that nothing was done, or told what was; `lost`: an answer was lost.
+    pub(crate) fn nothing_happened(&self, lost: bool) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.settles(lost),
+            Self::Unknown(_) => false,
+            _ => !lost,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
@@ -78,6 +108,7 @@ impl Failure {
             Self::Input(_) => 5,
             Self::NotInForce(_) => 6,
             Self::Unreachable(_) => 7,
+            Self::Unknown(_) => 8,
             Self::Refused(refusal) => of_refusal(refusal),
         }
     }
@@ -89,6 +120,7 @@ impl Failure {
                 out.note(&String::from_utf8_lossy(&refusal.body));
             }
             Self::Refused(refusal) => tell_refusal(refusal, out),
+            Self::Unknown(unknown) => tell_unknown(unknown, out),
             Self::Declined => out.note("Nothing was done."),
             Self::NotSignedIn(said) => {
                 error(out, said);
@@ -152,14 +184,35 @@ fn tell_refusal(refusal: &Refusal, out: &Output) {
     out.note(&format!("  request id: {}", clean(&problem.request_id)));
 }
 
+/// With `--json` a problem stays one document: what else there is to say are members of it.
+fn tell_unknown(unknown: &Unknown, out: &Output) {
+    if let Failure::Refused(refusal) = &unknown.why
+        && out.json()
+        && let Ok(Value::Object(mut problem)) = serde_json::from_slice(&refusal.body)
+    {
+        problem.insert("may_have_been_done".to_owned(), true.into());
+        problem.insert("again_with".to_owned(), unknown.again.clone().into());
+        out.note(&Value::Object(problem).to_string());
+        return;
+    }
+    unknown.why.tell(out);
+    out.note(&match &unknown.again {
+        Some(again) => format!(
+            "  It may have been done. The same command with {} tells, for a day, and does it if it \
+             was not.",
+            clean(again)
+        ),
+        None => {
+            "  It may have been done: look at what became of it before you do it again.".to_owned()
+        }
+    });
+}
+
 /// What to do here about what was refused there.
 fn advice(refusal: &Refusal) -> Option<&'static str> {
     match (refusal.status, refusal.code()) {
         (401, "unauthenticated") => Some("Sign in with `portalctl login`, or set PORTAL_TOKEN."),
         (403, "session_needed") => Some("An API token cannot do this: use `portalctl login`."),
-        (409, "idempotency_key_in_use") => {
-            Some("It may still be carried out: look at what became of it before you do it again.")
-        }
         (412, "precondition_failed") => {
             Some("Somebody changed it meanwhile: look at it again, and try again.")
         }
@@ -181,28 +234,38 @@ mod tests {
         }))
     }
 
+    fn problem(status: u16, code: &str) -> Failure {
+        let problem = serde_json::json!({ "type": "t", "title": "T", "status": status, "detail": "d",
+            "instance": "/", "code": code, "request_id": "r" });
+        let body = problem.to_string().into_bytes();
+        Failure::Refused(Box::new(Refusal {
+            status,
+            problem: serde_json::from_slice(&body).unwrap(),
+            body,
+            retry_after: None,
+        }))
+    }
+
     #[test]
     fn what_may_have_happened() {
-        for (status, nothing) in [
-            (422, true),
-            (409, true),
-            (401, true),
-            (408, false),
-            (503, false),
+        for (failure, by_one, with_one_lost) in [
+            (refused(422), true, true),
+            (refused(409), true, true),
+            (refused(401), true, false),
+            (refused(403), true, false),
+            (refused(404), true, false),
+            (refused(429), true, false),
+            (refused(408), false, false),
+            (refused(503), false, false),
+            (problem(503, "overloaded"), true, false),
+            (problem(409, "idempotency_key_in_use"), false, false),
+            (problem(422, "import_refused"), true, true),
+            (Failure::Unreachable(String::new()), true, false),
+            (Failure::NotSignedIn(String::new()), true, false),
         ] {
-            assert_eq!(refused(status).nothing_happened(), nothing, "{status}");
+            assert_eq!(failure.nothing_happened(false), by_one, "{failure:?}");
+            assert_eq!(failure.nothing_happened(true), with_one_lost, "{failure:?}");
         }
-        assert!(!Failure::Unreachable(String::new()).nothing_happened());
-        let body = br#"{"type":"t","title":"T","status":409,"detail":"d","instance":"/",
-            "code":"idempotency_key_in_use","request_id":"r"}"#;
-        let problem: Problem = serde_json::from_slice(body).unwrap();
-        let in_use = Failure::Refused(Box::new(Refusal {
-            status: 409,
-            problem: Some(problem),
-            body: body.to_vec(),
-            retry_after: None,
-        }));
-        assert!(!in_use.nothing_happened());
     }
 
     #[test]
@@ -227,5 +290,8 @@ mod tests {
         }
         assert_eq!(Failure::Declined.exit_code(), 1);
         assert_eq!(Failure::NotInForce(String::new()).exit_code(), 6);
+        let (why, again) = (refused(401), None);
+        let unknown = Failure::Unknown(Box::new(Unknown { why, again }));
+        assert_eq!(unknown.exit_code(), 8);
     }
 }

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 
+/// Longest key that the portal takes.
+const KEY_BYTES_MAX: usize = 255;
+
 /// The fields of a body.
 #[derive(Default)]
 pub(crate) struct Fields(Map<String, Value>);
@@ -59,6 +62,32 @@ impl Fields {
             return Err(Failure::Usage("say what to change: see --help".to_owned()));
         }
         Ok(self.body())
+    }
+}
+
+/// By what something is known that is done once.
+#[derive(Args, Debug)]
+pub(crate) struct Key {
+    /// What this is known by, of your choice: under the same key the portal does it once, and answers
+    /// again for a day what it answered
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    idempotency_key: Option<String>,
+}
+
+impl Key {
+    /// The one that was given.
+    pub(crate) fn given(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
+    }
+}
+
+/// As the portal takes it.
+fn key(text: &str) -> Result<String, String> {
+    let good = (1..=KEY_BYTES_MAX).contains(&text.len());
+    if good && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 255 visible ASCII characters".to_owned())
     }
 }
 

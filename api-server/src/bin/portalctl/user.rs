@@ -10,7 +10,7 @@ use crate::bulk::export::{self, Export};
 use crate::bulk::import::{self, Import};
 use crate::bulk::{EXPORT_USERS, IMPORT_USERS};
 use crate::failure::Failure;
-use crate::fields::{Fields, Metadata};
+use crate::fields::{Fields, Key, Metadata};
 use crate::operations::{CREATE_USER, DELETE_USER, GET_USER, LIST_USERS, UPDATE_USER};
 use crate::output::{or_nothing, time, yes_no};
 use crate::resource::{self, Paging};
@@ -66,6 +66,8 @@ pub(crate) enum UserCommand {
         email: String,
         #[command(flatten)]
         settings: Settings,
+        #[command(flatten)]
+        key: Key,
     },
     /// Change a user: what is named, and nothing else
     #[command(
@@ -224,12 +226,14 @@ pub(crate) async fn run(context: &Context, command: UserCommand) -> Result<(), F
             name,
             email,
             settings,
+            key,
         } => {
             let fields = Fields::default()
                 .set("name", Some(&name))
                 .set("email", Some(&email));
             let body = settings.fields(fields)?.body();
-            let reply = api.call(&CREATE_USER).json(&body).send().await?;
+            let create = api.call(&CREATE_USER).json(&body);
+            let reply = create.key(key.given()).send().await?;
             resource::show(context, &reply, created)
         }
         UserCommand::Edit {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use api_server::causes::causes;
-use api_server::http::bodies::Problem;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LINK,
     RETRY_AFTER,
@@ -14,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Api;
-use crate::failure::{Failure, Refusal};
+use crate::failure::{Failure, Refusal, Unknown};
 use crate::operations::{Method, Operation};
 
 /// How long to wait before something is sent again whose answer was lost.
@@ -31,8 +30,22 @@ pub(crate) struct Call<'a> {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Option<Vec<u8>>,
+    /// Whether something may have been done by it that must not be done twice.
+    changes: bool,
+    /// Whether its command takes the key by which it can be asked about again.
+    keyed: bool,
     /// What cannot be asked, because the table of operations does not have it.
     fault: Option<String>,
+}
+
+/// What came of sending it once.
+enum Heard<T> {
+    Answer(T),
+    Refusal(Box<Refusal>),
+    /// It did not get to anybody.
+    Nobody(Failure),
+    /// It may have got there, and no whole answer came back.
+    Lost(Failure),
 }
 
 /// A good answer.
@@ -66,6 +79,8 @@ impl Api {
             query: Vec::new(),
             headers,
             body: None,
+            changes: operation.once,
+            keyed: false,
             fault: None,
         }
     }
@@ -120,12 +135,20 @@ impl Call<'_> {
         self.header(CONTENT_TYPE, media_type)
     }
 
-    /// What it is known by when it is sent again, in place of a key of its own.
-    pub(crate) fn key(self, key: Option<&str>) -> Self {
+    /// What it is known by when it is sent again, in place of a key of its own. Only for commands by
+    /// which it can be sent again to the letter, under a key that they take.
+    pub(crate) fn key(mut self, key: Option<&str>) -> Self {
+        self.keyed = true;
         match key {
             Some(key) => self.header(IDEMPOTENCY_KEY, key),
             None => self,
         }
+    }
+
+    /// Only tells what would be done: it may be sent as often as one likes.
+    pub(crate) fn preview(mut self) -> Self {
+        self.changes = false;
+        self.query("preview", "true")
     }
 
     /// Only in this state.
@@ -145,16 +168,50 @@ impl Call<'_> {
         self
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends it and reads the whole answer, as whoever has signed in. One that breaks off is as good
+    /// as none.
     pub(crate) async fn send(self) -> Result<Reply, Failure> {
-        read(self.open().await?).await
+        self.exchange(whole).await
     }
 
-    /// Sends it, as whoever has signed in. The session is renewed when it is time, or when the portal
-    /// does not know the access token any more.
+    /// Likewise, and leaves the body of the answer to be read as it comes.
     pub(crate) async fn open(self) -> Result<reqwest::Response, Failure> {
+        self.exchange(async |response| Ok(response)).await
+    }
+
+    /// Sends it with this token and reads the whole answer.
+    pub(crate) async fn send_as(self, token: Option<&SecretString>) -> Result<Reply, Failure> {
+        self.sent(token, &whole, &mut false).await
+    }
+
+    async fn exchange<T>(
+        &self,
+        read: impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+    ) -> Result<T, Failure> {
+        let mut lost = false;
+        let answered = self.by_whoever(&read, &mut lost).await;
+        answered.map_err(|failure| {
+            if !self.changes || failure.nothing_happened(lost) {
+                return failure;
+            }
+            let key = self.headers.get(IDEMPOTENCY_KEY);
+            let key = key.filter(|_| self.keyed).and_then(|key| key.to_str().ok());
+            Failure::Unknown(Box::new(Unknown {
+                why: failure,
+                again: key.map(|key| format!("--idempotency-key {key}")),
+            }))
+        })
+    }
+
+    /// Sends it as whoever has signed in. The session is renewed when it is time, or when the portal
+    /// does not know the access token any more. `lost`: an answer was lost.
+    async fn by_whoever<T>(
+        &self,
+        read: &impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+        lost: &mut bool,
+    ) -> Result<T, Failure> {
         let token = self.api.bearer(None).await?;
-        let refusal = match self.open_as(token.as_ref()).await {
+        let refusal = match self.sent(token.as_ref(), read, lost).await {
             Err(Failure::Refused(refusal)) if refusal.code() == "unauthenticated" => refusal,
             other => return other,
         };
@@ -167,33 +224,53 @@ impl Call<'_> {
         if same {
             return Err(Failure::Refused(refusal));
         }
-        self.open_as(next.as_ref()).await
+        self.sent(next.as_ref(), read, lost).await
     }
 
-    /// Sends it with this token and reads the whole answer.
-    pub(crate) async fn send_as(self, token: Option<&SecretString>) -> Result<Reply, Failure> {
-        read(self.open_as(token).await?).await
-    }
-
-    async fn open_as(&self, token: Option<&SecretString>) -> Result<reqwest::Response, Failure> {
+    /// Sends it with this token, and once more when its answer is lost and it may be.
+    async fn sent<T>(
+        &self,
+        token: Option<&SecretString>,
+        read: &impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+        lost: &mut bool,
+    ) -> Result<T, Failure> {
         if let Some(fault) = &self.fault {
             return Err(Failure::Other(fault.clone()));
         }
-        let first = self.request(token)?.send().await;
         let again = self.operation.once || self.operation.method == Method::Get;
-        let sent = match first {
-            // What is carried out once can be sent again when its answer was lost.
-            Err(error) if again && !error.is_builder() && !error.is_connect() => {
+        let mut heard = self.attempt(token, read).await?;
+        if matches!(heard, Heard::Lost(_)) {
+            *lost = true;
+            if again {
                 tokio::time::sleep(RETRY_PAUSE).await;
-                self.request(token)?.send().await
+                heard = self.attempt(token, read).await?;
             }
-            other => other,
-        };
-        let response = sent.map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() {
-            return Ok(response);
         }
-        Err(refused(response).await)
+        match heard {
+            Heard::Answer(answer) => Ok(answer),
+            Heard::Refusal(refusal) => Err(Failure::Refused(refusal)),
+            Heard::Lost(failure) | Heard::Nobody(failure) => Err(failure),
+        }
+    }
+
+    async fn attempt<T>(
+        &self,
+        token: Option<&SecretString>,
+        read: &impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+    ) -> Result<Heard<T>, Failure> {
+        let response = match self.request(token)?.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() || error.is_builder() => {
+                return Ok(Heard::Nobody(self.unreachable(error)));
+            }
+            Err(error) => return Ok(Heard::Lost(self.unreachable(error))),
+        };
+        let heard = if response.status().is_success() {
+            read(response).await.map(Heard::Answer)
+        } else {
+            refused(response).await.map(Heard::Refusal)
+        };
+        Ok(heard.unwrap_or_else(|error| Heard::Lost(broken(error))))
     }
 
     fn request(&self, token: Option<&SecretString>) -> Result<reqwest::RequestBuilder, Failure> {
@@ -269,13 +346,13 @@ fn named(value: &str) -> Result<&str, Failure> {
     }
 }
 
-async fn read(response: reqwest::Response) -> Result<Reply, Failure> {
+async fn whole(response: reqwest::Response) -> reqwest::Result<Reply> {
     let text = |name: HeaderName| {
         let value = response.headers().get(name)?;
         value.to_str().ok().map(str::to_owned)
     };
     let (etag, next) = (text(ETAG), text(LINK).and_then(|link| cursor(&link)));
-    let body = response.bytes().await.map_err(broken)?.to_vec();
+    let body = response.bytes().await?.to_vec();
     Ok(Reply { etag, next, body })
 }
 
@@ -285,18 +362,14 @@ pub(crate) fn broken(error: reqwest::Error) -> Failure {
     Failure::Unreachable(format!("the answer broke off: {said}"))
 }
 
-async fn refused(response: reqwest::Response) -> Failure {
+async fn refused(response: reqwest::Response) -> reqwest::Result<Box<Refusal>> {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok().map(str::to_owned));
-    let body = match response.bytes().await {
-        Ok(body) => body.to_vec(),
-        Err(error) => return broken(error),
-    };
-    let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-    Failure::Refused(Box::new(Refusal {
+    let body = response.bytes().await?.to_vec();
+    Ok(Box::new(Refusal {
         status,
-        problem,
+        problem: serde_json::from_slice(&body).ok(),
         body,
         retry_after,
     }))

@@ -13,9 +13,9 @@ use super::export::Target;
 use super::result_file::{ResultFile, hand_over};
 use super::{EXPORT_DECLARATION, RECONCILE_DECLARATION, yaml};
 use crate::Context;
-use crate::api::Reply;
+use crate::api::{Call, Reply};
 use crate::failure::{Failure, Refusal};
-use crate::output::{Output, one_line};
+use crate::output::{Output, clean, one_line};
 
 /// Which file.
 #[derive(Args, Debug)]
@@ -50,6 +50,16 @@ pub(crate) struct Removal {
     remove_unlisted: Vec<String>,
 }
 
+/// What `apply` takes with a tenant file.
+#[derive(Args, Debug)]
+pub(crate) struct ApplyTenant {
+    #[command(flatten)]
+    removal: Removal,
+    /// With -f, where to write the SIP accounts of what is created: a file that is not there yet
+    #[arg(long, value_name = "FILE", requires = "file")]
+    result: Option<PathBuf>,
+}
+
 /// A problem about a declaration.
 #[derive(Deserialize)]
 struct Refused {
@@ -58,49 +68,74 @@ struct Refused {
 
 pub(crate) async fn plan(context: &Context, plan: Plan) -> Result<(), Failure> {
     let body = declared(&plan.file, &plan.removal)?;
-    let reply = sent(context, &body, true).await?;
+    let reply = sent(
+        context,
+        context
+            .api
+            .call(&RECONCILE_DECLARATION)
+            .json(&body)
+            .preview(),
+    )
+    .await?;
     if context.out.json() {
         context.out.reply(&reply.body);
     } else {
-        tell(&context.out, &reply.read("a plan")?, true);
+        let planned: ReconciledBody = reply.read("a plan")?;
+        tell(&context.out, &planned, true);
+        if !planned.changes.is_empty() {
+            let digest = clean(&planned.digest);
+            let said = format!("`apply -f` with --expected-digest {digest} does exactly this.");
+            context.out.line(&said);
+        }
     }
     Ok(())
 }
 
-/// Shows what would be done, asks, and does exactly that.
+/// Shows what would be done, asks, and does exactly that. With a `key` and no `digest` it is done
+/// whatever it is by then: the same command shall be the same request, and another plan has another
+/// digest.
 pub(crate) async fn apply(
     context: &Context,
     file: &Path,
-    removal: &Removal,
-    result: Option<&Path>,
+    tenant: &ApplyTenant,
+    digest: Option<String>,
+    key: Option<&str>,
 ) -> Result<(), Failure> {
-    let mut body = declared(file, removal)?;
-    let reply = sent(context, &body, true).await?;
+    let mut body = declared(file, &tenant.removal)?;
+    let planned_call = context.api.call(&RECONCILE_DECLARATION).json(&body);
+    let reply = sent(context, planned_call.preview()).await?;
     let planned: ReconciledBody = reply.read("a plan")?;
     let out = &context.out;
     if !out.json() || !context.ask.yes {
         tell(out, &planned, true);
     }
-    if planned.changes.is_empty() {
+    if !planned.changes.is_empty() {
+        context.ask.confirm("Do it?")?;
+    } else if key.is_none() {
         if out.json() {
             out.reply(&reply.body);
         }
         return Ok(());
     }
-    context.ask.confirm("Do it?")?;
-    let file = result.map(ResultFile::create).transpose()?;
-    body["expected_digest"] = planned.digest.into();
-    let reply = match sent(context, &body, false).await {
-        Ok(reply) => reply,
-        Err(failure) => {
-            // Otherwise the file stays, as a reminder.
-            if let Some(file) = file.filter(|_| failure.nothing_happened()) {
-                file.discard();
+    let file = ResultFile::create(tenant.result.as_deref(), key)?;
+    let shown = key.is_none().then_some(planned.digest);
+    let digest = digest.or(shown);
+    if let Some(digest) = &digest {
+        body["expected_digest"] = digest.clone().into();
+    }
+    let call = context.api.call(&RECONCILE_DECLARATION).json(&body);
+    match sent(context, call.query("preview", "false").key(key)).await {
+        Ok(reply) => done(out, &reply, file),
+        Err(mut failure) => {
+            ResultFile::after(file, &failure);
+            // The digest is a part of the request that the key is of.
+            if let (Failure::Unknown(unknown), Some(digest)) = (&mut failure, digest) {
+                let again = unknown.again.take();
+                unknown.again = again.map(|key| format!("{key} --expected-digest {digest}"));
             }
-            return Err(failure);
+            Err(failure)
         }
-    };
-    done(out, &reply, file)
+    }
 }
 
 fn done(out: &Output, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {
@@ -161,10 +196,8 @@ fn declared(file: &Path, removal: &Removal) -> Result<Value, Failure> {
     Ok(body)
 }
 
-async fn sent(context: &Context, body: &Value, preview: bool) -> Result<Reply, Failure> {
-    let call = context.api.call(&RECONCILE_DECLARATION).json(body);
-    let preview = if preview { "true" } else { "false" };
-    let sent = call.query("preview", preview).send().await;
+async fn sent(context: &Context, call: Call<'_>) -> Result<Reply, Failure> {
+    let sent = call.send().await;
     if let Err(Failure::Refused(refusal)) = &sent
         && !context.out.json()
     {

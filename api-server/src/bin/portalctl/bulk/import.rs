@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use super::result_file::{ResultFile, hand_over};
 use crate::Context;
-use crate::api::Reply;
+use crate::api::{Call, Reply};
 use crate::failure::{Failure, Refusal};
+use crate::fields::Key;
 use crate::operations::Operation;
 use crate::output::{Output, or_nothing};
 
@@ -25,7 +26,7 @@ pub(crate) struct Import {
     /// CSV with a line of column names, as `export` writes it and spreadsheets do; `-`: standard input
     file: PathBuf,
     /// Only show what would become of each line
-    #[arg(long)]
+    #[arg(long, conflicts_with = "idempotency_key")]
     preview: bool,
     /// Do what can be done; otherwise all lines are good or nothing is done
     #[arg(long)]
@@ -37,9 +38,8 @@ pub(crate) struct Import {
     /// there yet. Without it they are printed
     #[arg(long, value_name = "FILE", conflicts_with = "preview")]
     result: Option<PathBuf>,
-    /// What this import is known by: under the same key the portal carries it out once
-    #[arg(long, value_name = "KEY", conflicts_with = "preview")]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    key: Key,
 }
 
 /// A problem about an import.
@@ -56,7 +56,7 @@ pub(crate) async fn run(
     let csv = super::read(&import.file)?;
     let out = &context.out;
     if import.preview {
-        let reply = sent(context, operation, &import, &csv, true).await?;
+        let reply = previewed(context, operation, &import, &csv).await?;
         let outcome: ImportBody = reply.read("an import")?;
         if out.json() {
             out.reply(&reply.body);
@@ -67,7 +67,7 @@ pub(crate) async fn run(
         return refused(&outcome);
     }
     if !context.ask.yes {
-        let reply = sent(context, operation, &import, &csv, true).await?;
+        let reply = previewed(context, operation, &import, &csv).await?;
         let outcome: ImportBody = reply.read("an import")?;
         table(out, &outcome, SHOWN_BEFORE_QUESTION);
         out.aside(&summary(&outcome.counts, true));
@@ -76,18 +76,13 @@ pub(crate) async fn run(
         }
         context.ask.confirm("Do it?")?;
     }
-    let file = import
-        .result
-        .as_deref()
-        .map(ResultFile::create)
-        .transpose()?;
-    match sent(context, operation, &import, &csv, false).await {
+    let key = import.key.given();
+    let file = ResultFile::create(import.result.as_deref(), key)?;
+    let call = call(context, operation, &import, &csv).query("preview", "false");
+    match call.key(key).send().await {
         Ok(reply) => done(context, &reply, file),
         Err(failure) => {
-            // Otherwise the file stays, as a reminder.
-            if let Some(file) = file.filter(|_| failure.nothing_happened()) {
-                file.discard();
-            }
+            ResultFile::after(file, &failure);
             if let Failure::Refused(refusal) = &failure {
                 why(out, refusal);
             }
@@ -96,13 +91,22 @@ pub(crate) async fn run(
     }
 }
 
-async fn sent(
+async fn previewed(
     context: &Context,
     operation: &'static Operation,
     import: &Import,
     csv: &[u8],
-    preview: bool,
 ) -> Result<Reply, Failure> {
+    let call = call(context, operation, import, csv);
+    call.preview().send().await
+}
+
+fn call<'a>(
+    context: &'a Context,
+    operation: &'static Operation,
+    import: &Import,
+    csv: &[u8],
+) -> Call<'a> {
     let mode = if import.per_line {
         "per_line"
     } else {
@@ -113,9 +117,7 @@ async fn sent(
         None => "text/csv".to_owned(),
     };
     let call = context.api.call(operation).query("mode", mode);
-    let call = call.query("preview", if preview { "true" } else { "false" });
-    let key = import.idempotency_key.as_deref().filter(|_| !preview);
-    call.key(key).body(&media_type, csv).send().await
+    call.body(&media_type, csv)
 }
 
 fn done(context: &Context, reply: &Reply, file: Option<ResultFile>) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! The file with the passwords of what was created: for its owner alone, and never in place of another.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use api_server::http::bodies::CreatedAccountBody;
@@ -22,6 +22,9 @@ const HEAD: [&str; 5] = [
     "sip_realm",
 ];
 
+/// More bytes than the head has, by which a longer file is told from it.
+const HEAD_BYTES_MAX: u64 = 256;
+
 /// The file with the passwords of what was created.
 pub(super) struct ResultFile {
     path: PathBuf,
@@ -29,12 +32,21 @@ pub(super) struct ResultFile {
 }
 
 impl ResultFile {
-    /// Makes it before anything is created: a password that cannot be written down is lost. Its head
-    /// is on the disk after this, so that a full one is found before and not after.
+    /// Makes it, if one is wanted, before anything is created: a password that cannot be written down is
+    /// lost. Its head is on the disk after this, so that a full one is found before and not after. What
+    /// is asked about again by its `key` finds the file that the first time left, and takes it.
     ///
     /// # Errors
     /// There is a file of that name, or it cannot be made.
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn create(path: Option<&Path>, key: Option<&str>) -> Result<Option<Self>, Failure> {
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        if key.is_some()
+            && let Some(file) = left(path).map_err(|error| failed(path, &error))?
+        {
+            return Ok(Some(Self::of(path, file)));
+        }
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -42,11 +54,20 @@ impl ResultFile {
             .open(path)
             .map_err(|error| failed(path, &error))?;
         let mut this = Self::of(path, file);
-        if let Err(error) = this.write(&[HEAD]) {
+        let made = lock(this.writer.get_ref()).and_then(|()| this.write(&[HEAD]));
+        if let Err(error) = made {
             this.discard();
             return Err(failed(path, &error));
         }
-        Ok(this)
+        Ok(Some(this))
+    }
+
+    /// What becomes of it after a failure: it stays for whoever asks again while it is not known
+    /// whether something was created.
+    pub(super) fn after(file: Option<Self>, failure: &Failure) {
+        if let Some(file) = file.filter(|_| !matches!(failure, Failure::Unknown(_))) {
+            file.discard();
+        }
     }
 
     fn of(path: &Path, file: File) -> Self {
@@ -79,9 +100,9 @@ impl ResultFile {
     }
 
     /// Removes it when nothing was created.
-    pub(super) fn discard(self) {
+    fn discard(self) {
         drop(self.writer);
-        std::fs::remove_file(&self.path).ok();
+        fs::remove_file(&self.path).ok();
     }
 }
 
@@ -113,13 +134,38 @@ pub(super) fn hand_over(
     }
 }
 
+/// A file that holds the head alone and nobody else can read, for who asks again.
+fn left(path: &Path) -> io::Result<Option<File>> {
+    // Of a link or a pipe nothing is known.
+    if !fs::symlink_metadata(path).is_ok_and(|there| there.is_file()) {
+        return Ok(None);
+    }
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let for_others = file.metadata()?.mode() & 0o077 != 0;
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD_BYTES_MAX).read_to_end(&mut head)?;
+    if for_others || head != format!("{}\n", HEAD.join(",")).into_bytes() {
+        return Ok(None);
+    }
+    lock(&file)?;
+    Ok(Some(file))
+}
+
+/// For as long as this process has it: of two who ask about the same at once, one writes.
+fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::other("another portalctl writes it"),
+        TryLockError::Error(error) => error,
+    })
+}
+
 fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::other(format!("--result {}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -132,20 +178,52 @@ mod tests {
         }
     }
 
+    const HEAD_LINE: &str = "key,device_id,sip_username,sip_password,sip_realm\n";
+
+    fn create(path: &Path, key: Option<&str>) -> Result<ResultFile, Failure> {
+        ResultFile::create(Some(path), key).map(Option::unwrap)
+    }
+
     #[test]
     fn it_is_for_its_owner_and_replaces_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("result.csv");
-        let file = ResultFile::create(&path).unwrap();
-        let head = "key,device_id,sip_username,sip_password,sip_realm\n";
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), head);
+        let file = create(&path, None).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), HEAD_LINE);
         file.finish(&[("ann@example.com", &sip())]).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
         let line = "ann@example.com,00000000-0000-0000-0000-000000000000,1000,\"a\"\"b,c\",r\n";
-        assert_eq!(text, format!("{head}{line}"));
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(ResultFile::create(&path).is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(text, format!("{HEAD_LINE}{line}"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        for key in [None, Some("k")] {
+            assert!(create(&path, key).is_err());
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn who_asks_again_takes_what_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("result.csv");
+        let first = create(&path, None).unwrap();
+        assert!(create(&path, Some("k")).is_err(), "it is being written");
+        drop(first);
+        assert!(create(&path, None).is_err());
+        let again = create(&path, Some("k")).unwrap();
+        again.finish(&[("ann@example.com", &sip())]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with(HEAD_LINE) && text.lines().count() == 2,
+            "{text}"
+        );
+
+        let theirs = dir.path().join("theirs.csv");
+        drop(create(&theirs, None).unwrap());
+        fs::set_permissions(&theirs, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(create(&theirs, Some("k")).is_err());
+        let link = dir.path().join("link.csv");
+        std::os::unix::fs::symlink(&theirs, &link).unwrap();
+        assert!(create(&link, Some("k")).is_err());
     }
 
     #[test]
