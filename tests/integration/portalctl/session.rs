@@ -5,8 +5,10 @@ use std::path::Path;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
+use tests::agent::binary;
 use tests::lab::PortalLab;
-use tests::scratch;
+use tests::process::Program;
+use tests::scratch::{self, Scratch};
 
 use super::{Terminal, ended};
 
@@ -114,6 +116,91 @@ async fn what_others_can_read_is_not_used() -> anyhow::Result<()> {
         .await?;
     ended(&again, 1)?;
     ensure!(again.stderr.contains("chmod 700"), "{}", again.stderr);
+    Ok(())
+}
+
+/// Who has a session's access token finds out whether it has ended.
+async fn is_over(lab: &PortalLab, session: &Value) -> anyhow::Result<bool> {
+    let token = session["access_token"].as_str().unwrap_or_default();
+    let reply = lab
+        .client
+        .with_bearer(token)
+        .get("/sessions/current")
+        .await?;
+    Ok(reply.status == 401)
+}
+
+#[tokio::test]
+async fn signing_in_ends_the_session_that_it_replaces() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let terminal = Terminal::signed_in(&lab).await?;
+    let first = terminal.session()?;
+    ended(&terminal.login("admin", "wrong\n").await?, 3)?;
+    ensure!(!is_over(&lab, &first).await?);
+    terminal.sign_in().await?;
+    ensure!(is_over(&lab, &first).await?);
+
+    // Its access token is not good any more, and others could read it.
+    let second = terminal.session()?;
+    let mut file = second.clone();
+    file["access_token"] = json!("eyJ.not.good");
+    scratch::write(&terminal.session_file(), 0o644, &file.to_string())?;
+    terminal.sign_in().await?;
+    ensure!(is_over(&lab, &second).await?);
+
+    // One that has ended is nothing to speak of; one whose portal is away is.
+    let mut file = second;
+    let away = json!("http://127.0.0.1:9/");
+    for (url, told) in [(file["url"].clone(), false), (away, true)] {
+        file["url"] = url;
+        scratch::write(&terminal.session_file(), 0o600, &file.to_string())?;
+        let password = &terminal.administrator.password;
+        let output = terminal.login("admin", password).await?;
+        ended(&output, 0)?;
+        let said = &output.stderr;
+        assert_eq!(said.contains("could not be ended"), told, "{said}");
+        terminal.says(&["whoami"]).await?;
+    }
+    Ok(())
+}
+
+/// Where nobody signs in, the audit trail names who said to be asking.
+#[tokio::test]
+async fn a_trusted_network_hears_who_asks() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let home = Scratch::new("trusted")?;
+    let portalctl = async |env: Option<&str>, option: &[&str], name: &str| {
+        let create = ["tenant", "create", "--slug", name, "--name", name];
+        let create = [&create[..], &["--ext-min", "10", "--ext-max", "19"], option].concat();
+        let program = Program::new(binary("portalctl")?).args(&create);
+        let program = program.env("XDG_CONFIG_HOME", home.path());
+        let program = program.env("PORTAL_URL", lab.portal.url());
+        let program = match env {
+            Some(name) => program.env("PORTAL_ADMIN_USER", name),
+            None => program,
+        };
+        program.run(super::DEADLINE).await
+    };
+    let option = ["--admin-user", "Žofie Nováková"];
+    ended(&portalctl(None, &[], "a").await?, 0)?;
+    ended(&portalctl(Some("berta"), &[], "b").await?, 0)?;
+    ended(&portalctl(Some("berta"), &option, "c").await?, 0)?;
+    let trail = lab
+        .client
+        .get("/audit?action=tenant.created&sort=at")
+        .await?;
+    let trail = trail.expect(200)?.json()?;
+    let actors = trail.as_array().into_iter().flatten();
+    let actors: Vec<_> = actors.filter_map(|entry| entry["actor"].as_str()).collect();
+    assert_eq!(actors, ["trusted-network", "berta", "Žofie Nováková"]);
+
+    for bad in ["", "a\nb"] {
+        ended(&portalctl(Some(bad), &[], "d").await?, 2)?;
+    }
+    let long = "x".repeat(101);
+    let output = portalctl(Some(&long), &[], "d").await?;
+    ended(&output, 5)?;
+    ensure!(output.stderr.contains("X-Admin-User"), "{}", output.stderr);
     Ok(())
 }
 

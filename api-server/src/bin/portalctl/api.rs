@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Url, redirect};
 
 use self::credential::Credential;
@@ -34,6 +35,8 @@ pub(crate) struct Api {
     ca: Option<String>,
     base: Url,
     tenant: Option<String>,
+    /// Who says to be asking, where nobody signs in.
+    admin_user: Option<HeaderValue>,
     credential: Credential,
 }
 
@@ -68,26 +71,27 @@ impl Api {
             (None, Some(kept), Ok(store)) => Credential::session(kept, store),
             (None, _, _) => Credential::None,
         };
-        Self::to(base, ca.as_deref(), global.tenant.clone(), credential)
+        let admin_user = global.admin_user.as_deref().map(admin_user).transpose()?;
+        Ok(Self {
+            tenant: global.tenant.clone(),
+            admin_user,
+            ..Self::to(base, ca.as_deref(), credential)?
+        })
     }
 
     /// The portal, for nobody yet.
     pub(crate) fn anonymous(base: Url, ca: Option<&str>) -> Result<Self, Failure> {
-        Self::to(base, ca, None, Credential::None)
+        Self::to(base, ca, Credential::None)
     }
 
-    fn to(
-        base: Url,
-        ca: Option<&str>,
-        tenant: Option<String>,
-        credential: Credential,
-    ) -> Result<Self, Failure> {
+    fn to(base: Url, ca: Option<&str>, credential: Credential) -> Result<Self, Failure> {
         let http = client(ca, &base, SILENCE_DEADLINE)?;
         Ok(Self {
             http,
             ca: ca.map(str::to_owned),
             base,
-            tenant,
+            tenant: None,
+            admin_user: None,
             credential,
         })
     }
@@ -123,6 +127,12 @@ fn token(value: OsString) -> Result<String, Failure> {
         Ok(token) => Ok(token),
         Err(_) => wrong("is no text (UTF-8)"),
     }
+}
+
+/// A name as the portal takes it: UTF-8, which it reads whatever HTTP says of header values.
+fn admin_user(name: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_bytes(name.as_bytes())
+        .map_err(|_| Failure::Usage("--admin-user: must be printable characters".to_owned()))
 }
 
 /// What the paths of a portal come after. Nothing secret is sent in the clear: plain HTTP is for

@@ -1,11 +1,13 @@
 //! Signing in and out.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use api_server::http::bodies::{AccountBody, OpenedBody, SessionBody};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::Context;
 use crate::api::{self, Api};
@@ -16,6 +18,9 @@ use crate::operations::{END_SESSION, GET_ACCOUNT, GET_SESSION, SIGN_IN};
 use crate::output::{Output, clean, or_nothing, time, yes_no};
 use crate::resource;
 use crate::session::{Session, Store};
+
+/// How long the end of a session that is replaced may take.
+const END_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How somebody signs in.
 #[derive(Args, Debug)]
@@ -61,8 +66,12 @@ pub(crate) async fn login(global: &Global, login: &Login, out: &Output) -> Resul
     let opened = opened(&api, &name, login.password_stdin).await?;
     let (id, until) = (opened.session.id, time(opened.session.expires_at));
     let session = Session::of(opened, url.into(), ca, name.clone())?;
-    let _lock = store.lock()?;
-    store.write(&session)?;
+    let replaced = {
+        let _lock = store.lock()?;
+        let replaced = store.replaced();
+        store.write(&session)?;
+        replaced
+    };
     if out.json() {
         out.line(&json!({ "session_id": id, "url": session.url, "login": name }).to_string());
     } else {
@@ -72,7 +81,44 @@ pub(crate) async fn login(global: &Global, login: &Login, out: &Output) -> Resul
             clean(&name)
         ));
     }
+    if let Some(replaced) = replaced {
+        end_replaced(replaced, out).await;
+    }
     Ok(())
+}
+
+/// Ends a session that nobody can use here any more. One that cannot be ended is told of, and the new
+/// one is there all the same.
+async fn end_replaced(session: Session, out: &Output) {
+    let (login, url) = (clean(&session.login), clean(&session.url));
+    let why = match timeout(END_DEADLINE, end(session)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(failure)) => failure.brief(),
+        Err(_) => "the portal does not answer".to_owned(),
+    };
+    out.note(&format!(
+        "The session before, of {login} at {url}, could not be ended: {}\n  \
+         It ends by itself when nobody uses it.",
+        clean(&why)
+    ));
+}
+
+async fn end(session: Session) -> Result<(), Failure> {
+    let api = Api::anonymous(api::base(&session.url)?, session.ca.as_deref())?;
+    let by = async |token: &str| {
+        let call = api.call(&END_SESSION).at("current");
+        call.send_as(Some(&token.into())).await
+    };
+    match by(&session.access_token).await {
+        // Too old, unless the session has ended.
+        Err(Failure::Refused(refusal)) if refusal.status == 401 => {}
+        other => return other.map(drop),
+    }
+    match api.renewed(session).await {
+        Ok(session) => by(&session.access_token).await.map(drop),
+        Err(Failure::NotSignedIn(_)) => Ok(()),
+        Err(other) => Err(other),
+    }
 }
 
 async fn opened(api: &Api, login: &str, by_stdin: bool) -> Result<OpenedBody, Failure> {

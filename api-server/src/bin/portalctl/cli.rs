@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -34,7 +35,7 @@ Exit status:
   8  no answer tells whether it was done: it may have been
 
 Environment:
-  PORTAL_URL, PORTAL_CA, PORTAL_TENANT  as the options
+  PORTAL_URL, PORTAL_CA, PORTAL_TENANT, PORTAL_ADMIN_USER  as the options
   PORTAL_TOKEN   an API token or access token, in place of the session of `portalctl login`
   NO_COLOR       no colours
   XDG_CONFIG_HOME  the session is kept below it, in portalctl/; ~/.config when it is not set
@@ -85,6 +86,17 @@ pub(crate) struct Global {
         value_name = "SLUG|ID"
     )]
     pub(crate) tenant: Option<String>,
+    /// Who you are, for the audit trail of a portal with `AUTH_MODE=trusted_network`, where nobody signs
+    /// in: up to 100 characters. Other portals do not look at it
+    #[arg(
+        long,
+        global = true,
+        env = "PORTAL_ADMIN_USER",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(crate) admin_user: Option<String>,
     /// Print what the portal answers, as it is: JSON. Problems as well, to standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -59,6 +59,13 @@ impl Refusal {
         self.problem.as_ref().map_or("", |problem| &problem.code)
     }
 
+    fn brief(&self) -> String {
+        match &self.problem {
+            Some(problem) => format!("{} ({})", problem.title, problem.code),
+            None => format!("the portal answered {}", self.status),
+        }
+    }
+
     /// Whether it is certain what became of what was asked. By one answer it mostly is: not when the
     /// portal ran out of time, broke down, or still carries it out. When one before it was `lost`, only
     /// what follows from the request itself, or is found out under its key, tells of both: somebody whose
@@ -113,6 +120,22 @@ impl Failure {
         }
     }
 
+    /// In a few words.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.brief(),
+            Self::Unknown(unknown) => unknown.why.brief(),
+            Self::Declined => "Nothing was done.".to_owned(),
+            Self::Other(said)
+            | Self::Usage(said)
+            | Self::NotSignedIn(said)
+            | Self::NotFound(said)
+            | Self::Input(said)
+            | Self::NotInForce(said)
+            | Self::Unreachable(said) => said.clone(),
+        }
+    }
+
     /// Says it on standard error.
     pub(crate) fn tell(&self, out: &Output) {
         match self {
@@ -121,17 +144,12 @@ impl Failure {
             }
             Self::Refused(refusal) => tell_refusal(refusal, out),
             Self::Unknown(unknown) => tell_unknown(unknown, out),
-            Self::Declined => out.note("Nothing was done."),
+            Self::Declined => out.note(&self.brief()),
             Self::NotSignedIn(said) => {
                 error(out, said);
                 out.note("  Sign in with `portalctl login`, or set PORTAL_TOKEN.");
             }
-            Self::Other(said)
-            | Self::Usage(said)
-            | Self::NotFound(said)
-            | Self::Input(said)
-            | Self::NotInForce(said)
-            | Self::Unreachable(said) => error(out, said),
+            other => error(out, &other.brief()),
         }
     }
 }
@@ -159,11 +177,10 @@ fn error(out: &Output, said: &str) {
 }
 
 fn tell_refusal(refusal: &Refusal, out: &Output) {
+    error(out, &refusal.brief());
     let Some(problem) = &refusal.problem else {
-        error(out, &format!("the portal answered {}", refusal.status));
         return;
     };
-    error(out, &format!("{} ({})", problem.title, problem.code));
     out.note(&format!("  {}", clean(&problem.detail)));
     for field in problem.errors.iter().flatten() {
         let name = out.err_paint("1", &clean(&field.field));

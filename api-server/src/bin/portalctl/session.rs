@@ -124,6 +124,17 @@ impl Store {
         })
     }
 
+    /// The session that is about to be replaced, to be ended: also one that others can read, and not
+    /// one that others may have written, which may name another portal than its tokens are of.
+    pub(crate) fn replaced(&self) -> Option<Session> {
+        let file = File::open(self.file()).ok()?;
+        let mode = file.metadata().ok()?.mode();
+        if mode & 0o022 != 0 {
+            return None;
+        }
+        serde_json::from_reader(io::BufReader::new(file)).ok()
+    }
+
     /// Keeps a session in place of the one before. Whoever reads meanwhile sees one of the two.
     pub(crate) fn write(&self, session: &Session) -> Result<(), Failure> {
         self.make_dir()?;

@@ -91,19 +91,30 @@ impl Api {
     }
 
     async fn renew(&self, kept: Session, store: &Store) -> Result<Session, Failure> {
+        let renewed = self.renewed(kept).await;
+        if let Err(Failure::NotSignedIn(_)) = &renewed {
+            store.remove()?;
+        }
+        let session = renewed?;
+        store.write(&session)?;
+        Ok(session)
+    }
+
+    /// What a session goes on as. Its refresh token is used up by that: whoever loses what is returned
+    /// has lost the session.
+    ///
+    /// # Errors
+    /// [`Failure::NotSignedIn`]: it has ended.
+    pub(crate) async fn renewed(&self, kept: Session) -> Result<Session, Failure> {
         let body = serde_json::json!({ "refresh_token": kept.refresh_token });
         let sent = self.call(&REFRESH_SESSION).json(&body).send_as(None).await;
         let reply = match sent {
-            Ok(reply) => reply,
             Err(Failure::Refused(refusal)) if refusal.status == 401 => {
-                store.remove()?;
                 return Err(Failure::NotSignedIn("the session has ended".to_owned()));
             }
-            Err(other) => return Err(other),
+            other => other?,
         };
         let opened: OpenedBody = reply.read("a session")?;
-        let session = Session::of(opened, kept.url, kept.ca, kept.login)?;
-        store.write(&session)?;
-        Ok(session)
+        Session::of(opened, kept.url, kept.ca, kept.login)
     }
 }

@@ -22,6 +22,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Under which a request is carried out once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// Under whose name it is done, where nobody signs in.
+const ADMIN_USER: HeaderName = HeaderName::from_static("x-admin-user");
+
 /// A request that is being put together.
 pub(crate) struct Call<'a> {
     api: &'a Api,
@@ -290,6 +293,9 @@ impl Call<'_> {
                 bearer.map_err(|_| Failure::Usage("PORTAL_TOKEN: that is no token".to_owned()))?;
             bearer.set_sensitive(true);
             request = request.header(AUTHORIZATION, bearer);
+        }
+        if let Some(name) = &self.api.admin_user {
+            request = request.header(ADMIN_USER, name.clone());
         }
         Ok(match &self.body {
             Some(body) => request.body(body.clone()),
