@@ -8,6 +8,7 @@ mod entities;
 mod errors;
 mod lost;
 mod output;
+mod prompt;
 mod session;
 
 use std::path::PathBuf;

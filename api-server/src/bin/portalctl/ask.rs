@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
+use nix::sys::signal::{SigSet, Signal};
 use secrecy::SecretString;
 
 use crate::failure::Failure;
@@ -49,13 +50,20 @@ pub(crate) fn prompt(text: &str) -> Result<String, Failure> {
     Ok(without_end(&line).to_owned())
 }
 
-/// Asks at the terminal for something that is not shown while it is typed.
+/// Asks at the terminal for something that is not shown while it is typed. Ctrl-C ends the process, with
+/// the terminal as it was.
 pub(crate) fn secret(text: &str, otherwise: &str) -> Result<SecretString, Failure> {
-    rpassword::prompt_password(text)
+    // On Ctrl-C the signal is raised while what is typed is still hidden: it has to wait until that is
+    // over, or the shell afterwards shows nothing.
+    let interrupt = SigSet::from(Signal::SIGINT);
+    let failed = |error| Failure::other(format!("the terminal: {error}"));
+    interrupt.thread_block().map_err(failed)?;
+    let typed = rpassword::prompt_password(text);
+    interrupt.thread_unblock().map_err(failed)?;
+    let nobody = |error| format!("nobody can be asked for it ({error}): {otherwise}");
+    typed
         .map(SecretString::from)
-        .map_err(|error| {
-            Failure::Usage(format!("nobody can be asked for it ({error}): {otherwise}"))
-        })
+        .map_err(|error| Failure::Usage(nobody(error)))
 }
 
 /// The next line of standard input, for scripts; `None` at its end.
