@@ -18,6 +18,16 @@ pub enum OnReloadFailure {
     KeepNewFiles,
 }
 
+impl OnReloadFailure {
+    /// The word that records and the API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RollBack => "roll_back",
+            Self::KeepNewFiles => "keep_new_files",
+        }
+    }
+}
+
 /// How an apply ended on the PBX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +85,24 @@ pub enum Phase {
     Recovered,
 }
 
+impl Phase {
+    /// The word that records and the API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Staged => "staged",
+            Self::Validated => "validated",
+            Self::Preflight => "preflight",
+            Self::Prepared => "prepared",
+            Self::Switched => "switched",
+            Self::Reloading => "reloading",
+            Self::Verifying => "verifying",
+            Self::Contacts => "contacts",
+            Self::RollingBack => "rolling_back",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
 /// One thing that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -116,6 +144,17 @@ pub enum MismatchKind {
     Extra,
     /// Both have it, with different content.
     Different,
+}
+
+impl MismatchKind {
+    /// The word that records and the API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Different => "different",
+        }
+    }
 }
 
 /// The kind of thing that Asterisk holds otherwise than the bundle says.

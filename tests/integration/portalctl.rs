@@ -10,6 +10,7 @@ mod lost;
 mod output;
 mod prompt;
 mod session;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;

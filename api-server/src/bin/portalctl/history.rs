@@ -179,12 +179,7 @@ pub(crate) fn step(out: &Output, step: &StepBody) -> Vec<String> {
     } else {
         out.paint("1;31", "FAILED")
     };
-    let phase = serde_json::to_value(step.phase).ok();
-    let phase = phase
-        .as_ref()
-        .and_then(|phase| phase.as_str())
-        .unwrap_or_default();
-    let action = clean(&step.action);
+    let (phase, action) = (one_line(&step.phase), one_line(&step.action));
     let mut lines = vec![format!(
         "{ok} {phase:<12} {action} ({} ms)",
         step.duration_ms
@@ -232,14 +227,10 @@ pub(crate) fn outcome(out: &Output, apply: &ApplyBody) {
 
 fn remarks(out: &Output, apply: &ApplyBody) {
     for mismatch in &apply.mismatches {
-        let kind = serde_json::to_value(mismatch.kind).ok();
-        let kind = kind
-            .as_ref()
-            .and_then(|kind| kind.as_str())
-            .unwrap_or_default();
-        let (object, name) = (&mismatch.object, clean(&mismatch.name));
-        let said = format!("  {kind}: {object} {name}: {}", clean(&mismatch.detail));
-        out.line(&out.paint("31", &said));
+        let (kind, object) = (&mismatch.kind, &mismatch.object);
+        let (name, detail) = (&mismatch.name, &mismatch.detail);
+        let said = one_line(&format!("{kind}: {object} {name}: {detail}"));
+        out.line(&out.paint("31", &format!("  {said}")));
     }
     for note in &apply.notes {
         out.line(&format!("  {} {}", out.paint("33", "note:"), clean(note)));

@@ -86,7 +86,7 @@ fn diff(out: &Output, file: &FileDifferenceBody) {
         "{} +{} -{}",
         file.path, file.lines_added, file.lines_removed
     );
-    out.line(&out.paint("1", &title));
+    out.line(&out.paint("1", &one_line(&title)));
     for line in clean(&file.diff).lines() {
         let color = match line.as_bytes() {
             [b'+', ..] => Some("32"),
@@ -185,8 +185,7 @@ fn verdict(out: &Output, preview: &PreviewBody) {
     out.line(&said);
     if let Some(digest) = preview.digest.as_ref().filter(|_| !preview.changes_nothing) {
         let pbx = &preview.pbx;
-        out.line(&format!(
-            "Exactly this: portalctl apply --pbx {pbx} --expected-digest {digest}"
-        ));
+        let said = format!("Exactly this: portalctl apply --pbx {pbx} --expected-digest {digest}");
+        out.line(&one_line(&said));
     }
 }

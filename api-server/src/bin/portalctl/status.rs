@@ -76,11 +76,8 @@ fn tell(out: &Output, pbx: &PbxStatusBody) {
             };
             format!("{answers}, {}", clean(&asterisk.detail))
         });
-    out.line(&format!(
-        "  agent:    {}, {}",
-        pbx.agent,
-        clean(&pbx.agent_detail)
-    ));
+    let agent = one_line(&format!("{}, {}", pbx.agent, pbx.agent_detail));
+    out.line(&format!("  agent:    {agent}"));
     out.line(&format!("  Asterisk: {asterisk}"));
     if let Some(proven) = &pbx.last_proven {
         let revision = proven

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::record::{ApplyRecord, Mismatch, OnReloadFailure, Phase, Step, WrittenFile};
+use shared::record::{ApplyRecord, Mismatch, Phase, Step, WrittenFile};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ pub struct ApplyBody {
     /// SHA-256 of the bundle.
     pub digest: Option<String>,
     #[schema(value_type = PolicyBody)]
-    pub on_reload_failure: OnReloadFailure,
+    pub on_reload_failure: Cow<'static, str>,
     /// Who asked. Withheld, as the next two, from whoever is confined to a tenant, unless it was
     /// somebody of that tenant.
     pub requested_by: String,
@@ -176,7 +176,7 @@ pub struct StepBody {
     /// `staged`, `validated`, `preflight`, `prepared`, `switched`, `reloading`, `verifying`, `contacts`,
     /// `rolling_back` or `recovered`.
     #[schema(value_type = String, example = "reloading")]
-    pub phase: Phase,
+    pub phase: Cow<'static, str>,
     #[schema(example = "asterisk -rx 'pjsip reload'")]
     pub action: String,
     #[serde(with = "time::serde::rfc3339")]
@@ -206,7 +206,7 @@ pub struct MismatchBody {
     pub name: String,
     /// `missing`, `extra` or `different`.
     #[schema(value_type = String, example = "missing")]
-    pub kind: shared::record::MismatchKind,
+    pub kind: Cow<'static, str>,
     pub detail: String,
 }
 
@@ -231,7 +231,7 @@ pub(in crate::http) fn milliseconds(duration: Duration) -> f64 {
 impl From<Step> for StepBody {
     fn from(step: Step) -> Self {
         Self {
-            phase: step.phase,
+            phase: step.phase.name().into(),
             action: step.action,
             started_at: step.started_at,
             duration_ms: milliseconds(Duration::from_micros(step.duration_us)),
@@ -257,7 +257,7 @@ impl From<Mismatch> for MismatchBody {
         Self {
             object: mismatch.object.name().into(),
             name: mismatch.name,
-            kind: mismatch.kind,
+            kind: mismatch.kind.name().into(),
             detail: mismatch.detail,
         }
     }
@@ -285,7 +285,7 @@ impl From<Attempt> for ApplyBody {
             outcome: attempt.outcome.name().into(),
             revision: attempt.revision.map(|revision| revision.0),
             digest: attempt.digest.map(|digest| digest.to_string()),
-            on_reload_failure: attempt.on_reload_failure,
+            on_reload_failure: attempt.on_reload_failure.name().into(),
             requested_by: attempt.requested_by,
             request_id: attempt.request_id,
             source_address: attempt.source_address,
@@ -321,7 +321,7 @@ impl ApplyBody {
         let reloads = self
             .steps
             .iter()
-            .filter(|step| step.phase == Phase::Reloading);
+            .filter(|step| step.phase == Phase::Reloading.name());
         self.reloads = reloads.cloned().collect();
         self.files = record.files.into_iter().map(FileBody::from).collect();
         self.mismatches = record
@@ -343,6 +343,8 @@ impl ApplyBody {
 
 #[cfg(test)]
 mod tests {
+    use shared::record::{MismatchKind, OnReloadFailure};
+
     use super::*;
 
     #[test]
@@ -357,5 +359,38 @@ mod tests {
             let value = serde_json::json!(milliseconds(Duration::from_micros(micros)));
             assert_eq!(value.to_string(), told);
         }
+    }
+
+    fn words<T: Copy + Serialize>(all: &[T], name: impl Fn(T) -> &'static str) {
+        for one in all {
+            assert_eq!(serde_json::to_value(one).unwrap(), name(*one));
+        }
+    }
+
+    #[test]
+    fn words_are_those_that_records_keep() {
+        words(
+            &[
+                Phase::Staged,
+                Phase::Validated,
+                Phase::Preflight,
+                Phase::Prepared,
+                Phase::Switched,
+                Phase::Reloading,
+                Phase::Verifying,
+                Phase::Contacts,
+                Phase::RollingBack,
+                Phase::Recovered,
+            ],
+            Phase::name,
+        );
+        let kinds = [
+            MismatchKind::Missing,
+            MismatchKind::Extra,
+            MismatchKind::Different,
+        ];
+        words(&kinds, MismatchKind::name);
+        let policies = [OnReloadFailure::RollBack, OnReloadFailure::KeepNewFiles];
+        words(&policies, OnReloadFailure::name);
     }
 }

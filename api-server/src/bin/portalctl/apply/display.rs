@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::events::Event;
 use crate::history;
-use crate::output::{Output, clean};
+use crate::output::{Output, clean, one_line};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -76,9 +76,9 @@ impl Line<'_> {
         };
         match event {
             Event::State(state) => {
-                let said = history::state(&state.state);
+                let said = one_line(history::state(&state.state));
                 match &self.spinner {
-                    Some(spinner) => spinner.set_message(said.to_owned()),
+                    Some(spinner) => spinner.set_message(said),
                     None => out.line(&format!("{prefix}… {said}")),
                 }
             }
