@@ -10,6 +10,7 @@ use tests::lab::PortalLab;
 use tests::process::Program;
 use tests::scratch::{self, Scratch};
 
+use super::canned::{Answer, Desk};
 use super::{Terminal, ended};
 
 fn mode(path: &Path) -> anyhow::Result<u32> {
@@ -161,6 +162,20 @@ async fn signing_in_ends_the_session_that_it_replaces() -> anyhow::Result<()> {
         assert_eq!(said.contains("could not be ended"), told, "{said}");
         terminal.says(&["whoami"]).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_comes_by_a_token_is_shown_without_a_session() -> anyhow::Result<()> {
+    let id = "01900000-0000-7000-8000-000000000009";
+    let account = json!({ "id": id, "login": "ann", "name": "Ann", "role": "tenant_admin",
+        "status": "active", "tenant_id": id, "user_id": null, "second_factor": false,
+        "password_set_at": null, "last_sign_in_at": null, "created_at": "2026-11-21T03:45:12Z",
+        "updated_at": "2026-11-21T03:45:12Z" });
+    let needed = Answer::Whole(403, "{}".to_owned());
+    let desk = Desk::new(vec![Answer::Whole(200, account.to_string()), needed]).await?;
+    let said = desk.run(&["whoami"]).await?.success()?;
+    assert_eq!(said.matches("tenant ").count(), 1, "{said}");
     Ok(())
 }
 

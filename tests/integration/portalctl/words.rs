@@ -122,3 +122,19 @@ async fn an_apply_of_a_newer_portal_is_followed() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// With `--json` what came is printed, whether it is understood or not.
+#[tokio::test]
+async fn what_is_not_understood_is_still_printed() -> anyhow::Result<()> {
+    for command in [&["status"][..], &["preview"], &["user", "list"]] {
+        let body = r#"[{"of_a_newer_portal":true}]"#;
+        let answer = || Answer::Whole(200, body.to_owned());
+        let desk = Desk::new(vec![answer(), answer()]).await?;
+        let output = desk.run(command).await?;
+        ended(&output, 1)?;
+        ensure!(output.stderr.contains("or --json"), "{}", output.stderr);
+        let output = desk.run(&[command, &["--json"]].concat()).await?;
+        assert_eq!(output.stdout.trim(), body);
+    }
+    Ok(())
+}

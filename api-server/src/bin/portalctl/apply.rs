@@ -25,7 +25,9 @@ use crate::output::{one_line, time};
 #[derive(Args, Debug)]
 #[command(
     after_help = "Each step is shown as it happens. Exit status 0 only when Asterisk was read back and \
-                  holds what was sent, on every PBX.\n\nExamples:\n  portalctl apply\n  portalctl apply \
+                  holds what was sent, on every PBX.\n\nWith -f exactly what was shown is done, or \
+                  nothing; with --idempotency-key that needs --expected-digest as \
+                  well.\n\nExamples:\n  portalctl apply\n  portalctl apply \
                   --pbx branch --expected-digest 9af61bba7167…\n  portalctl apply --json | jq -r \
                   '.[].outcome'\n  portalctl --tenant acme apply -f tenant.yaml"
 )]

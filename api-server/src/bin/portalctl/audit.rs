@@ -31,7 +31,7 @@ pub(crate) enum AuditCommand {
         after_help = "Examples:\n  portalctl audit show 01a1fc42-4875-723a-87d9-c29037074fe1"
     )]
     Show {
-        /// Its id
+        /// Its id, as `audit list` shows it
         id: String,
     },
 }

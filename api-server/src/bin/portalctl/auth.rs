@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use api_server::http::bodies::{AccountBody, OpenedBody, SessionBody};
+use api_server::http::bodies::{OpenedBody, SessionBody};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::ask;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::operations::{END_SESSION, GET_ACCOUNT, GET_SESSION, SIGN_IN};
-use crate::output::{Output, clean, or_nothing, time, yes_no};
+use crate::output::{Output, clean, time, yes_no};
 use crate::resource;
 use crate::session::{Session, Store};
 
@@ -183,7 +183,6 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
         context.out.reply(&account.body);
         return Ok(());
     }
-    let body: AccountBody = account.read("an account")?;
     resource::show(context, &account, crate::account::details)?;
     // An API token has none.
     let session = context.api.call(&GET_SESSION).at("current").send().await;
@@ -196,10 +195,6 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
             ("ends unused", time(session.idle_until)),
             ("ends", time(session.expires_at)),
         ]);
-    } else if body.tenant_id.is_some() {
-        context
-            .out
-            .details(vec![("tenant", or_nothing(body.tenant_id.as_ref()))]);
     }
     Ok(())
 }

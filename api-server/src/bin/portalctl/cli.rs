@@ -26,11 +26,13 @@ const AFTER_HELP: &str = "\
 Exit status:
   0  done
   1  failed for a reason of its own: a file, a question that was answered with no
-  2  wrong usage
+  2  wrong usage; somebody should be asked and there is no terminal
   3  not signed in, or not allowed
   4  there is no such thing
-  5  the portal refused what was asked: fields, a conflict, a state that is another one by now
-  6  not in force: an apply or restore ended otherwise than `applied` or `unchanged`, or would
+  5  the portal refused what was asked: fields, a conflict, a state that is another one by now;
+     lines of an import
+  6  not in force: an apply or restore ended otherwise than `applied` or `unchanged`, a preview
+     says that it would not, or `status --check` found something wrong
   7  the portal is unreachable, failed, or is too busy: try again
   8  no answer tells whether it was done: it may have been
 
@@ -48,7 +50,7 @@ Examples:
 
 /// Administers a control portal for Asterisk
 #[derive(Parser)]
-#[command(name = "portalctl", version, about, after_help = AFTER_HELP, propagate_version = true)]
+#[command(name = "portalctl", version, after_help = AFTER_HELP, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -59,10 +61,10 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// The portal, as in <https://portal.example.com>; that of the session when absent
     #[arg(
         long,
         global = true,
+        help = "The portal, as in https://portal.example.com; that of the session when absent",
         env = "PORTAL_URL",
         hide_env_values = true,
         value_name = "URL"
@@ -86,8 +88,7 @@ pub(crate) struct Global {
         value_name = "SLUG|ID"
     )]
     pub(crate) tenant: Option<String>,
-    /// Who you are, for the audit trail of a portal with `AUTH_MODE=trusted_network`, where nobody signs
-    /// in: up to 100 characters. Other portals do not look at it
+    /// Who you are, where nobody signs in (`AUTH_MODE=trusted_network`); other portals ignore it
     #[arg(
         long,
         global = true,
@@ -151,7 +152,7 @@ pub(crate) enum Command {
     Preview(Preview),
     /// Show every attempt to apply, or one with all its steps
     History(History),
-    /// Bring what an earlier apply brought back into force
+    /// Bring the configuration of an earlier apply back into force
     Restore(Restore),
     /// Show what is wanted, applied, on disk and loaded
     Status(Status),

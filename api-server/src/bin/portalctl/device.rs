@@ -44,7 +44,7 @@ pub(crate) enum DeviceCommand {
         after_help = "Examples:\n  portalctl device show 01a1fc42-4875-723a-87d9-c29037074fe1"
     )]
     Show {
-        /// Its id
+        /// Its id, as `device list` shows it
         id: String,
     },
     /// Create a device; its SIP password is shown this once
@@ -71,7 +71,7 @@ pub(crate) enum DeviceCommand {
     #[command(after_help = "Examples:\n  portalctl device edit \
                             01a1fc42-4875-723a-87d9-c29037074fe1 --enabled false")]
     Edit {
-        /// Its id
+        /// Its id, as `device list` shows it
         id: String,
         /// Another owner: id, e-mail address or extension. It then has another name and password
         #[arg(long)]
@@ -92,14 +92,14 @@ pub(crate) enum DeviceCommand {
                                           01a1fc42-4875-723a-87d9-c29037074fe1"
     )]
     Delete {
-        /// Its id
+        /// Its id, as `device list` shows it
         id: String,
     },
     /// Make a new SIP password, which is shown this once
     #[command(after_help = "Examples:\n  portalctl device rotate \
                             01a1fc42-4875-723a-87d9-c29037074fe1 --overlap 3600")]
     Rotate {
-        /// Its id
+        /// Its id, as `device list` shows it
         id: String,
         /// How long the old password works as well, in seconds
         #[arg(long, value_name = "SECONDS")]
@@ -112,14 +112,15 @@ pub(crate) enum DeviceCommand {
     #[command(after_help = "Examples:\n  portalctl device reveal \
                             01a1fc42-4875-723a-87d9-c29037074fe1")]
     Reveal {
-        /// Its id
+        /// Its id, as `device list` shows it
         id: String,
         #[command(flatten)]
         key: Key,
     },
     /// Create and change devices by a table: first shown, then asked about
     #[command(
-        after_help = "A file that came from `export` changes nothing.\n\nExamples:\n  portalctl \
+        after_help = "Columns are called as `device export` writes them: `user_email` and `label` are \
+                      enough for a new one. A file that came from there changes nothing.\n\nExamples:\n  portalctl \
                             device import devices.csv --preview\n  portalctl --tenant acme device import \
                             devices.csv --encoding windows-1252 --result passwords.csv\n  portalctl \
                             device import devices.csv --per-line --yes"

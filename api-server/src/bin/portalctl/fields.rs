@@ -68,8 +68,8 @@ impl Fields {
 /// By what something is known that is done once.
 #[derive(Args, Debug)]
 pub(crate) struct Key {
-    /// What this is known by, of your choice: under the same key the portal does it once, and answers
-    /// again for a day what it answered
+    /// A name of your choice for this request: sent again under the same one within a day, it is done
+    /// once and answered as the first time
     #[arg(long, value_name = "KEY", value_parser = key)]
     idempotency_key: Option<String>,
 }

@@ -72,8 +72,11 @@ pub(crate) enum PbxCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
-    /// Whom the agent's certificate names, as in <spiffe://pbx.internal/agent/branch>
-    #[arg(long, value_name = "ID")]
+    #[arg(
+        long,
+        value_name = "ID",
+        help = "Whom the agent's certificate names, as in spiffe://pbx.internal/agent/branch"
+    )]
     agent_identity: Option<String>,
     /// The realm of SIP digests
     #[arg(long, value_name = "REALM")]

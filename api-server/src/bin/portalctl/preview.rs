@@ -31,11 +31,12 @@ pub(crate) async fn run(context: &Context, wanted: Preview) -> Result<(), Failur
         .call(&PREVIEW)
         .query_if("pbx", wanted.pbx.as_deref());
     let reply = call.send().await?;
-    let preview: PreviewBody = reply.read("a preview")?;
     let out = &context.out;
     if out.json() {
         out.reply(&reply.body);
-    } else {
+    }
+    let preview: PreviewBody = reply.read("a preview")?;
+    if !out.json() {
         compared(out, &preview);
         if let Some(changes) = &preview.changes {
             if !wanted.brief {

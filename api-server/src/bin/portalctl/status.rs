@@ -32,11 +32,12 @@ pub(crate) async fn run(context: &Context, wanted: Status) -> Result<(), Failure
         .call(&STATUS)
         .query_if("pbx", wanted.pbx.as_deref());
     let reply = call.send().await?;
-    let all: Vec<PbxStatusBody> = reply.read("a status")?;
     let out = &context.out;
     if out.json() {
         out.reply(&reply.body);
-    } else {
+    }
+    let all: Vec<PbxStatusBody> = reply.read("a status")?;
+    if !out.json() {
         for pbx in &all {
             tell(out, pbx);
         }

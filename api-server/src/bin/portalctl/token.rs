@@ -26,7 +26,7 @@ pub(crate) enum TokenCommand {
         after_help = "Examples:\n  portalctl token show 01a1fc42-4875-723a-87d9-c29037074fe1"
     )]
     Show {
-        /// Its id
+        /// Its id, as `token list` shows it
         id: String,
     },
     /// Create an API token for a program that does something in your name; it is shown this once
@@ -55,7 +55,7 @@ pub(crate) enum TokenCommand {
         after_help = "Examples:\n  portalctl token revoke 01a1fc42-4875-723a-87d9-c29037074fe1"
     )]
     Revoke {
-        /// Its id
+        /// Its id, as `token list` shows it
         id: String,
     },
 }

@@ -101,7 +101,8 @@ pub(crate) enum UserCommand {
     },
     /// Create and change users by a table: first shown, then asked about
     #[command(
-        after_help = "A file that came from `export` changes nothing.\n\nExamples:\n  portalctl \
+        after_help = "Columns are called as `user export` writes them: `name` and `email` are enough for \
+                      somebody new. A file that came from there changes nothing.\n\nExamples:\n  portalctl \
                             user import users.csv --preview\n  portalctl --tenant acme user import \
                             users.csv --encoding windows-1252 --result passwords.csv\n  portalctl \
                             user import users.csv --per-line --yes"

@@ -20,7 +20,8 @@ use crate::output::{Output, clean, one_line};
 /// Which file.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "What the file does not name stays as it is.\n\nExamples:\n  portalctl --tenant acme plan -f \
+    after_help = "What the file does not name stays as it is. `portalctl export -f` writes one to begin \
+                  with.\n\nExamples:\n  portalctl --tenant acme plan -f \
                   tenant.yaml\n  portalctl --tenant acme plan -f tenant.yaml --remove-unlisted users,devices"
 )]
 pub(crate) struct Plan {
