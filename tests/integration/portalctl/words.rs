@@ -123,6 +123,23 @@ async fn an_apply_of_a_newer_portal_is_followed() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nobody shows it again.
+#[tokio::test]
+async fn a_password_is_printed_however_it_comes() -> anyhow::Result<()> {
+    let body = r#"{"account":{"secret":"k0Rr3nBb"}}"#;
+    for command in [
+        &["user", "create", "--name", "A", "--email", "a@example.org"][..],
+        &["device", "reveal", ID],
+        &["token", "create", "--name", "t", "--scopes", "users.read"],
+    ] {
+        let desk = Desk::new(vec![Answer::Whole(201, body.to_owned())]).await?;
+        let output = desk.run(command).await?;
+        ended(&output, 1)?;
+        ensure!(output.stdout.contains("k0Rr3nBb"), "{}", output.stdout);
+    }
+    Ok(())
+}
+
 /// With `--json` what came is printed, whether it is understood or not.
 #[tokio::test]
 async fn what_is_not_understood_is_still_printed() -> anyhow::Result<()> {

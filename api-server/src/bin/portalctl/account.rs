@@ -1,7 +1,7 @@
 //! `portalctl account`.
 
 use api_server::http::bodies::{AccountBody, IssuedBody};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use crate::Context;
@@ -47,41 +47,10 @@ pub(crate) enum AccountCommand {
                             ann --name 'Ann Meier' --role platform_admin\n  portalctl --tenant acme \
                             account create --login carl --name Carl --user 1100"
     )]
-    Create {
-        /// What is typed at sign-in
-        #[arg(long)]
-        login: String,
-        /// Who that is, in words
-        #[arg(long)]
-        name: String,
-        /// `platform_admin`, `tenant_admin` or `operator`; of an account that is no user's
-        #[arg(long, required_unless_present = "user")]
-        role: Option<String>,
-        /// Whose it is: id, e-mail address or extension. Its role is that user's
-        #[arg(long, conflicts_with = "role")]
-        user: Option<String>,
-    },
+    Create(NewAccount),
     /// Change an account: what is named, and nothing else
     #[command(after_help = "Examples:\n  portalctl account edit ann --status suspended")]
-    Edit {
-        /// Id, login or `me`
-        account: String,
-        /// What is typed at sign-in
-        #[arg(long)]
-        login: Option<String>,
-        /// Who that is, in words
-        #[arg(long)]
-        name: Option<String>,
-        /// `active` or `suspended`, which ends its sessions
-        #[arg(long)]
-        status: Option<String>,
-        /// Of an account that is no user's
-        #[arg(long)]
-        role: Option<String>,
-        /// Slug or id of another tenant; of an account that is no user's
-        #[arg(long, value_name = "SLUG|ID")]
-        move_to: Option<String>,
-    },
+    Edit(AccountChange),
     /// Delete an account
     #[command(alias = "rm", after_help = "Examples:\n  portalctl account delete ann")]
     Delete {
@@ -100,6 +69,45 @@ pub(crate) enum AccountCommand {
         /// Id or login
         account: String,
     },
+}
+
+/// What a new account is.
+#[derive(Args, Debug)]
+pub(crate) struct NewAccount {
+    /// What is typed at sign-in
+    #[arg(long)]
+    login: String,
+    /// Who that is, in words
+    #[arg(long)]
+    name: String,
+    /// `platform_admin`, `tenant_admin` or `operator`; of an account that is no user's
+    #[arg(long, required_unless_present = "user")]
+    role: Option<String>,
+    /// Whose it is: id, e-mail address or extension. Its role is that user's
+    #[arg(long, conflicts_with = "role")]
+    user: Option<String>,
+}
+
+/// What of an account is changed.
+#[derive(Args, Debug)]
+pub(crate) struct AccountChange {
+    /// Id, login or `me`
+    account: String,
+    /// What is typed at sign-in
+    #[arg(long)]
+    login: Option<String>,
+    /// Who that is, in words
+    #[arg(long)]
+    name: Option<String>,
+    /// `active` or `suspended`, which ends its sessions
+    #[arg(long)]
+    status: Option<String>,
+    /// Of an account that is no user's
+    #[arg(long)]
+    role: Option<String>,
+    /// Slug or id of another tenant; of an account that is no user's
+    #[arg(long, value_name = "SLUG|ID")]
+    move_to: Option<String>,
 }
 
 pub(crate) async fn run(context: &Context, command: AccountCommand) -> Result<(), Failure> {
@@ -129,59 +137,13 @@ pub(crate) async fn run(context: &Context, command: AccountCommand) -> Result<()
             let reply = api.call(&GET_ACCOUNT).at(&id).send().await?;
             resource::show(context, &reply, details)
         }
-        AccountCommand::Create {
-            login,
-            name,
-            role,
-            user,
-        } => {
-            let user = match user {
-                Some(user) => Some(user::id_of(context, &user).await?),
-                None => None,
-            };
-            let body = Fields::default()
-                .set("login", Some(&login))
-                .set("name", Some(&name))
-                .set("role", role.as_ref())
-                .set("user_id", user.as_ref())
-                .set("tenant", api.tenant().as_ref())
-                .body();
-            let reply = api.call(&CREATE_ACCOUNT).json(&body).send().await?;
-            resource::show(context, &reply, details)
-        }
-        change => changed(context, change).await,
-    }
-}
-
-async fn changed(context: &Context, command: AccountCommand) -> Result<(), Failure> {
-    let api = &context.api;
-    match command {
-        AccountCommand::Edit {
-            account,
-            login,
-            name,
-            status,
-            role,
-            move_to,
-        } => {
-            let body = Fields::default()
-                .set("login", login.as_ref())
-                .set("name", name.as_ref())
-                .set("status", status.as_ref())
-                .set("role", role.as_ref())
-                .set("tenant", move_to.as_ref())
-                .changes()?;
-            let id = id_of(context, &account).await?;
-            let seen = api.call(&GET_ACCOUNT).at(&id);
-            let reply = resource::edit(seen, api.call(&UPDATE_ACCOUNT).at(&id), &body).await?;
-            resource::show(context, &reply, details)
-        }
+        AccountCommand::Create(new) => create(context, new).await,
+        AccountCommand::Edit(change) => edit(context, &change).await,
         AccountCommand::Delete { account } => {
             let id = id_of(context, &account).await?;
-            let seen = api.call(&GET_ACCOUNT).at(&id);
-            let delete = api.call(&DELETE_ACCOUNT).at(&id);
+            let by = (&GET_ACCOUNT, &DELETE_ACCOUNT);
             let called = |account: &AccountBody| format!("account {}", account.login);
-            resource::delete(context, seen, delete, ("Delete", called)).await
+            resource::delete(context, by, &id, ("Delete", called)).await
         }
         AccountCommand::Unlock { account } => {
             let id = id_of(context, &account).await?;
@@ -198,10 +160,37 @@ async fn changed(context: &Context, command: AccountCommand) -> Result<(), Failu
                 ]
             })
         }
-        AccountCommand::List { .. }
-        | AccountCommand::Show { .. }
-        | AccountCommand::Create { .. } => Ok(()),
     }
+}
+
+async fn create(context: &Context, new: NewAccount) -> Result<(), Failure> {
+    let user = match new.user {
+        Some(user) => Some(user::id_of(context, &user).await?),
+        None => None,
+    };
+    let body = Fields::default()
+        .set("login", Some(&new.login))
+        .set("name", Some(&new.name))
+        .set("role", new.role.as_ref())
+        .set("user_id", user.as_ref())
+        .set("tenant", context.api.tenant().as_ref())
+        .body();
+    let reply = context.api.call(&CREATE_ACCOUNT).json(&body).send().await?;
+    resource::show(context, &reply, details)
+}
+
+async fn edit(context: &Context, change: &AccountChange) -> Result<(), Failure> {
+    let body = Fields::default()
+        .set("login", change.login.as_ref())
+        .set("name", change.name.as_ref())
+        .set("status", change.status.as_ref())
+        .set("role", change.role.as_ref())
+        .set("tenant", change.move_to.as_ref())
+        .changes()?;
+    let id = id_of(context, &change.account).await?;
+    let by = (&GET_ACCOUNT, &UPDATE_ACCOUNT);
+    let reply = resource::edit(context, by, &id, &body).await?;
+    resource::show(context, &reply, details)
 }
 
 /// The id of an account by its id or login; `me` stays what it is.

@@ -52,39 +52,11 @@ pub(crate) enum DeviceCommand {
         after_help = "Examples:\n  portalctl device create --user 1000 --label Mobile --codecs \
                             opus,alaw"
     )]
-    Create {
-        /// Whose: id, e-mail address or extension
-        #[arg(long)]
-        user: String,
-        /// What people call it
-        #[arg(long)]
-        label: String,
-        #[command(flatten)]
-        settings: Settings,
-        /// Do not show the password now: `device reveal` shows it, once
-        #[arg(long)]
-        hide_password: bool,
-        #[command(flatten)]
-        key: Key,
-    },
+    Create(NewDevice),
     /// Change a device: what is named, and nothing else
     #[command(after_help = "Examples:\n  portalctl device edit \
                             01a1fc42-4875-723a-87d9-c29037074fe1 --enabled false")]
-    Edit {
-        /// Its id, as `device list` shows it
-        id: String,
-        /// Another owner: id, e-mail address or extension. It then has another name and password
-        #[arg(long)]
-        user: Option<String>,
-        /// What people call it
-        #[arg(long)]
-        label: Option<String>,
-        #[command(flatten)]
-        settings: Settings,
-        /// The password before this one works no longer after the next apply
-        #[arg(long)]
-        end_overlap: bool,
-    },
+    Edit(DeviceChange),
     /// Delete a device
     #[command(
         alias = "rm",
@@ -98,16 +70,7 @@ pub(crate) enum DeviceCommand {
     /// Make a new SIP password, which is shown this once
     #[command(after_help = "Examples:\n  portalctl device rotate \
                             01a1fc42-4875-723a-87d9-c29037074fe1 --overlap 3600")]
-    Rotate {
-        /// Its id, as `device list` shows it
-        id: String,
-        /// How long the old password works as well, in seconds
-        #[arg(long, value_name = "SECONDS")]
-        overlap: Option<u32>,
-        /// Do not show the password now: `device reveal` shows it, once
-        #[arg(long)]
-        hide_password: bool,
-    },
+    Rotate(Rotation),
     /// Show a SIP password that was not shown when it was made, once
     #[command(after_help = "Examples:\n  portalctl device reveal \
                             01a1fc42-4875-723a-87d9-c29037074fe1")]
@@ -132,6 +95,55 @@ pub(crate) enum DeviceCommand {
                             export --format json | jq length"
     )]
     Export(Export),
+}
+
+/// What a new device is.
+#[derive(Args, Debug)]
+pub(crate) struct NewDevice {
+    /// Whose: id, e-mail address or extension
+    #[arg(long)]
+    user: String,
+    /// What people call it
+    #[arg(long)]
+    label: String,
+    #[command(flatten)]
+    settings: Settings,
+    /// Do not show the password now: `device reveal` shows it, once
+    #[arg(long)]
+    hide_password: bool,
+    #[command(flatten)]
+    key: Key,
+}
+
+/// What of a device is changed.
+#[derive(Args, Debug)]
+pub(crate) struct DeviceChange {
+    /// Its id, as `device list` shows it
+    id: String,
+    /// Another owner: id, e-mail address or extension. It then has another name and password
+    #[arg(long)]
+    user: Option<String>,
+    /// What people call it
+    #[arg(long)]
+    label: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+    /// The password before this one works no longer after the next apply
+    #[arg(long)]
+    end_overlap: bool,
+}
+
+/// How a password is replaced.
+#[derive(Args, Debug)]
+pub(crate) struct Rotation {
+    /// Its id, as `device list` shows it
+    id: String,
+    /// How long the old password works as well, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    overlap: Option<u32>,
+    /// Do not show the password now: `device reveal` shows it, once
+    #[arg(long)]
+    hide_password: bool,
 }
 
 /// What can be set of a new device and of one that is there.
@@ -202,83 +214,59 @@ pub(crate) async fn run(context: &Context, command: DeviceCommand) -> Result<(),
             let reply = api.call(&GET_DEVICE).at(&id).send().await?;
             resource::show(context, &reply, details)
         }
-        DeviceCommand::Create {
-            user,
-            label,
-            settings,
-            hide_password,
-            key,
-        } => {
-            let user = user::id_of(context, &user).await?;
-            let fields = Fields::default()
-                .set("user_id", Some(&user))
-                .set("label", Some(&label))
-                .set("reveal", hide_password.then_some(&false));
-            let body = settings.fields(fields).body();
-            let create = api.call(&CREATE_DEVICE).json(&body);
-            let reply = create.key(key.given()).send().await?;
-            resource::show(context, &reply, credentials)
-        }
-        DeviceCommand::Delete { id } => {
-            let seen = api.call(&GET_DEVICE).at(&id);
-            let delete = api.call(&DELETE_DEVICE).at(&id);
-            let called =
-                |device: &DeviceBody| format!("device {} ({})", device.label, device.sip_username);
-            resource::delete(context, seen, delete, ("Delete", called)).await
-        }
-        DeviceCommand::Import(wanted) => import::run(context, &IMPORT_DEVICES, wanted).await,
-        DeviceCommand::Export(wanted) => export::run(context, &EXPORT_DEVICES, wanted).await,
-        change => changed(context, change).await,
-    }
-}
-
-async fn changed(context: &Context, command: DeviceCommand) -> Result<(), Failure> {
-    let api = &context.api;
-    match command {
-        DeviceCommand::Edit {
-            id,
-            user,
-            label,
-            settings,
-            end_overlap,
-        } => {
-            let user = user_id(context, user).await?;
-            let mut fields = Fields::default()
-                .set("user_id", user.as_ref())
-                .set("label", label.as_ref());
-            if end_overlap {
-                fields = fields.value("overlap_until", Value::Null);
-            }
-            let body = settings.fields(fields).changes()?;
-            let seen = api.call(&GET_DEVICE).at(&id);
-            let reply = resource::edit(seen, api.call(&UPDATE_DEVICE).at(&id), &body).await?;
-            resource::show(context, &reply, details)
-        }
-        DeviceCommand::Rotate {
-            id,
-            overlap,
-            hide_password,
-        } => {
-            let body = Fields::default()
-                .set("overlap_seconds", overlap.as_ref())
-                .set("reveal", hide_password.then_some(&false))
-                .body();
-            let seen = api.call(&GET_DEVICE).at(&id);
-            let reply = resource::edit(seen, api.call(&ROTATE_DEVICE).at(&id), &body).await?;
-            resource::show(context, &reply, credentials)
-        }
+        DeviceCommand::Create(new) => create(context, new).await,
+        DeviceCommand::Edit(change) => edit(context, change).await,
+        DeviceCommand::Rotate(rotation) => rotate(context, &rotation).await,
         DeviceCommand::Reveal { id, key } => {
             let reveal = api.call(&REVEAL_DEVICE).at(&id);
             let reply = reveal.key(key.given()).send().await?;
             resource::show(context, &reply, credentials)
         }
-        DeviceCommand::List { .. }
-        | DeviceCommand::Show { .. }
-        | DeviceCommand::Create { .. }
-        | DeviceCommand::Import(_)
-        | DeviceCommand::Export(_)
-        | DeviceCommand::Delete { .. } => Ok(()),
+        DeviceCommand::Delete { id } => {
+            let by = (&GET_DEVICE, &DELETE_DEVICE);
+            let called =
+                |device: &DeviceBody| format!("device {} ({})", device.label, device.sip_username);
+            resource::delete(context, by, &id, ("Delete", called)).await
+        }
+        DeviceCommand::Import(wanted) => import::run(context, &IMPORT_DEVICES, wanted).await,
+        DeviceCommand::Export(wanted) => export::run(context, &EXPORT_DEVICES, wanted).await,
     }
+}
+
+async fn create(context: &Context, new: NewDevice) -> Result<(), Failure> {
+    let user = user::id_of(context, &new.user).await?;
+    let fields = Fields::default()
+        .set("user_id", Some(&user))
+        .set("label", Some(&new.label))
+        .set("reveal", new.hide_password.then_some(&false));
+    let body = new.settings.fields(fields).body();
+    let create = context.api.call(&CREATE_DEVICE).json(&body);
+    let reply = create.key(new.key.given()).send().await?;
+    resource::show(context, &reply, credentials)
+}
+
+async fn edit(context: &Context, change: DeviceChange) -> Result<(), Failure> {
+    let user = user_id(context, change.user).await?;
+    let mut fields = Fields::default()
+        .set("user_id", user.as_ref())
+        .set("label", change.label.as_ref());
+    if change.end_overlap {
+        fields = fields.value("overlap_until", Value::Null);
+    }
+    let body = change.settings.fields(fields).changes()?;
+    let by = (&GET_DEVICE, &UPDATE_DEVICE);
+    let reply = resource::edit(context, by, &change.id, &body).await?;
+    resource::show(context, &reply, details)
+}
+
+async fn rotate(context: &Context, rotation: &Rotation) -> Result<(), Failure> {
+    let body = Fields::default()
+        .set("overlap_seconds", rotation.overlap.as_ref())
+        .set("reveal", rotation.hide_password.then_some(&false))
+        .body();
+    let by = (&GET_DEVICE, &ROTATE_DEVICE);
+    let reply = resource::edit(context, by, &rotation.id, &body).await?;
+    resource::show(context, &reply, credentials)
 }
 
 async fn user_id(context: &Context, user: Option<String>) -> Result<Option<String>, Failure> {

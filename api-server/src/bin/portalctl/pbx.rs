@@ -134,17 +134,14 @@ pub(crate) async fn run(context: &Context, command: PbxCommand) -> Result<(), Fa
                 .set("name", name.as_ref())
                 .set("agent_address", agent_address.as_ref());
             let body = settings.fields(fields).changes()?;
-            let seen = api.call(&GET_PBX).at(&pbx);
-            let reply = resource::edit(seen, api.call(&UPDATE_PBX).at(&pbx), &body).await?;
+            let by = (&GET_PBX, &UPDATE_PBX);
+            let reply = resource::edit(context, by, &pbx, &body).await?;
             resource::show(context, &reply, details)
         }
         PbxCommand::Delete { name } => {
-            let (seen, delete) = (
-                api.call(&GET_PBX).at(&name),
-                api.call(&DELETE_PBX).at(&name),
-            );
+            let by = (&GET_PBX, &DELETE_PBX);
             let called = |pbx: &PbxBody| format!("PBX {}", pbx.name);
-            resource::delete(context, seen, delete, ("Delete", called)).await
+            resource::delete(context, by, &name, ("Delete", called)).await
         }
     }
 }

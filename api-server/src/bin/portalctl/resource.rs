@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::Context;
-use crate::api::{Call, Reply};
+use crate::api::Reply;
 use crate::failure::Failure;
 use crate::operations::Operation;
 
@@ -113,32 +113,41 @@ pub(crate) fn show<T: DeserializeOwned>(
     if context.out.json() {
         context.out.reply(&reply.body);
     } else {
-        context.out.details(details(&reply.read("an entity")?));
+        // What cannot be read may hold a password that nobody shows again.
+        let read = reply.read("an entity");
+        let entity = read.inspect_err(|_| context.out.reply(&reply.body))?;
+        context.out.details(details(&entity));
     }
     Ok(())
 }
 
+/// How one is looked at, and what is then done to it.
+type SeeAndDo = (&'static Operation, &'static Operation);
+
 /// Looks at one, and changes it as long as it is what was seen.
-pub(crate) async fn edit(seen: Call<'_>, change: Call<'_>, body: &Value) -> Result<Reply, Failure> {
-    let seen = seen.send().await?;
-    change
-        .if_match(seen.etag.as_deref())
-        .json(body)
-        .send()
-        .await
+pub(crate) async fn edit(
+    context: &Context,
+    (see, change): SeeAndDo,
+    id: &str,
+    body: &Value,
+) -> Result<Reply, Failure> {
+    let seen = context.api.call(see).at(id).send().await?;
+    let change = context.api.call(change).at(id).json(body);
+    change.if_match(seen.etag.as_deref()).send().await
 }
 
 /// Looks at one, asks, and removes it as long as it is what was seen.
 pub(crate) async fn delete<T: DeserializeOwned>(
     context: &Context,
-    seen: Call<'_>,
-    delete: Call<'_>,
+    (see, delete): SeeAndDo,
+    id: &str,
     (verb, called): (&str, impl FnOnce(&T) -> String),
 ) -> Result<(), Failure> {
-    let reply = seen.send().await?;
-    let called = called(&reply.read("an entity")?);
+    let seen = context.api.call(see).at(id).send().await?;
+    let called = called(&seen.read("an entity")?);
     context.ask.confirm(&format!("{verb} {called}?"))?;
-    delete.if_match(reply.etag.as_deref()).send().await?;
+    let delete = context.api.call(delete).at(id);
+    delete.if_match(seen.etag.as_deref()).send().await?;
     if !context.out.json() {
         let past = if verb == "Revoke" {
             "Revoked"

@@ -150,16 +150,14 @@ pub(crate) async fn run(context: &Context, command: TenantCommand) -> Result<(),
         }
         TenantCommand::Edit { tenant_name, edit } => {
             let body = changes(&edit)?;
-            let seen = api.call(&GET_TENANT).at(&tenant_name);
-            let change = api.call(&UPDATE_TENANT).at(&tenant_name);
-            let reply = resource::edit(seen, change, &body).await?;
+            let by = (&GET_TENANT, &UPDATE_TENANT);
+            let reply = resource::edit(context, by, &tenant_name, &body).await?;
             resource::show(context, &reply, details)
         }
         TenantCommand::Delete { name } => {
-            let seen = api.call(&GET_TENANT).at(&name);
-            let delete = api.call(&DELETE_TENANT).at(&name);
+            let by = (&GET_TENANT, &DELETE_TENANT);
             let called = |tenant: &TenantBody| format!("tenant {} ({})", tenant.slug, tenant.name);
-            resource::delete(context, seen, delete, ("Delete", called)).await
+            resource::delete(context, by, &name, ("Delete", called)).await
         }
     }
 }

@@ -92,10 +92,9 @@ pub(crate) async fn run(context: &Context, command: TokenCommand) -> Result<(), 
             })
         }
         TokenCommand::Revoke { id } => {
-            let seen = api.call(&GET_TOKEN).at(&id);
-            let revoke = api.call(&REVOKE_TOKEN).at(&id);
+            let by = (&GET_TOKEN, &REVOKE_TOKEN);
             let called = |token: &ApiTokenBody| format!("API token {}", token.name);
-            resource::delete(context, seen, revoke, ("Revoke", called)).await
+            resource::delete(context, by, &id, ("Revoke", called)).await
         }
     }
 }

@@ -57,39 +57,14 @@ pub(crate) enum UserCommand {
                             ada@example.org\n  portalctl --tenant acme user create --name Carl \
                             --email carl@acme.example --extension 1100 --forward-busy +420123456789"
     )]
-    Create {
-        /// Shown to whoever is called
-        #[arg(long)]
-        name: String,
-        /// Unique among the users of a tenant
-        #[arg(long, value_name = "ADDRESS")]
-        email: String,
-        #[command(flatten)]
-        settings: Settings,
-        #[command(flatten)]
-        key: Key,
-    },
+    Create(NewUser),
     /// Change a user: what is named, and nothing else
     #[command(
         after_help = "An empty text stands for none.\n\nExamples:\n  portalctl user edit 1000 \
                             --status suspended\n  portalctl user edit ada@example.org --caller-id '' \
                             --metadata '{\"desk\":null}'"
     )]
-    Edit {
-        /// Id, e-mail address or extension
-        user: String,
-        /// Shown to whoever is called
-        #[arg(long)]
-        name: Option<String>,
-        /// Unique among the users of a tenant
-        #[arg(long, value_name = "ADDRESS")]
-        email: Option<String>,
-        /// `suspended` keeps the number and ends the service with the next apply; or `active`
-        #[arg(long)]
-        status: Option<String>,
-        #[command(flatten)]
-        settings: Settings,
-    },
+    Edit(UserChange),
     /// Delete a user with its devices and account
     #[command(
         alias = "rm",
@@ -114,6 +89,39 @@ pub(crate) enum UserCommand {
                             export --format json | jq length"
     )]
     Export(Export),
+}
+
+/// What a new user is.
+#[derive(Args, Debug)]
+pub(crate) struct NewUser {
+    /// Shown to whoever is called
+    #[arg(long)]
+    name: String,
+    /// Unique among the users of a tenant
+    #[arg(long, value_name = "ADDRESS")]
+    email: String,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    key: Key,
+}
+
+/// What of a user is changed.
+#[derive(Args, Debug)]
+pub(crate) struct UserChange {
+    /// Id, e-mail address or extension
+    user: String,
+    /// Shown to whoever is called
+    #[arg(long)]
+    name: Option<String>,
+    /// Unique among the users of a tenant
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// `suspended` keeps the number and ends the service with the next apply; or `active`
+    #[arg(long)]
+    status: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// What can be set of a new user and of one that is there.
@@ -223,45 +231,38 @@ pub(crate) async fn run(context: &Context, command: UserCommand) -> Result<(), F
             let reply = api.call(&GET_USER).at(&id).send().await?;
             resource::show(context, &reply, details)
         }
-        UserCommand::Create {
-            name,
-            email,
-            settings,
-            key,
-        } => {
-            let fields = Fields::default()
-                .set("name", Some(&name))
-                .set("email", Some(&email));
-            let body = settings.fields(fields)?.body();
-            let create = api.call(&CREATE_USER).json(&body);
-            let reply = create.key(key.given()).send().await?;
-            resource::show(context, &reply, created)
-        }
-        UserCommand::Edit {
-            user,
-            name,
-            email,
-            status,
-            settings,
-        } => {
-            let fields = Fields::default()
-                .set("name", name.as_ref())
-                .set("email", email.as_ref())
-                .set("status", status.as_ref());
-            let body = settings.fields(fields)?.changes()?;
-            let id = id_of(context, &user).await?;
-            let (seen, change) = (api.call(&GET_USER).at(&id), api.call(&UPDATE_USER).at(&id));
-            let reply = resource::edit(seen, change, &body).await?;
-            resource::show(context, &reply, details)
-        }
+        UserCommand::Create(new) => create(context, &new).await,
+        UserCommand::Edit(change) => edit(context, &change).await,
         UserCommand::Import(wanted) => import::run(context, &IMPORT_USERS, wanted).await,
         UserCommand::Export(wanted) => export::run(context, &EXPORT_USERS, wanted).await,
         UserCommand::Delete { user } => {
             let id = id_of(context, &user).await?;
-            let (seen, delete) = (api.call(&GET_USER).at(&id), api.call(&DELETE_USER).at(&id));
-            resource::delete(context, seen, delete, ("Delete", called)).await
+            let by = (&GET_USER, &DELETE_USER);
+            resource::delete(context, by, &id, ("Delete", called)).await
         }
     }
+}
+
+async fn create(context: &Context, new: &NewUser) -> Result<(), Failure> {
+    let fields = Fields::default()
+        .set("name", Some(&new.name))
+        .set("email", Some(&new.email));
+    let body = new.settings.fields(fields)?.body();
+    let create = context.api.call(&CREATE_USER).json(&body);
+    let reply = create.key(new.key.given()).send().await?;
+    resource::show(context, &reply, created)
+}
+
+async fn edit(context: &Context, change: &UserChange) -> Result<(), Failure> {
+    let fields = Fields::default()
+        .set("name", change.name.as_ref())
+        .set("email", change.email.as_ref())
+        .set("status", change.status.as_ref());
+    let body = change.settings.fields(fields)?.changes()?;
+    let id = id_of(context, &change.user).await?;
+    let by = (&GET_USER, &UPDATE_USER);
+    let reply = resource::edit(context, by, &id, &body).await?;
+    resource::show(context, &reply, details)
 }
 
 fn called(user: &UserBody) -> String {
