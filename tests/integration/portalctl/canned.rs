@@ -39,6 +39,8 @@ pub(super) enum Answer {
     Broken(String),
     /// It is lost.
     Lost,
+    /// It does not come.
+    Never,
 }
 
 /// A portal that answers what it was told to.
@@ -115,6 +117,11 @@ async fn serve(mut stream: TcpStream, answer: Answer) -> anyhow::Result<Asked> {
             (200, format!("transfer-encoding: chunked\r\n\r\n{chunk}"))
         }
         Answer::Lost => return Ok(Asked { head, body }),
+        Answer::Never => {
+            // Until the other end gives up.
+            tokio::spawn(async move { stream.read_u8().await });
+            return Ok(Asked { head, body });
+        }
     };
     let reply = format!(
         "HTTP/1.1 {status} X\r\nconnection: close\r\netag: \"7\"\r\n\
@@ -144,6 +151,10 @@ impl Desk {
     }
 
     pub(super) async fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.program(arguments)?.run(super::DEADLINE).await
+    }
+
+    pub(super) fn program(&self, arguments: &[&str]) -> anyhow::Result<Program> {
         let program = Program::new(binary("portalctl")?)
             .args(arguments)
             .env("XDG_CONFIG_HOME", self.place.path())
@@ -152,7 +163,7 @@ impl Desk {
             // Nobody is there: a token that goes to this machine goes through no proxy.
             .env("http_proxy", "http://127.0.0.1:9")
             .dir(self.place.path());
-        program.run(super::DEADLINE).await
+        Ok(program)
     }
 
     /// What was asked, in brief.

@@ -2,12 +2,13 @@
 //! it was done.
 
 use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::lab::PortalLab;
 use tests::scratch::{self, Scratch};
 
 use super::canned::{Answer, Asked, Desk};
-use super::{Terminal, ended};
+use super::{DEADLINE, Terminal, ended};
 
 const HEAD: &str = "key,device_id,sip_username,sip_password,sip_realm\n";
 
@@ -182,6 +183,23 @@ async fn what_is_not_known_is_told_of_every_command() -> anyhow::Result<()> {
         "{}",
         output.stderr
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_is_told_how_to_ask() -> anyhow::Result<()> {
+    let desk = Desk::new(vec![Answer::Never, imported()]).await?;
+    let import = ["user", "import", "users.csv", "--yes", "--result", "r.csv"];
+    let log = desk.place.path().join("log");
+    let mut process = desk.program(&import)?.start(&log)?;
+    let asked = async || !desk.asked().is_empty();
+    process.wait_until("the request", DEADLINE, asked).await?;
+    let status = process.stop(Signal::SIGINT, DEADLINE).await?;
+    assert_eq!(status.code(), Some(8), "{}", process.log());
+    let said = process.log();
+    ended(&desk.run(&[&import[..], &again(&said)?].concat()).await?, 0)?;
+    let asked = desk.portal.asked();
+    ensure!(key(&asked[0]).is_some() && key(&asked[0]) == key(&asked[1]));
     Ok(())
 }
 

@@ -139,6 +139,13 @@ async fn completion_and_help() -> anyhow::Result<()> {
         "{help}"
     );
     ensure!(help.starts_with("Administers a control portal"), "{help}");
+    // What a command takes stands apart from what all of them take.
+    let help = terminal.says(&["user", "create", "--help"]).await?;
+    let (own, of_all) = help
+        .split_once("Options of all commands:")
+        .unwrap_or_default();
+    ensure!(own.contains("--email") && own.contains("--dnd"), "{help}");
+    ensure!(!own.contains("--url") && of_all.contains("--url"), "{help}");
     let secret = terminal.env("PORTAL_TOKEN", "pbxt_secret");
     ensure!(!secret.says(&["--help"]).await?.contains("pbxt_secret"));
     Ok(())

@@ -60,6 +60,7 @@ pub(crate) struct Cli {
 
 /// What every command takes.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Options of all commands")]
 pub(crate) struct Global {
     #[arg(
         long,

@@ -192,7 +192,18 @@ impl Call<'_> {
         read: impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
     ) -> Result<T, Failure> {
         let mut lost = false;
-        let answered = self.by_whoever(&read, &mut lost).await;
+        let answered = if self.changes && self.operation.bulk {
+            // It takes minutes, and whoever stops waiting must know how to ask what became of it.
+            tokio::select! {
+                answered = self.by_whoever(&read, &mut lost) => answered,
+                () = interrupted() => {
+                    lost = true;
+                    Err(Failure::other("interrupted"))
+                }
+            }
+        } else {
+            self.by_whoever(&read, &mut lost).await
+        };
         answered.map_err(|failure| {
             if !self.changes || failure.nothing_happened(lost) {
                 return failure;
@@ -338,6 +349,13 @@ impl Call<'_> {
             ""
         };
         Failure::Unreachable(format!("cannot reach {base}: {said}{advice}"))
+    }
+}
+
+/// Comes with Ctrl-C, and never where that cannot be heard.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
