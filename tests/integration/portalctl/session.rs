@@ -179,6 +179,19 @@ async fn whoever_comes_by_a_token_is_shown_without_a_session() -> anyhow::Result
     Ok(())
 }
 
+/// A session that nobody could keep is not begun.
+#[tokio::test]
+async fn where_a_session_cannot_be_kept_nobody_signs_in() -> anyhow::Result<()> {
+    let desk = Desk::new(vec![Answer::Whole(200, "{}".to_owned())]).await?;
+    let dir = desk.place.path().join("portalctl");
+    scratch::directory(&dir, 0o777)?;
+    let output = desk.run(&["login", "--password-stdin", "ann"]).await?;
+    ended(&output, 1)?;
+    ensure!(output.stderr.contains("chmod 700"), "{}", output.stderr);
+    ensure!(desk.asked().is_empty());
+    Ok(())
+}
+
 /// Where nobody signs in, the audit trail names who said to be asking.
 #[tokio::test]
 async fn a_trusted_network_hears_who_asks() -> anyhow::Result<()> {

@@ -41,6 +41,8 @@ pub(crate) struct Login {
 
 pub(crate) async fn login(global: &Global, login: &Login, out: &Output) -> Result<(), Failure> {
     let store = Store::find()?;
+    // Where it cannot be kept, nobody types a password in vain.
+    drop(store.lock()?);
     // A session that cannot be used is what somebody signs in to replace.
     let before = store.read().ok().flatten();
     let url = match (&global.url, &before) {

@@ -75,8 +75,13 @@ impl Refusal {
         if self.problem.as_ref().is_some_and(told) {
             return true;
         }
+        if lost && self.problem.is_none() {
+            // Something in between said it, and that one knows nothing of the first.
+            return false;
+        }
         match (self.status, self.code()) {
             (_, "idempotency_key_in_use") | (408, _) => false,
+            (400, "body_incomplete") => !lost,
             (400 | 405 | 409 | 412..=415 | 422 | 428 | 431, _) => true,
             (500.., code) => code == "overloaded" && !lost,
             _ => !lost,
@@ -266,8 +271,11 @@ mod tests {
     #[test]
     fn what_may_have_happened() {
         for (failure, by_one, with_one_lost) in [
-            (refused(422), true, true),
-            (refused(409), true, true),
+            (refused(400), true, false),
+            (problem(400, "body_incomplete"), true, false),
+            (problem(400, "validation_failed"), true, true),
+            (problem(409, "email_taken"), true, true),
+            (problem(401, "unauthenticated"), true, false),
             (refused(401), true, false),
             (refused(403), true, false),
             (refused(404), true, false),
