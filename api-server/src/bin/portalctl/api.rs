@@ -1,6 +1,7 @@
 //! Requests to the portal: whose they are, how they are sent, and what comes back.
 
 mod credential;
+mod reply;
 mod request;
 
 use std::ffi::OsString;
@@ -17,7 +18,8 @@ use crate::failure::Failure;
 use crate::operations::Operation;
 use crate::session::Store;
 
-pub(crate) use self::request::{Call, Reply, broken};
+pub(crate) use self::reply::{Reply, broken};
+pub(crate) use self::request::Call;
 
 /// How long to wait for a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use api_server::causes::causes;
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LINK,
-    RETRY_AFTER,
-};
+use reqwest::Response;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::Api;
+use super::reply::{Reply, broken, refused, whole};
 use crate::failure::{Failure, Refusal, Unknown};
 use crate::operations::{Method, Operation};
 
@@ -49,22 +47,6 @@ enum Heard<T> {
     Nobody(Failure),
     /// It may have got there, and no whole answer came back.
     Lost(Failure),
-}
-
-/// A good answer.
-pub(crate) struct Reply {
-    /// The state of what it tells of.
-    pub(crate) etag: Option<String>,
-    /// The cursor of the next page.
-    pub(crate) next: Option<String>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Reply {
-    /// The body as what the portal writes it from.
-    pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self, what: &str) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| Failure::unreadable(what, &error))
-    }
 }
 
 impl Api {
@@ -178,7 +160,7 @@ impl Call<'_> {
     }
 
     /// Likewise, and leaves the body of the answer to be read as it comes.
-    pub(crate) async fn open(self) -> Result<reqwest::Response, Failure> {
+    pub(crate) async fn open(self) -> Result<Response, Failure> {
         self.exchange(async |response| Ok(response)).await
     }
 
@@ -187,9 +169,10 @@ impl Call<'_> {
         self.sent(token, &whole, &mut false).await
     }
 
+    /// Sends it. When no answer tells what became of it, the failure is that, with the key.
     async fn exchange<T>(
         &self,
-        read: impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+        read: impl AsyncFn(Response) -> reqwest::Result<T>,
     ) -> Result<T, Failure> {
         let mut lost = false;
         let answered = if self.changes && self.operation.bulk {
@@ -221,7 +204,7 @@ impl Call<'_> {
     /// does not know the access token any more. `lost`: an answer was lost.
     async fn by_whoever<T>(
         &self,
-        read: &impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+        read: &impl AsyncFn(Response) -> reqwest::Result<T>,
         lost: &mut bool,
     ) -> Result<T, Failure> {
         let token = self.api.bearer(None).await?;
@@ -245,7 +228,7 @@ impl Call<'_> {
     async fn sent<T>(
         &self,
         token: Option<&SecretString>,
-        read: &impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+        read: &impl AsyncFn(Response) -> reqwest::Result<T>,
         lost: &mut bool,
     ) -> Result<T, Failure> {
         if let Some(fault) = &self.fault {
@@ -267,10 +250,11 @@ impl Call<'_> {
         }
     }
 
+    /// Sends it this one time.
     async fn attempt<T>(
         &self,
         token: Option<&SecretString>,
-        read: &impl AsyncFn(reqwest::Response) -> reqwest::Result<T>,
+        read: &impl AsyncFn(Response) -> reqwest::Result<T>,
     ) -> Result<Heard<T>, Failure> {
         let response = match self.request(token)?.send().await {
             Ok(response) => response,
@@ -370,56 +354,9 @@ fn named(value: &str) -> Result<&str, Failure> {
     }
 }
 
-async fn whole(response: reqwest::Response) -> reqwest::Result<Reply> {
-    let text = |name: HeaderName| {
-        let value = response.headers().get(name)?;
-        value.to_str().ok().map(str::to_owned)
-    };
-    let (etag, next) = (text(ETAG), text(LINK).and_then(|link| cursor(&link)));
-    let body = response.bytes().await?.to_vec();
-    Ok(Reply { etag, next, body })
-}
-
-/// An answer that broke off.
-pub(crate) fn broken(error: reqwest::Error) -> Failure {
-    let said = causes(&error.without_url());
-    Failure::Unreachable(format!("the answer broke off: {said}"))
-}
-
-async fn refused(response: reqwest::Response) -> reqwest::Result<Box<Refusal>> {
-    let status = response.status().as_u16();
-    let retry_after = response.headers().get(RETRY_AFTER);
-    let retry_after = retry_after.and_then(|value| value.to_str().ok().map(str::to_owned));
-    let body = response.bytes().await?.to_vec();
-    Ok(Box::new(Refusal {
-        status,
-        problem: serde_json::from_slice(&body).ok(),
-        body,
-        retry_after,
-    }))
-}
-
-/// The cursor in `</users?cursor=…>; rel="next"`.
-fn cursor(link: &str) -> Option<String> {
-    let link = link.split(',').find(|link| link.contains("rel=\"next\""))?;
-    let address = link.split_once('<')?.1.split_once('>')?.0;
-    let base = reqwest::Url::parse("https://portal.invalid/").ok()?;
-    let url = base.join(address).ok()?;
-    let cursor = url.query_pairs().find(|(name, _)| name == "cursor")?;
-    Some(cursor.1.into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_next_page_stands_in_the_link() {
-        let link = "</users?limit=1&sort=-name&cursor=WyItbmFtZSJd%3D>; rel=\"next\"";
-        assert_eq!(cursor(link).as_deref(), Some("WyItbmFtZSJd="));
-        assert_eq!(cursor("</users>; rel=\"prev\""), None);
-        assert_eq!(cursor("nonsense"), None);
-    }
 
     #[test]
     fn what_would_be_another_path_names_nothing() {
