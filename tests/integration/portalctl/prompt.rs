@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::ensure;
+use nix::fcntl::OFlag;
 use nix::libc;
-use nix::pty::openpty;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::ttyname;
 use tests::agent::binary;
 use tests::lab::PortalLab;
 use tests::process::{Process, Program, wait_until};
@@ -32,9 +34,15 @@ struct Screen {
 
 impl Screen {
     fn new() -> anyhow::Result<Self> {
-        let pty = openpty(None, None)?;
-        let (keyboard, open) = (File::from(pty.master), File::from(pty.slave));
-        let tty = ttyname(&open)?;
+        // No program inherits it: once nobody sits here any more, whoever waits for keys is hung up on.
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let tty = PathBuf::from(ptsname_r(&master)?);
+        let keyboard = File::from(OwnedFd::from(master));
+        let mut open = File::options();
+        open.read(true).write(true).custom_flags(libc::O_NOCTTY);
+        let open = open.open(&tty)?;
         let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
         let (mut screen, all) = (keyboard.try_clone()?, Arc::clone(&shown));
         // Ends with the last of those who have the terminal open.
