@@ -2,6 +2,7 @@
 
 pub(super) mod body;
 pub(super) mod columns;
+mod shape;
 pub(super) mod sheet;
 
 use std::time::Duration;

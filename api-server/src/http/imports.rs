@@ -191,6 +191,8 @@ impl<T> Table<T> {
             lines: Vec::with_capacity(sheet.lines.len()),
         };
         for line in sheet.lines {
+            let broken = |fault| ApiError::InvalidFields(vec![fault]);
+            columns::unbroken(&heads, &line).map_err(broken)?;
             let body = columns::body(&heads, &line.cells);
             let key = body.as_ref().ok().and_then(named);
             let read = body.and_then(|body| one(Fields::new(body)));

@@ -13,6 +13,8 @@ async fn staff(lab: &PortalLab) -> anyhow::Result<()> {
         "-1",
         "李雷",
         "O'Neil",
+        "＝1+1",
+        "'＠cmd",
     ];
     for (number, name) in names.into_iter().enumerate() {
         let user = create_user(&lab.client, name, &format!("u{number}@example.org")).await?;
@@ -45,7 +47,7 @@ async fn what_was_exported_changes_nothing() -> anyhow::Result<()> {
             let outcomes = outcomes(&told.expect(200)?.json()?);
             assert_eq!(
                 outcomes,
-                vec!["unchanged"; if entity == "users" { 7 } else { 14 }]
+                vec!["unchanged"; if entity == "users" { 9 } else { 18 }]
             );
         }
     }
@@ -53,6 +55,10 @@ async fn what_was_exported_changes_nothing() -> anyhow::Result<()> {
     let table = exported(&lab.client, "/exports/users").await?;
     assert!(
         table.contains("'=HYPERLINK") && table.contains("''=1"),
+        "{table}"
+    );
+    assert!(
+        table.contains(",'＝1+1") && table.contains(",''＠cmd"),
         "{table}"
     );
     assert!(!table.contains("4711"));

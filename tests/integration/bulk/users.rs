@@ -212,6 +212,7 @@ async fn the_same_upload_under_the_same_key_is_done_once() -> anyhow::Result<()>
 async fn a_file_that_is_no_table_is_refused_as_a_whole() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;
     let before = rows(&lab).await?;
+    let wide = format!("email{}\na@example.org", ",".repeat(256));
     for (table, field, code) in [
         ("", "body", "empty"),
         ("name\nAnn", "email", "missing"),
@@ -221,7 +222,25 @@ async fn a_file_that_is_no_table_is_refused_as_a_whole() -> anyhow::Result<()> {
             "password",
             "unknown_field",
         ),
-        ("email,name\n\"a@example.org,Ann", "body", "malformed"),
+        ("email,name\n\"a@example.org,Ann", "line 2", "malformed"),
+        // One mark here and one much later do not make one cell of all between them.
+        (
+            "email,name\n\"a@example.org,Ann\nb@example.org,Bob\n\"c@example.org,Eve",
+            "line 2",
+            "malformed",
+        ),
+        (
+            "name,email\nAnn,a@example.org\n\"Bob,b@example.org\nEve\",c@example.org",
+            "line 3",
+            "malformed",
+        ),
+        (
+            "email,metadata\na@example.org,\"{}\nb@example.org,{}\"",
+            "line 2",
+            "malformed",
+        ),
+        ("sep=\nemail,name\na@example.org,Ann", "line 1", "malformed"),
+        (&wide, "line 1", "too_many"),
     ] {
         let reply = import(&lab.client, "/imports/users", table).await?;
         assert_eq!(reply.problem(400)?, "validation_failed", "{table}");
@@ -243,6 +262,11 @@ async fn a_file_that_is_no_table_is_refused_as_a_whole() -> anyhow::Result<()> {
         "unsupported_media_type"
     );
     assert_eq!(rows(&lab).await?, before);
+    // JSON is as well written in several lines, and 255 cells to the right hold nothing.
+    let table = "email,name,metadata\nann@example.org,Ann,\"{\n  \"\"room\"\": 1\n}\"";
+    let table = format!("{table}{}\n", ",".repeat(253));
+    let told = import(&lab.client, "/imports/users", &table).await?;
+    assert_eq!(outcomes(&told.expect(200)?.json()?), ["created"]);
     let told = send("text/csv; charset=windows-1252")
         .await?
         .expect(200)?

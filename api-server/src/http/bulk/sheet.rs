@@ -1,8 +1,10 @@
 //! Reading CSV as spreadsheets write it: with or without a byte order mark, divided by commas,
 //! semicolons or tabs, with empty lines at the end.
 
+use csv::StringRecord;
 use encoding_rs::{Encoding, UTF_8};
 
+use super::shape;
 use crate::domain::bulk::ENTRIES_MAX;
 use crate::http::fields::FieldError;
 
@@ -23,8 +25,8 @@ pub(in crate::http) struct Sheet {
 pub(in crate::http) struct Line {
     /// Where it begins in the file, the first line being 1.
     pub(in crate::http) number: u64,
-    /// Its cells; there may be fewer than in the head, or more.
-    pub(in crate::http) cells: Vec<String>,
+    /// Its cells up to the last one that holds anything; there may be fewer than in the head, or more.
+    pub(in crate::http) cells: StringRecord,
 }
 
 /// Reads a table. Without a byte order mark it is in `charset`, and in UTF-8 when that is not said.
@@ -33,52 +35,75 @@ pub(in crate::http) struct Line {
 /// It cannot be read; `body` or the line is named.
 pub(in crate::http) fn read(bytes: &[u8], charset: Option<&str>) -> Result<Sheet, FieldError> {
     let text = decoded(bytes, charset)?;
-    // Each quotation mark of a well-formed table has another one. One too few would make one cell of
-    // everything that follows.
-    if text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
-        return Err(fault("body", "malformed", "a quotation mark is not closed"));
-    }
-    let (said, skipped, text) = match text.strip_prefix("sep=") {
-        // Excel's way to say what divides the cells.
-        Some(rest) => {
-            let (said, rest) = rest.split_once('\n').unwrap_or((rest, ""));
-            (said.bytes().next(), 1, rest)
-        }
+    let (said, skipped, text) = match said(&text)? {
+        Some((separator, rest)) => (Some(separator), 1, rest),
         None => (None, 0, text.as_str()),
     };
+    let separator = said.unwrap_or_else(|| separator(text));
+    shape::check(text, separator, skipped + 1)?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .delimiter(said.unwrap_or_else(|| separator(text)))
+        .delimiter(separator)
         .from_reader(text.as_bytes());
     let mut head = None;
     let mut lines = Vec::new();
     let mut count = Count::default();
-    for record in reader.records() {
-        let record = record.map_err(|_| fault("body", "malformed", "cannot be read as CSV"))?;
-        if record.iter().all(|cell| cell.trim().is_empty()) {
+    let mut record = StringRecord::new();
+    let unreadable = |_| fault("body", "malformed", "cannot be read as CSV");
+    while reader.read_record(&mut record).map_err(unreadable)? {
+        let holds_something = |(_, cell): &(usize, &str)| !cell.trim().is_empty();
+        let Some((last, _)) = record.iter().enumerate().filter(holds_something).last() else {
             continue;
-        }
+        };
         let at = record.position().map_or(0, csv::Position::byte);
         let number = count.up_to(text, at) + skipped;
-        let cells: Vec<String> = record.iter().map(str::to_owned).collect();
+        let cells = record.iter().take(last + 1);
         if head.is_none() {
-            head = Some(
-                cells
-                    .iter()
-                    .map(|cell| cell.trim().to_lowercase())
-                    .collect(),
-            );
+            head = Some(cells.map(|cell| cell.trim().to_lowercase()).collect());
         } else if lines.len() == ENTRIES_MAX {
             let message = "a table may have at most 20000 lines: divide it";
             return Err(fault(&format!("line {number}"), "too_many", message));
         } else {
+            let cells = cells.collect();
             lines.push(Line { number, cells });
         }
     }
     let head =
         head.ok_or_else(|| fault("body", "empty", "must begin with the names of columns"))?;
     Ok(Sheet { head, lines })
+}
+
+/// What a first line like `sep=;`, Excel's own, says that cells are divided by, and what follows that line.
+///
+/// # Errors
+/// There is such a line, and it does not say it.
+fn said(text: &str) -> Result<Option<(u8, &str)>, FieldError> {
+    let (line, rest) = text.split_at(text.find(['\r', '\n']).unwrap_or(text.len()));
+    let quoted = line
+        .strip_prefix('"')
+        .and_then(|line| line.strip_suffix('"'));
+    let Some((name, said)) = quoted.unwrap_or(line).split_once('=') else {
+        return Ok(None);
+    };
+    if !name.eq_ignore_ascii_case("sep") {
+        return Ok(None);
+    }
+    let separator = match said {
+        "\t" => b'\t',
+        said => match said.trim_matches(' ') {
+            "," => b',',
+            ";" => b';',
+            "|" => b'|',
+            _ => {
+                let message = "sep= must be followed by a comma, a semicolon, a tab or a | and nothing \
+                    else";
+                return Err(fault("line 1", "malformed", message));
+            }
+        },
+    };
+    let rest = rest.strip_prefix('\r').unwrap_or(rest);
+    Ok(Some((separator, rest.strip_prefix('\n').unwrap_or(rest))))
 }
 
 /// Counts the ends of lines: LF, CR, or both.
@@ -149,7 +174,7 @@ fn separator(text: &str) -> u8 {
     SEPARATORS[most.unwrap_or(0)]
 }
 
-fn fault(field: &str, code: &'static str, message: &'static str) -> FieldError {
+pub(super) fn fault(field: &str, code: &'static str, message: &'static str) -> FieldError {
     FieldError::new(field, crate::domain::Invalid { code, message })
 }
 
@@ -160,7 +185,8 @@ mod tests {
     fn cells(bytes: &[u8], charset: Option<&str>) -> Vec<Vec<String>> {
         let sheet = read(bytes, charset).unwrap();
         assert_eq!(sheet.head, ["name", "email"]);
-        sheet.lines.into_iter().map(|line| line.cells).collect()
+        let cells = |line: &Line| line.cells.iter().map(str::to_owned).collect();
+        sheet.lines.iter().map(cells).collect()
     }
 
     #[test]
@@ -185,6 +211,13 @@ mod tests {
             (semicolons.clone().into_bytes(), None),
             (format!("sep=;\r\n{semicolons}").into_bytes(), None),
             (format!("\u{feff}sep=;\n{semicolons}").into_bytes(), None),
+            (format!("SEP=; \r{semicolons}").into_bytes(), None),
+            (format!("\"Sep=;\"\n{semicolons}").into_bytes(), None),
+            (format!("sep=\t\r\n{tabs}").into_bytes(), None),
+            (
+                format!("sep=|\n{}", semicolons.replace(';', "|")).into_bytes(),
+                None,
+            ),
             (tabs.clone().into_bytes(), None),
             (utf_16(&tabs), None),
             (windows(&semicolons), Some("windows-1252")),
@@ -225,8 +258,30 @@ mod tests {
         );
         assert_eq!(
             fault(b"name\n\"Ann\nBob\n", None),
-            ("body".to_owned(), "malformed".to_owned())
+            ("line 2".to_owned(), "malformed".to_owned())
         );
+        assert_eq!(
+            fault(b"sep=,\nname\n\n\"Ann\nBob\n", None),
+            ("line 4".to_owned(), "malformed".to_owned())
+        );
+        // Whatever else is said of what divides the cells is not passed over.
+        for said in [
+            "sep=",
+            "sep=x",
+            "sep=;;",
+            "sep=\"",
+            "\"sep=\"",
+            "sep=;,",
+            "SEP=\u{a0}",
+        ] {
+            for end in ["\r\n", "\n", "\r", ""] {
+                assert_eq!(
+                    fault(format!("{said}{end}name;email{end}").as_bytes(), None),
+                    ("line 1".to_owned(), "malformed".to_owned()),
+                    "{said:?}"
+                );
+            }
+        }
         assert_eq!(
             fault(b"name", Some("klingon")),
             ("charset".to_owned(), "unknown_value".to_owned())
