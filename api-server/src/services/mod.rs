@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod api_tokens;
 pub mod applies;
 pub mod apply;
+mod argon2id;
 mod at_once;
 pub mod audit;
 pub mod authentication;

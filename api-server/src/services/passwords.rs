@@ -8,12 +8,9 @@
 //! What is tried against an account that does not exist, or has no password, is tried against
 //! `NOBODYS` instead: it costs the same, because it is the same.
 
-use argon2::password_hash::phc;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
-use super::Error;
+use super::{Error, argon2id};
 use crate::domain::password::{NewPassword, Password, PasswordHash};
 
 /// How many are worked on at once in each line: each takes 19 MiB and some 20 ms of a core.
@@ -39,6 +36,12 @@ impl Line {
 
 static KNOWN: Line = Line::new();
 static STRANGERS: Line = Line::new();
+
+/// How many of very many are worked on at once.
+const OF_MANY_AT_ONCE: usize = 2;
+
+/// Those that are some of very many, of whomever.
+static OF_MANY: Semaphore = Semaphore::const_new(OF_MANY_AT_ONCE);
 
 /// Who wants a password tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +81,7 @@ pub enum Verdict {
 /// # Errors
 /// [`Error::Overloaded`].
 pub async fn hash(password: NewPassword) -> Result<PasswordHash, Error> {
-    let hash = in_turn(move || hashed(password.expose())).await??;
+    let hash = in_turn(move || argon2id::hash(password.expose())).await??;
     Ok(PasswordHash::new(hash))
 }
 
@@ -87,7 +90,7 @@ pub async fn hash(password: NewPassword) -> Result<PasswordHash, Error> {
 /// # Errors
 /// [`Error::Overloaded`].
 pub async fn rehash(password: Password) -> Result<PasswordHash, Error> {
-    let hash = in_turn(move || hashed(password.expose())).await??;
+    let hash = in_turn(move || argon2id::hash(password.expose())).await??;
     Ok(PasswordHash::new(hash))
 }
 
@@ -105,7 +108,7 @@ pub async fn choose(
         let about: Vec<&str> = about.iter().map(String::as_str).collect();
         let chosen = NewPassword::choose(password, &about);
         let chosen = chosen.map_err(|reason| Error::InvalidField { field, reason })?;
-        hashed(chosen.expose())
+        argon2id::hash(chosen.expose())
     };
     Ok(PasswordHash::new(in_turn(work).await??))
 }
@@ -130,7 +133,7 @@ fn judge(
     let against = hash.map_or(NOBODYS, PasswordHash::expose);
     match (evaluate(password, against), hash) {
         (true, Some(hash)) => Verdict::Right {
-            outdated: is_outdated(hash.expose()),
+            outdated: argon2id::is_outdated(hash.expose()),
         },
         (true, None) | (false, _) => Verdict::Wrong,
     }
@@ -144,6 +147,20 @@ pub(super) async fn in_turn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     in_line(Caller::Known, work).await
+}
+
+/// Carries slow work out that is one of very many of the same. Single ones find no more than two of them
+/// before themselves, and all their places free; the many of several callers alternate, as they are asked for.
+pub(super) async fn one_of_many<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let among_many = OF_MANY.acquire().await;
+    let turn = KNOWN.turns.acquire().await;
+    let work = move || {
+        let _held = (among_many, turn);
+        work()
+    };
+    Ok(tokio::task::spawn_blocking(work).await?)
 }
 
 async fn in_line<T: Send + 'static>(
@@ -164,38 +181,8 @@ async fn in_line<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(work).await?)
 }
 
-/// Hashes with the parameters of today.
-pub(super) fn hashed(secret: &str) -> Result<String, Error> {
-    argon2()
-        .hash_password(secret.as_bytes())
-        .map(|hash: phc::PasswordHash| hash.to_string())
-        .map_err(|_| Error::Hashing)
-}
-
-fn argon2() -> Argon2<'static> {
-    // The crate's parameters are OWASP's: 19 MiB, two passes.
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
-}
-
 fn evaluate(password: &Password, hash: &str) -> bool {
-    phc::PasswordHash::new(hash).is_ok_and(|hash| {
-        let verified = argon2().verify_password(password.expose().as_bytes(), &hash);
-        verified.is_ok()
-    })
-}
-
-fn is_outdated(hash: &str) -> bool {
-    let Ok(hash) = phc::PasswordHash::new(hash) else {
-        return true;
-    };
-    let same = hash.algorithm == Algorithm::Argon2id.ident()
-        && hash.version == Some(Version::V0x13.into())
-        && Params::try_from(&hash).is_ok_and(|params| {
-            params.m_cost() == Params::DEFAULT_M_COST
-                && params.t_cost() == Params::DEFAULT_T_COST
-                && params.p_cost() == Params::DEFAULT_P_COST
-        });
-    !same
+    argon2id::matches(password.expose(), hash)
 }
 
 #[cfg(test)]
@@ -230,11 +217,45 @@ mod tests {
         assert_eq!(known.unwrap(), Verdict::Wrong);
     }
 
+    /// Whoever hashes very many keeps single ones not out, and neither do many keep each other waiting to
+    /// their ends.
+    #[tokio::test]
+    async fn many_alternate_and_let_single_ones_in() {
+        let (sender, ended) = std::sync::mpsc::channel();
+        let mut many = tokio::task::JoinSet::new();
+        for number in 0..4 {
+            let sender = sender.clone();
+            many.spawn(async move {
+                for _ in 0..20 {
+                    let sender = sender.clone();
+                    let work = move || sender.send(number);
+                    one_of_many(work).await.unwrap().unwrap();
+                }
+            });
+        }
+        let mut single = tokio::task::JoinSet::new();
+        for _ in 0..AT_ONCE + WAITING_MAX {
+            single.spawn(in_turn(|| ()));
+        }
+        while let Some(done) = single.join_next().await {
+            done.unwrap().unwrap();
+        }
+        while let Some(done) = many.join_next().await {
+            done.unwrap();
+        }
+        let order: Vec<u32> = ended.try_iter().collect();
+        let first_end =
+            (0..4).filter_map(|number| order.iter().rposition(|other| *other == number));
+        assert_eq!(order.len(), 80);
+        assert!(first_end.min().is_some_and(|at| at >= 60), "{order:?}");
+    }
+
     /// Nobody can tell by the time of the answer whether there is such an account: in each case
     /// there is one evaluation, of a hash with the same parameters.
     #[test]
     fn nobody_costs_as_much_as_somebody() {
-        let somebodys = PasswordHash::new(hashed("correct horse battery staple").unwrap());
+        let somebodys = argon2id::hash("correct horse battery staple").unwrap();
+        let somebodys = PasswordHash::new(somebodys);
         for (hash, matches) in [
             (Some(&somebodys), true),
             (Some(&somebodys), false),
@@ -248,26 +269,11 @@ mod tests {
             });
             let evaluated = evaluated.into_inner();
             assert_eq!(evaluated.len(), 1);
-            assert!(!is_outdated(&evaluated[0]), "other parameters");
+            assert!(!argon2id::is_outdated(&evaluated[0]), "other parameters");
             assert_eq!(evaluated[0].len(), somebodys.expose().len());
             let right = matches!(verdict, Verdict::Right { .. });
             // Not even whoever found a password for nobody's hash gets in.
             assert_eq!(right, matches && hash.is_some());
-        }
-        assert!(phc::PasswordHash::new(NOBODYS).is_ok());
-    }
-
-    #[test]
-    fn less_effort_is_outdated() {
-        let weaker = NOBODYS.replace("m=19456", "m=9216");
-        for (hash, outdated) in [
-            (NOBODYS, false),
-            (&weaker, true),
-            (&NOBODYS.replace("t=2", "t=1"), true),
-            (&NOBODYS.replace("argon2id", "argon2i"), true),
-            ("x", true),
-        ] {
-            assert_eq!(is_outdated(hash), outdated, "{hash}");
         }
     }
 }
