@@ -5,14 +5,19 @@ mod declaration;
 mod devices;
 mod exchange;
 mod export;
+mod pins;
 mod users;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
 use tests::lab::PortalLab;
 use tests::portal::{Client, Reply};
+
+/// How long to wait for what must come.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Sends a table.
 async fn import(client: &Client, path: &str, table: &str) -> anyhow::Result<Reply> {

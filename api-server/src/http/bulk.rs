@@ -7,6 +7,8 @@ pub(super) mod sheet;
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::error::ApiError;
 use super::fields::{FieldError, Fields, boolean_text};
 use crate::services::{Error, Portal};
@@ -55,19 +57,46 @@ pub(super) fn wish(mut query: Fields) -> Result<Wish, ApiError> {
     query.finish(wish).map_err(ApiError::InvalidFields)
 }
 
-/// Carries out `task` when it is its turn, within the time for it. One at a time: each keeps a
-/// transaction open, and a core of the database busy.
-pub(super) async fn in_turn<T>(
-    portal: &Portal,
+/// Carries out an import or a declaration within the time for it.
+pub(super) async fn in_time<T>(
     task: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
-    let turn = tokio::time::timeout(Duration::from_secs(TURN_SECONDS), portal.bulk.acquire());
-    let Ok(Ok(_turn)) = turn.await else {
-        return Err(Error::Overloaded("another import runs").into());
-    };
     tokio::time::timeout(Duration::from_secs(BULK_SECONDS), task)
         .await
         .map_err(|_| ApiError::RequestTimeout)?
+}
+
+/// Carries out `task` when it is its turn. One at a time: each keeps a transaction open, and a core of the
+/// database busy. Whoever has `prepared` it for longer than others wait, waits for as long again.
+pub(super) async fn in_turn<T>(
+    portal: &Portal,
+    prepared: Duration,
+    task: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let wait = prepared.max(Duration::from_secs(TURN_SECONDS));
+    let turn = tokio::time::timeout(wait, portal.bulk.acquire());
+    let Ok(Ok(_turn)) = turn.await else {
+        return Err(Error::Overloaded("another import runs").into());
+    };
+    task.await
+}
+
+/// Who reads a large body, which takes many times as much memory as it is long: one at a time.
+static READING: Semaphore = Semaphore::const_new(1);
+
+/// Reads a large body, apart from the threads that serve requests. What comes of it is not kept while others
+/// have their turn, but read again then.
+pub(super) async fn apart<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let reading = READING.acquire().await;
+    let read = move || {
+        let _held = reading;
+        read()
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(Error::from)?
 }
 
 /// The errors of something that stands within a larger one.

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
+use shared::bundle::Digest;
 
-use super::bulk::{in_turn, preview, within};
+use super::bulk::{apart, in_time, in_turn, preview, within};
 use super::devices::{DeviceBody, settings};
 use super::error::{ApiError, Problem};
-use super::extract::{Body, By, InTenant};
+use super::extract::{By, InTenant, LargeBody};
 use super::fields::{FieldError, Fields, number, text};
 use super::once::{Answer, Once};
 use super::openapi::{ByHeader, DeclarationProblems, OnceHeader, QueryProblems};
@@ -21,7 +23,7 @@ use super::users::{UserBody, user_patch};
 use crate::clock::os_rng;
 use crate::domain::bulk::ENTRIES_MAX;
 use crate::domain::patch::Patch;
-use crate::domain::{Invalid, Metadata, Permission, UserId};
+use crate::domain::{Invalid, Metadata, Permission, UserId, Within};
 use crate::services::bulk::declaration::{
     self, Declaration, DeclaredDevice, DeclaredTenant, DeclaredUser,
 };
@@ -106,37 +108,81 @@ pub(super) async fn reconcile(
     By(actor): By,
     Query(query): Query,
     once: Once,
-    Body(fields): Body,
+    body: LargeBody,
 ) -> Result<Response, ApiError> {
     let preview = preview(query)?;
-    let said = fields.digest_but("expected_digest");
-    let (declaration, expected) = declared(fields).map_err(ApiError::InvalidFields)?;
-    let users = declaration.users.as_deref().unwrap_or_default();
-    if users.iter().any(|user| user.devices.is_some()) {
-        denied::must(&actor, Permission::DevicesWrite).map_err(Error::from)?;
-    }
-    let carried_out = Box::pin(async {
-        let task = async |work: &mut Work<'_>| {
-            let within = tenant.within;
-            let run = declaration::reconcile(work, within, declaration, &mut os_rng()).await?;
-            let steps = run.map_err(|refusals| {
-                let refusals = refusals.into_iter().map(RefusalBody::from);
-                ApiError::DeclarationRefused(refusals.collect())
-            })?;
-            let digest = declaration::digest(said, &steps);
-            if expected.is_some_and(|expected| expected != digest) {
-                return Err(ApiError::from(Error::PlanOutdated));
-            }
-            Ok(ReconciledBody::of(digest, steps, preview))
-        };
-        if preview {
-            let told = bulk::preview(&portal, &actor, task).await?;
-            return Ok(Json(told).into_response());
+    in_time(Box::pin(async {
+        if !preview && let Some(before) = once.before(&portal, &actor).await? {
+            return Ok(before);
         }
-        let task = async |work: &mut Work<'_>| Answer::new(StatusCode::OK, &task(work).await?);
-        once.run(&portal, &actor, task).await
-    });
-    in_turn(&portal, carried_out).await
+        let begun = Instant::now();
+        let read = {
+            let body = body.clone();
+            apart(move || of_devices(&body))
+        };
+        if read.await? {
+            denied::must(&actor, Permission::DevicesWrite).map_err(Error::from)?;
+        }
+        let carried_out = Box::pin(async {
+            let said = apart(move || Said::of(&body)).await?;
+            let task =
+                async |work: &mut Work<'_>| reconciled(work, tenant.within, said, preview).await;
+            if preview {
+                let told = bulk::preview(&portal, &actor, task).await?;
+                return Ok(Json(told).into_response());
+            }
+            let task = async |work: &mut Work<'_>| Answer::new(StatusCode::OK, &task(work).await?);
+            once.run(&portal, &actor, task).await
+        });
+        in_turn(&portal, begun.elapsed(), carried_out).await
+    }))
+    .await
+}
+
+/// What a body says.
+struct Said {
+    /// The hash of all of it but `expected_digest`.
+    digest: Digest,
+    declaration: Declaration,
+    expected: Option<String>,
+}
+
+impl Said {
+    fn of(body: &LargeBody) -> Result<Self, ApiError> {
+        let fields = body.fields()?;
+        let digest = fields.digest_but("expected_digest");
+        let (declaration, expected) = declared(fields).map_err(ApiError::InvalidFields)?;
+        Ok(Self {
+            digest,
+            declaration,
+            expected,
+        })
+    }
+}
+
+/// Whether a body says anything of devices.
+fn of_devices(body: &LargeBody) -> Result<bool, ApiError> {
+    let (declaration, _) = declared(body.fields()?).map_err(ApiError::InvalidFields)?;
+    let users = declaration.users.unwrap_or_default();
+    Ok(users.iter().any(|user| user.devices.is_some()))
+}
+
+async fn reconciled(
+    work: &mut Work<'_>,
+    within: Within,
+    said: Said,
+    preview: bool,
+) -> Result<ReconciledBody, ApiError> {
+    let run = declaration::reconcile(work, within, said.declaration, &mut os_rng()).await?;
+    let steps = run.map_err(|refusals| {
+        let refusals = refusals.into_iter().map(RefusalBody::from);
+        ApiError::DeclarationRefused(refusals.collect())
+    })?;
+    let digest = declaration::digest(said.digest, &steps);
+    if said.expected.is_some_and(|expected| expected != digest) {
+        return Err(ApiError::from(Error::PlanOutdated));
+    }
+    Ok(ReconciledBody::of(digest, steps, preview))
 }
 
 /// Reads a declaration and the digest that is expected.

@@ -156,6 +156,31 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+/// A large body that must be a JSON object, as it came.
+#[derive(Clone)]
+pub(super) struct LargeBody(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for LargeBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if is_json(request.headers()) != Some(true) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        read(request, state).await.map(Self)
+    }
+}
+
+impl LargeBody {
+    /// Its fields.
+    ///
+    /// # Errors
+    /// It is no JSON object.
+    pub(super) fn fields(&self) -> Result<Fields, ApiError> {
+        object(&self.0)
+    }
+}
+
 /// A body that may be missing, and otherwise is a JSON object.
 pub(super) struct OptionalBody(pub(super) Fields);
 

@@ -1,16 +1,17 @@
 //! Reading a JSON object so that everything that is wrong with it is reported at once.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use shared::bundle::Digest;
 
 use crate::domain::Invalid;
 use crate::domain::patch::Patch;
+
+mod json;
+
+pub(super) use json::{Room, parse_json, parse_json_within};
 
 /// Longest field name that an error repeats, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -284,92 +285,6 @@ pub(super) fn map(value: Value) -> Result<Map<String, Value>, Invalid> {
                 message: "must be a JSON object",
             })
         }
-    }
-}
-
-/// Reads JSON and refuses a key that occurs twice in an object: readers differ in which of the two
-/// they take, so that what one checks is not what another one uses.
-pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let objects = Cell::new(0);
-    let value = Unique(&objects).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
-}
-
-/// Most objects of a body, which is more than any takes: small ones need far more memory than text.
-const OBJECTS_MAX: u32 = 250_000;
-
-/// Reads values; the number is that of the objects so far.
-#[derive(Clone, Copy)]
-struct Unique<'a>(&'a Cell<u32>);
-
-impl<'de> DeserializeSeed<'de> for Unique<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unique<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
-        Ok(Value::Number(number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(self)? {
-            array.push(item);
-        }
-        Ok(Value::Array(array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
-        self.0.set(self.0.get() + 1);
-        if self.0.get() > OBJECTS_MAX {
-            return Err(A::Error::custom("more than 250000 objects"));
-        }
-        let mut object = Map::new();
-        while let Some(key) = pairs.next_key::<String>()? {
-            if object.contains_key(&key) {
-                return Err(A::Error::custom("a key occurs twice in one object"));
-            }
-            let value = pairs.next_value_seed(self)?;
-            object.insert(key, value);
-        }
-        Ok(Value::Object(object))
     }
 }
 

@@ -1,62 +1,33 @@
 //! `/imports`: users and devices from tables.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use serde_json::{Map, Value};
 
-use super::bulk::body::{ImportBody, ImportLineBody, LineErrorBody};
-use super::bulk::columns::{self, Column, DEVICES, USERS};
-use super::bulk::sheet::{self, Sheet};
-use super::bulk::{Wish, in_turn, wish};
-use super::devices::settings;
+use super::bulk::body::ImportBody;
+use super::bulk::columns::{DEVICES, USERS};
+use super::bulk::{Wish, apart, in_time, in_turn, wish};
 use super::error::{ApiError, Problem};
-use super::extract::{By, InTenant, hyphenated, read};
-use super::fields::{FieldError, Fields, text};
+use super::extract::{By, InTenant};
 use super::once::{Answer, Once};
 use super::openapi::{ByHeader, ImportProblems, OnceHeader};
 use super::query::Query;
-use super::users::user_patch;
 use crate::clock::os_rng;
 use crate::domain::calling::VoicemailPin;
-use crate::domain::user::UserPatch;
-use crate::domain::{DeviceId, Invalid, UserId};
-use crate::services::bulk::devices::Which;
+use crate::domain::patch::Patch;
 use crate::services::bulk::{self, Results};
 use crate::services::work::Work;
 use crate::services::{Error, Portal, pins};
 
-/// A body that must be a table.
-pub(super) struct CsvBody(Sheet);
+mod lines;
+mod table;
 
-impl<S: Send + Sync> FromRequest<S> for CsvBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let announced = request.headers().get(CONTENT_TYPE);
-        let announced = announced.and_then(|value| value.to_str().ok());
-        let mut parts = announced.unwrap_or_default().split(';').map(str::trim);
-        let is_csv = parts
-            .next()
-            .is_some_and(|essence| essence.eq_ignore_ascii_case("text/csv"));
-        if !is_csv {
-            return Err(ApiError::UnsupportedTable);
-        }
-        let charset = parts.find_map(|parameter| {
-            let (name, value) = parameter.split_once('=')?;
-            let value = value.trim().trim_matches('"').to_owned();
-            name.trim().eq_ignore_ascii_case("charset").then_some(value)
-        });
-        let bytes = read(request, state).await?;
-        let sheet = sheet::read(&bytes, charset.as_deref());
-        let fault = |fault| ApiError::InvalidFields(vec![fault]);
-        sheet.map(Self).map_err(fault)
-    }
-}
+use lines::{device, user};
+use table::{CsvBody, Table};
 
 /// Import users
 ///
@@ -94,25 +65,65 @@ pub(super) async fn users(
     By(actor): By,
     Query(query): Query,
     once: Once,
-    CsvBody(sheet): CsvBody,
+    body: CsvBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(query)?;
-    let mut table = Table::of(USERS, &["id", "email"], sheet, user)?;
-    let said = std::mem::take(&mut table.wanted);
-    let carried_out = Box::pin(async {
-        let (ids, patches): (Vec<_>, Vec<_>) = said.into_iter().unzip();
-        let patches = pins::of_many(patches, wish.preview).await?;
-        let wanted = ids.into_iter().zip(patches);
-        let wanted: Vec<_> = wanted
-            .map(|(id, patch)| bulk::users::Wanted { id, patch })
-            .collect();
-        let task = async |work: &mut Work<'_>| {
-            let within = tenant.within;
-            bulk::users::reconcile(work, within, &wanted, &mut os_rng()).await
+    in_time(Box::pin(async {
+        if !wish.preview
+            && let Some(before) = once.before(&portal, &actor).await?
+        {
+            return Ok(before);
+        }
+        let begun = Instant::now();
+        let read = {
+            let body = body.clone();
+            apart(move || said_pins(&body))
         };
-        answer(&portal, &actor, once, wish, table, task).await
+        let mut said = read.await?;
+        if wish.preview {
+            // Nothing is kept of them.
+            said.truncate(1);
+        }
+        let hashes = pins::of_many(said).await?;
+        let carried_out = Box::pin(async {
+            let mut table = apart(move || Table::of(&body, USERS, USER_KEY, user)).await?;
+            // As many as there are PINs, or one for all.
+            let mut hashes = hashes.iter().cycle().cloned();
+            let wanted = std::mem::take(&mut table.wanted).into_iter();
+            let wanted = wanted.map(|(id, patch)| {
+                let patch = pins::with_next(patch, &mut hashes)?;
+                Ok(bulk::users::Wanted { id, patch })
+            });
+            let wanted = wanted.collect::<Result<Vec<_>, Error>>()?;
+            let task = async |work: &mut Work<'_>| {
+                let within = tenant.within;
+                bulk::users::reconcile(work, within, &wanted, &mut os_rng()).await
+            };
+            answer(&portal, &actor, once, wish, table, task).await
+        });
+        in_turn(&portal, begun.elapsed(), carried_out).await
+    }))
+    .await
+}
+
+/// By which columns users, and devices, are known.
+const USER_KEY: &[&str] = &["id", "email"];
+const DEVICE_KEY: &[&str] = &["id", "user_email"];
+
+/// The PINs of the good lines of a table of users, in their order.
+fn said_pins(body: &CsvBody) -> Result<Vec<VoicemailPin>, ApiError> {
+    let (_, heads) = body.sheet(USERS, USER_KEY)?;
+    let mut columns = heads.iter().flatten();
+    if !columns.any(|column| column.field == "voicemail.pin") {
+        return Ok(Vec::new());
+    }
+    let table = Table::of(body, USERS, USER_KEY, user)?;
+    let pins = table.wanted.into_iter();
+    let pins = pins.filter_map(|(_, patch)| match patch.calls.voicemail_pin {
+        Patch::Set(pin) => Some(pin),
+        Patch::Keep | Patch::Clear => None,
     });
-    in_turn(&portal, carried_out).await
+    Ok(pins.collect())
 }
 
 /// Import devices
@@ -145,108 +156,33 @@ pub(super) async fn devices(
     By(actor): By,
     Query(query): Query,
     once: Once,
-    CsvBody(sheet): CsvBody,
+    body: CsvBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(query)?;
-    let mut table = Table::of(DEVICES, &["id", "user_email"], sheet, device)?;
-    let wanted = std::mem::take(&mut table.wanted);
-    let carried_out = Box::pin(async {
-        let task = async |work: &mut Work<'_>| {
-            let within = tenant.within;
-            bulk::devices::reconcile(work, within, &wanted, &mut os_rng()).await
-        };
-        answer(&portal, &actor, once, wish, table, task).await
-    });
-    in_turn(&portal, carried_out).await
-}
-
-/// Lines that were read, and what was wrong with the others.
-struct Table<T> {
-    columns: &'static [Column],
-    /// What each good line wants, in their order.
-    wanted: Vec<T>,
-    /// All lines.
-    lines: Vec<ReadLine>,
-}
-
-/// A line that was read, or was not.
-struct ReadLine {
-    number: u64,
-    key: Option<String>,
-    /// What is wrong with it; nothing: it is a good one.
-    errors: Vec<FieldError>,
-}
-
-impl<T> Table<T> {
-    fn of(
-        columns: &'static [Column],
-        key: &[&'static str],
-        sheet: Sheet,
-        one: fn(Fields) -> Result<T, Vec<FieldError>>,
-    ) -> Result<Self, ApiError> {
-        let heads = columns::heads(columns, key, &sheet).map_err(ApiError::InvalidFields)?;
-        let mut table = Self {
-            columns,
-            wanted: Vec::new(),
-            lines: Vec::with_capacity(sheet.lines.len()),
-        };
-        for line in sheet.lines {
-            let broken = |fault| ApiError::InvalidFields(vec![fault]);
-            columns::unbroken(&heads, &line).map_err(broken)?;
-            let body = columns::body(&heads, &line.cells);
-            let key = body.as_ref().ok().and_then(named);
-            let read = body.and_then(|body| one(Fields::new(body)));
-            let errors = match read {
-                Ok(wanted) => {
-                    table.wanted.push(wanted);
-                    Vec::new()
-                }
-                Err(errors) => errors,
-            };
-            table.lines.push(ReadLine {
-                number: line.number,
-                key,
-                errors,
-            });
+    in_time(Box::pin(async {
+        if !wish.preview
+            && let Some(before) = once.before(&portal, &actor).await?
+        {
+            return Ok(before);
         }
-        Ok(table)
-    }
-
-    /// What became of each line, once it is known what became of the good ones.
-    fn told(self, results: Results, wish: Wish) -> ImportBody {
-        let columns = self.columns;
-        let mut results = results.into_iter();
-        let lines = self.lines.into_iter().map(|line| {
-            let result = if line.errors.is_empty() {
-                results.next()
-            } else {
-                None
+        let begun = Instant::now();
+        let read = {
+            let body = body.clone();
+            apart(move || body.sheet(DEVICES, DEVICE_KEY).map(drop))
+        };
+        read.await?;
+        let carried_out = Box::pin(async {
+            let mut table = apart(move || Table::of(&body, DEVICES, DEVICE_KEY, device)).await?;
+            let wanted = std::mem::take(&mut table.wanted);
+            let task = async |work: &mut Work<'_>| {
+                let within = tenant.within;
+                bulk::devices::reconcile(work, within, &wanted, &mut os_rng()).await
             };
-            match result {
-                Some(Ok(done)) => ImportLineBody::done(line.number, done, columns, wish.preview),
-                Some(Err(error)) => {
-                    let errors = vec![LineErrorBody::of(error, columns)];
-                    ImportLineBody::refused(line.number, line.key, errors)
-                }
-                None => {
-                    let errors = line.errors.into_iter();
-                    let errors = errors.map(|error| LineErrorBody::of_field(error, columns));
-                    ImportLineBody::refused(line.number, line.key, errors.collect())
-                }
-            }
+            answer(&portal, &actor, once, wish, table, task).await
         });
-        ImportBody::of(wish, lines.collect())
-    }
-}
-
-/// What people know the user or device of a line by, as far as the line says it.
-fn named(body: &Map<String, Value>) -> Option<String> {
-    let said = |name: &str| body.get(name).and_then(Value::as_str);
-    let names = ["email", "user_email", "label"]
-        .into_iter()
-        .filter_map(said);
-    let key = names.collect::<Vec<_>>().join(" ");
-    (!key.is_empty()).then(|| key.chars().take(320).collect())
+        in_turn(&portal, begun.elapsed(), carried_out).await
+    }))
+    .await
 }
 
 async fn answer<T>(
@@ -270,65 +206,4 @@ async fn answer<T>(
         Answer::new(StatusCode::OK, &told)
     };
     once.run(portal, actor, task).await
-}
-
-type SaidOfUser = (Option<UserId>, UserPatch<VoicemailPin>);
-
-fn user(mut fields: Fields) -> Result<SaidOfUser, Vec<FieldError>> {
-    let id = fields.patch("id", id);
-    // What is wrong with the id is among what is wrong with the rest.
-    let patch = user_patch(fields)?;
-    let id = id.flatten().map(UserId);
-    if id.is_none() && patch.email.is_none() {
-        return Err(vec![unnamed("email")]);
-    }
-    Ok((id, patch))
-}
-
-fn device(mut fields: Fields) -> Result<bulk::devices::Wanted, Vec<FieldError>> {
-    let id = fields.patch("id", id);
-    let owner = fields.patch("user_email", text);
-    let label = fields.patch("label", text);
-    let username = fields.patch("sip_username", |value| {
-        Ok(value.as_str().unwrap_or_default().to_owned())
-    });
-    let settings = settings(&mut fields);
-    let nobody = matches!((&id, &owner), (Some(None), Some(None)));
-    let wanted = (|| {
-        let id = id?;
-        Some(bulk::devices::Wanted {
-            which: id.map_or(Which::Labelled, |id| Which::Id(DeviceId(id))),
-            owner: owner?,
-            label: label?,
-            settings: settings?,
-            sip_username: username?,
-        })
-    })();
-    let wanted = fields.finish(wanted)?;
-    if nobody {
-        Err(vec![unnamed("user_email")])
-    } else {
-        Ok(wanted)
-    }
-}
-
-const MALFORMED_ID: Invalid = Invalid {
-    code: "malformed",
-    message: "must be an id as an export writes it, or empty",
-};
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a reader of fields, as the others are"
-)]
-fn id(value: Value) -> Result<uuid::Uuid, Invalid> {
-    value.as_str().and_then(hyphenated).ok_or(MALFORMED_ID)
-}
-
-fn unnamed(field: &str) -> FieldError {
-    let reason = Invalid {
-        code: "missing",
-        message: "is needed where there is no id: nobody is meant otherwise",
-    };
-    FieldError::new(field, reason)
 }

@@ -115,6 +115,19 @@ impl Once {
 }
 
 impl Once {
+    /// The answer, if this was answered before: so that nobody waits, or works, for what was done.
+    pub(super) async fn before(
+        &self,
+        portal: &Portal,
+        actor: &Actor,
+    ) -> Result<Option<Response>, ApiError> {
+        let Some(request) = &self.0 else {
+            return Ok(None);
+        };
+        let answered = idempotency::answered(portal, actor, request).await?;
+        Ok(answered.map(response))
+    }
+
     /// Carries out what takes longer than a transaction may: an apply. `task` is told what the ids
     /// of its attempts are made from; `remake` answers from the attempts of a portal that died.
     ///

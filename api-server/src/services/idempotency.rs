@@ -65,6 +65,27 @@ pub async fn once<E: From<Error>>(
     })
 }
 
+/// What was answered before under the same key, for whoever would begin with something long. Nothing is taken.
+///
+/// # Errors
+/// As of [`once`].
+pub async fn answered(
+    portal: &Portal,
+    actor: &Actor,
+    request: &KeyedRequest,
+) -> Result<Option<Answered>, Error> {
+    // Never committed.
+    let mut work = Work::begin(portal, actor).await?;
+    let Some(answer) = before(&mut work, request).await? else {
+        return Ok(None);
+    };
+    work.stands().await?;
+    Ok(Some(Answered {
+        answer,
+        replayed: true,
+    }))
+}
+
 /// Takes the key; the answer if it was taken before.
 async fn before(
     work: &mut Work<'_>,

@@ -47,61 +47,37 @@ pub async fn of_new(new: NewUser<VoicemailPin>) -> Result<NewUser, Error> {
 /// How many of one caller wait for their hash at once.
 const SIDE_BY_SIDE: usize = 2;
 
-/// Many partial changes, likewise. For a preview, which keeps nothing, all PINs get the hash of one.
-///
-/// Nobody else is kept waiting for as long as that takes: others get their hashes in between, see
-/// [`passwords::one_of_many`].
+/// Very many PINs, in their order. Nobody else is kept waiting for as long as that takes: others get their
+/// hashes in between.
 ///
 /// # Errors
-/// As of [`of_new`].
-pub async fn of_many(
-    patches: Vec<UserPatch<VoicemailPin>>,
-    preview: bool,
-) -> Result<Vec<UserPatch>, Error> {
-    if preview {
-        return with_stand_in(patches).await;
-    }
-    let mut hashed = Vec::with_capacity(patches.len());
-    let mut patches = patches.into_iter();
-    while patches.len() > 0 {
-        let some = patches.by_ref().take(SIDE_BY_SIDE).map(of_one_of_many);
-        for patch in at_once(some).await {
-            hashed.push(patch?);
+/// The system has no random numbers.
+pub async fn of_many(pins: Vec<VoicemailPin>) -> Result<Vec<PinHash>, Error> {
+    let mut hashes = Vec::with_capacity(pins.len());
+    let mut pins = pins.into_iter();
+    while pins.len() > 0 {
+        let some = pins.by_ref().take(SIDE_BY_SIDE).map(hash_one_of_many);
+        for hash in at_once(some).await {
+            hashes.push(hash?);
         }
     }
-    Ok(hashed)
+    Ok(hashes)
 }
 
-async fn of_one_of_many(patch: UserPatch<VoicemailPin>) -> Result<UserPatch, Error> {
-    let pin = match patch.calls.voicemail_pin.clone() {
+/// A partial change with the next of some hashes in place of its PIN, if it has one.
+///
+/// # Errors
+/// [`Error::Hashing`]: there is none left.
+pub fn with_next(
+    patch: UserPatch<VoicemailPin>,
+    hashes: &mut impl Iterator<Item = PinHash>,
+) -> Result<UserPatch, Error> {
+    let pin = match &patch.calls.voicemail_pin {
         Patch::Keep => Patch::Keep,
         Patch::Clear => Patch::Clear,
-        Patch::Set(pin) => Patch::Set(hash_one_of_many(pin).await?),
+        Patch::Set(_) => Patch::Set(hashes.next().ok_or(Error::Hashing)?),
     };
     Ok(patch.with_pin(pin))
-}
-
-async fn with_stand_in(patches: Vec<UserPatch<VoicemailPin>>) -> Result<Vec<UserPatch>, Error> {
-    let mut pins = patches
-        .iter()
-        .filter_map(|patch| match &patch.calls.voicemail_pin {
-            Patch::Set(pin) => Some(pin.clone()),
-            Patch::Keep | Patch::Clear => None,
-        });
-    let stand_in = match pins.next() {
-        Some(pin) => Patch::Set(hash_one_of_many(pin).await?),
-        None => Patch::Keep,
-    };
-    drop(pins);
-    let with_stand_in = |patch: UserPatch<VoicemailPin>| {
-        let pin = match &patch.calls.voicemail_pin {
-            Patch::Keep => Patch::Keep,
-            Patch::Clear => Patch::Clear,
-            Patch::Set(_) => stand_in.clone(),
-        };
-        patch.with_pin(pin)
-    };
-    Ok(patches.into_iter().map(with_stand_in).collect())
 }
 
 /// A partial change, likewise.

@@ -1,14 +1,9 @@
-use std::time::Duration;
-
 use serde_json::json;
 use tests::lab::{PortalLab, create_user};
 use tests::process::wait_until;
 use tokio::task::JoinSet;
 
-use super::{import, people, rows};
-
-/// How long to wait for what must come.
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::{DEADLINE, import, people, rows};
 
 /// Imports, and people who create users by hand meanwhile: no number and no address is given twice, and
 /// nobody hears of a fault of the portal.

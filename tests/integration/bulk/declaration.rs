@@ -296,3 +296,34 @@ async fn what_is_wrong_with_a_declaration_is_named() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// A body of many small things is far larger in memory, and one of many mistakes would be answered by a far
+/// larger one.
+#[tokio::test]
+async fn what_is_read_and_what_is_told_is_bounded() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let send = async |users: String| {
+        let request = lab.client.request(Method::POST, "/declaration/reconcile");
+        let body = format!("{{\"users\":[{users}]}}");
+        request.body("application/json", body).send().await
+    };
+    let many = vec!["{}"; 300_000].join(",");
+    assert_eq!(send(many).await?.problem(400)?, "malformed_json");
+    let listed = vec!["{}"; 20_001].join(",");
+    let error = &send(listed).await?.expect(400)?.json()?["errors"][0];
+    assert_eq!(
+        (&error["field"], &error["code"]),
+        (&json!("users"), &json!("too_many"))
+    );
+    let wrong = vec!["{}"; 150].join(",");
+    let told = send(wrong).await?.expect(400)?.json()?;
+    assert_eq!(told["errors"].as_array().map(Vec::len), Some(100));
+    assert_eq!(told["errors"][99]["field"], "users[99].email");
+    let metadata = format!("\"{{\"\"n\"\":[{}0]}}\"", "[0],".repeat(900));
+    let lines = (0..500).map(|n| format!("u{n}@example.org,U,{metadata}\n"));
+    let table = format!("email,name,metadata\n{}", lines.collect::<String>());
+    let refused = super::import(&lab.client, "/imports/users", &table).await?;
+    let error = &refused.expect(400)?.json()?["errors"][0];
+    assert_eq!(error["code"], "too_many");
+    Ok(())
+}

@@ -5,7 +5,7 @@ use csv::StringRecord;
 use serde_json::{Map, Value};
 
 use super::sheet::{Line, Sheet};
-use crate::http::fields::{FieldError, parse_json};
+use crate::http::fields::{FieldError, Room, parse_json, parse_json_within};
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,9 @@ pub(in crate::http) const DEVICES: &[Column] = &[
     column("rewrite_contact", "nat.rewrite_contact", Cell::Bool),
     column("direct_media", "nat.direct_media", Cell::Bool),
 ];
+
+/// Most memory for the values in the JSON of a table.
+pub(in crate::http) const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The name of the column that a field of a body stands in.
 pub(in crate::http) fn name_of<'a>(columns: &'static [Column], field: &'a str) -> &'a str {
@@ -166,20 +169,21 @@ pub(in crate::http) fn unbroken(
 }
 
 /// A line as the body of one. What cannot be read of a cell stays text, and so the reader of the body says
-/// what should be there.
+/// what should be there. JSON takes of the room for that of the whole table.
 ///
 /// # Errors
 /// A cell holds something and has no column.
 pub(in crate::http) fn body(
     heads: &[Option<&'static Column>],
     cells: &StringRecord,
+    room: &Room,
 ) -> Result<Map<String, Value>, Vec<FieldError>> {
     let mut body = Map::new();
     for (at, cell) in cells.iter().enumerate() {
         let text = unguarded(cell.trim());
         match heads.get(at).copied().flatten() {
             Some(column) => {
-                if let Some(value) = value(column.cell, text) {
+                if let Some(value) = value(column.cell, text, room) {
                     put(&mut body, column.field, value);
                 }
             }
@@ -197,7 +201,7 @@ pub(in crate::http) fn body(
     Ok(body)
 }
 
-fn value(cell: Cell, text: &str) -> Option<Value> {
+fn value(cell: Cell, text: &str, room: &Room) -> Option<Value> {
     let as_text = || Value::String(text.to_owned());
     Some(match cell {
         Cell::OrNone if text.is_empty() => Value::Null,
@@ -210,7 +214,7 @@ fn value(cell: Cell, text: &str) -> Option<Value> {
             _ => as_text(),
         },
         Cell::Words => text.split_whitespace().map(Value::from).collect(),
-        Cell::Json => parse_json(text.as_bytes()).unwrap_or_else(|_| as_text()),
+        Cell::Json => parse_json_within(room, text.as_bytes()).unwrap_or_else(|_| as_text()),
     })
 }
 
@@ -294,6 +298,10 @@ mod tests {
 
     use super::*;
 
+    fn room() -> Room {
+        Room::new(JSON_BYTES_MAX)
+    }
+
     #[test]
     fn a_body_comes_back_from_its_cells() {
         let body = json!({
@@ -311,7 +319,10 @@ mod tests {
         assert!(cells[2].starts_with("'="), "{cells:?}");
         assert_eq!(cells[6], "+420123");
         let cells = StringRecord::from(cells);
-        assert_eq!(Value::Object(super::body(&heads, &cells).unwrap()), body);
+        assert_eq!(
+            Value::Object(super::body(&heads, &cells, &room()).unwrap()),
+            body
+        );
     }
 
     #[test]
@@ -343,7 +354,7 @@ mod tests {
                 Some(json!("{\"a\":1,\"a\":2}")),
             ),
         ] {
-            assert_eq!(value(cell, text), meant, "{text}");
+            assert_eq!(value(cell, text, &room()), meant, "{text}");
         }
     }
 }

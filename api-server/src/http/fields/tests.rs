@@ -114,3 +114,29 @@ fn json_is_read_strictly() {
         assert!(parse_json(bad).is_err(), "{}", String::from_utf8_lossy(bad));
     }
 }
+
+/// Small values need far more memory than text.
+#[test]
+fn values_take_no_more_memory_than_there_is() {
+    let list = |unit: &str, count: usize| format!("[{}0]", format!("{unit},").repeat(count));
+    let refused = |text: String| {
+        let read = parse_json(text.as_bytes());
+        read.is_err_and(|error| error.to_string().contains("too many values"))
+    };
+    assert!(!refused(list("{}", 250_000)));
+    assert!(refused(list("{}", 300_000)));
+    for (unit, count) in [
+        ("[0]", 1_100_000),
+        ("\"\"", 3_200_000),
+        ("0", 6_300_000),
+        ("{\"a\":[0]}", 250_000),
+    ] {
+        assert!(refused(list(unit, count)), "{unit}");
+    }
+    // Several texts share what there is.
+    let room = Room::new(100_000);
+    let text = list("\"a\"", 1_000);
+    assert!(parse_json_within(&room, text.as_bytes()).is_ok());
+    assert!(parse_json_within(&room, text.as_bytes()).is_err());
+    assert!(room.is_exhausted());
+}
