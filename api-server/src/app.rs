@@ -24,6 +24,7 @@ use crate::services::authentication::Gate;
 use crate::services::counters::Counters;
 use crate::services::live::Live;
 use crate::services::pbxes::{self, DefaultPbx, Pbxes};
+use crate::services::places::Places;
 use crate::services::{Portal, Settings};
 use crate::{http, listen};
 
@@ -182,6 +183,7 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
         refusals: Refusals::default(),
         rendering: Semaphore::new(1),
         bulk: Semaphore::new(1),
+        places: Places::default(),
         gate: Gate::default(),
     };
     Ok((Arc::new(portal), ended))

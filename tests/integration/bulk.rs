@@ -6,6 +6,7 @@ mod devices;
 mod exchange;
 mod export;
 mod pins;
+mod places;
 mod users;
 
 use std::ops::Range;

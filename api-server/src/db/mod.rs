@@ -310,7 +310,8 @@ impl Database {
 fn session(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("synergycall-portal").options([
         ("statement_timeout", "5s"),
-        ("lock_timeout", "5s"),
+        // Earlier than the other, or that would be first, and be taken for a database that hangs.
+        ("lock_timeout", "4500ms"),
         // What a page of a list needs lies in memory or on an SSD. With the default, which is for
         // spinning disks, whole tables are read to join a hundred rows.
         ("random_page_cost", "1.1"),

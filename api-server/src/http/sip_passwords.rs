@@ -21,6 +21,7 @@ use crate::clock::os_rng;
 use crate::domain::Invalid;
 use crate::domain::device::DeviceId;
 use crate::services::devices::Reveal;
+use crate::services::places::Change;
 use crate::services::{Error, Portal, devices};
 
 /// Longest overlap of two passwords: 30 days, in seconds.
@@ -80,6 +81,7 @@ pub(super) async fn rotate(
 ) -> Result<Response, ApiError> {
     let expected = condition.required()?;
     let (overlap, show) = rotation(fields).map_err(ApiError::InvalidFields)?;
+    let _place = portal.places.take(tenant.id, Change::Other).await?;
     once.run(&portal, &actor, async |work| {
         let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version).map_err(Error::from)?;
@@ -149,6 +151,7 @@ pub(super) async fn reveal_password(
     IfMatch(expected): IfMatch,
     once: Once,
 ) -> Result<Response, ApiError> {
+    let _place = portal.places.take(tenant.id, Change::Other).await?;
     once.run(&portal, &actor, async |work| {
         let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version).map_err(Error::from)?;

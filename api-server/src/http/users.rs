@@ -30,6 +30,7 @@ use crate::domain::calling::VoicemailPin;
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::{NewUser, UserPatch};
 use crate::domain::{Metadata, UserId};
+use crate::services::places::Change;
 use crate::services::users::{CreatedUser, UserFilter, UserSort};
 use crate::services::{Portal, pins, users, work};
 
@@ -191,6 +192,7 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let new = new_user(fields).map_err(ApiError::InvalidFields)?;
     let new = pins::of_new(new).await?;
+    let _place = portal.places.take(tenant.id, Change::Numbers).await?;
     once.run(&portal, &actor, async |work| {
         let created = users::create(work, tenant.id, new, &mut os_rng()).await?;
         let location = tenant.path(&format!("/users/{}", created.user.id));
@@ -339,9 +341,16 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let patch = user_patch(fields).map_err(ApiError::InvalidFields)?;
     let patch = pins::of_patch(patch).await?;
+    let numbers = patch.extension.is_some();
+    let kind = if numbers {
+        Change::Numbers
+    } else {
+        Change::Other
+    };
+    let _place = portal.places.take(tenant.id, kind).await?;
     let user = work::run(&portal, &actor, async |work| {
         let id = UserId(id);
-        let user = if patch.extension.is_some() {
+        let user = if numbers {
             users::locked_with_numbers(work, tenant.within, id).await?
         } else {
             users::locked(work, tenant.within, id).await?
@@ -400,6 +409,7 @@ pub(super) async fn delete(
     By(actor): By,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
+    let _place = portal.places.take(tenant.id, Change::Numbers).await?;
     work::run(&portal, &actor, async |work| {
         let user = users::locked_with_numbers(work, tenant.within, UserId(id)).await?;
         expected.check(user.version)?;

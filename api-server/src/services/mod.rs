@@ -25,6 +25,7 @@ pub mod password_resets;
 pub mod passwords;
 pub mod pbxes;
 pub mod pins;
+pub mod places;
 pub mod preview;
 pub mod reconcile;
 pub mod restore;
@@ -86,6 +87,8 @@ pub struct Portal {
     pub rendering: tokio::sync::Semaphore,
     /// Who may change very many things in one transaction: one at a time.
     pub bulk: tokio::sync::Semaphore,
+    /// How many connections the changes of each tenant may hold.
+    pub places: places::Places,
     /// What sign-in and authentication keep in memory.
     pub gate: authentication::Gate,
 }
