@@ -15,8 +15,14 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::BODY_BYTES_MAX;
+
 /// Of those who are known.
 static OF_KNOWN: Semaphore = Semaphore::const_new(64 * 1024 * 1024);
+
+/// Likewise of what a body has beyond the size of most: imports and declarations, which may be under way for
+/// minutes and leave the others their room.
+static OF_LARGE: Semaphore = Semaphore::const_new(64 * 1024 * 1024);
 
 /// Of everybody else: sign-ins, for one.
 static OF_UNKNOWN: Semaphore = Semaphore::const_new(48 * 1024 * 1024);
@@ -95,7 +101,11 @@ impl Counted {
         if !known && self.bytes > UNKNOWN_BODY_BYTES_MAX {
             return Err(Refused::TooLarge);
         }
-        let budget = if known { &OF_KNOWN } else { &OF_UNKNOWN };
+        let budget = match known {
+            true if self.bytes > BODY_BYTES_MAX => &OF_LARGE,
+            true => &OF_KNOWN,
+            false => &OF_UNKNOWN,
+        };
         let bytes = u32::try_from(bytes).map_err(|_| Refused::NoRoom)?;
         Ok(Box::pin(async move {
             let room = timeout(WAIT, budget.acquire_many(bytes)).await;
@@ -189,5 +199,11 @@ mod tests {
         assert_eq!(read(counted(1, true)).await, Ok(1));
         drop(all);
         assert_eq!(read(counted(1, false)).await, Ok(1));
+
+        let all = u32::try_from(OF_LARGE.available_permits()).unwrap();
+        let _all = OF_LARGE.acquire_many(all).await.unwrap();
+        let max = BODY_BYTES_MAX;
+        assert_eq!(read(counted(max + 1, true)).await, refused);
+        assert_eq!(read(counted(max, true)).await, Ok(max));
     }
 }
