@@ -21,10 +21,10 @@ use crate::https::Https;
 use crate::services::apply::{AllEnded, Runs};
 use crate::services::audit::{self, Refusals};
 use crate::services::authentication::Gate;
+use crate::services::bulkhead::Bulkhead;
 use crate::services::counters::Counters;
 use crate::services::live::Live;
 use crate::services::pbxes::{self, DefaultPbx, Pbxes};
-use crate::services::places::Places;
 use crate::services::{Portal, Settings};
 use crate::{http, listen};
 
@@ -183,7 +183,7 @@ fn wire(config: &Config, https: Option<Arc<Https>>) -> anyhow::Result<(Arc<Porta
         refusals: Refusals::default(),
         rendering: Semaphore::new(1),
         bulk: Semaphore::new(1),
-        places: Places::default(),
+        bulkhead: Bulkhead::default(),
         gate: Gate::default(),
     };
     Ok((Arc::new(portal), ended))

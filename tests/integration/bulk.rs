@@ -1,12 +1,12 @@
 //! Many users and devices at once: tables in and out, and what a tenant should be as a whole.
 
 mod at_once;
+mod bulkhead;
 mod declaration;
 mod devices;
 mod exchange;
 mod export;
 mod pins;
-mod places;
 mod users;
 
 use std::ops::Range;

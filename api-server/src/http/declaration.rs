@@ -28,7 +28,7 @@ use crate::services::bulk::declaration::{
     self, Declaration, DeclaredDevice, DeclaredTenant, DeclaredUser,
 };
 use crate::services::bulk::{self, export};
-use crate::services::places::Change;
+use crate::services::bulkhead::Change;
 use crate::services::work::Work;
 use crate::services::{Error, Portal, denied, tenants};
 
@@ -113,7 +113,7 @@ pub(super) async fn reconcile(
 ) -> Result<Response, ApiError> {
     let preview = preview(query)?;
     in_time(Box::pin(async {
-        let _place = portal.places.take(tenant.id, Change::Bulk).await?;
+        let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !preview && let Some(before) = once.before(&portal, &actor).await? {
             return Ok(before);
         }

@@ -20,8 +20,8 @@ use super::openapi::{
 use super::page::{Filter, ListParams, ListQuery, Listed};
 use crate::domain::UserId;
 use crate::domain::user::DeletedUser;
+use crate::services::bulkhead::Change;
 use crate::services::deleted_users::DeletedUserSort;
-use crate::services::places::Change;
 use crate::services::{Portal, deleted_users, work};
 
 /// What is left of a deleted user.
@@ -132,7 +132,7 @@ pub(super) async fn purge(
     condition: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let expected = condition.required()?;
-    let _place = portal.places.take(tenant.id, Change::Other).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Other).await?;
     work::run(&portal, &actor, async |work| {
         deleted_users::purge(work, tenant.id, UserId(id), &expected).await
     })

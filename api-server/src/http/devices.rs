@@ -22,8 +22,8 @@ use super::texts::{LabelText, end_of_overlap};
 use crate::clock::os_rng;
 use crate::domain::device::{DeviceId, DevicePatch, NewDevice};
 use crate::domain::{Invalid, UserId};
+use crate::services::bulkhead::Change;
 use crate::services::devices::{DeviceFilter, DeviceSort, Reveal};
-use crate::services::places::Change;
 use crate::services::{Portal, devices, work};
 
 mod body;
@@ -127,7 +127,7 @@ pub(super) async fn create(
     Body(fields): Body,
 ) -> Result<Response, ApiError> {
     let (new, show) = new_device(fields).map_err(ApiError::InvalidFields)?;
-    let _place = portal.places.take(tenant.id, Change::Other).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Other).await?;
     once.run(&portal, &actor, async |work| {
         let created = devices::create(work, tenant.id, new, show, &mut os_rng()).await?;
         let location = tenant.path(&format!("/devices/{}", created.device.id));
@@ -267,7 +267,7 @@ pub(super) async fn change(
     PatchBody(fields): PatchBody,
 ) -> Result<Response, ApiError> {
     let patch = device_patch(fields).map_err(ApiError::InvalidFields)?;
-    let _place = portal.places.take(tenant.id, Change::Other).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Other).await?;
     let device = work::run(&portal, &actor, async |work| {
         let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version)?;
@@ -320,7 +320,7 @@ pub(super) async fn delete(
     By(actor): By,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    let _place = portal.places.take(tenant.id, Change::Other).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Other).await?;
     work::run(&portal, &actor, async |work| {
         let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version)?;

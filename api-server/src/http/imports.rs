@@ -20,7 +20,7 @@ use crate::clock::os_rng;
 use crate::domain::calling::VoicemailPin;
 use crate::domain::patch::Patch;
 use crate::services::bulk::{self, Results};
-use crate::services::places::Change;
+use crate::services::bulkhead::Change;
 use crate::services::work::Work;
 use crate::services::{Error, Portal, pins};
 
@@ -70,7 +70,7 @@ pub(super) async fn users(
 ) -> Result<Response, ApiError> {
     let wish = wish(query)?;
     in_time(Box::pin(async {
-        let _place = portal.places.take(tenant.id, Change::Bulk).await?;
+        let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !wish.preview
             && let Some(before) = once.before(&portal, &actor).await?
         {
@@ -162,7 +162,7 @@ pub(super) async fn devices(
 ) -> Result<Response, ApiError> {
     let wish = wish(query)?;
     in_time(Box::pin(async {
-        let _place = portal.places.take(tenant.id, Change::Bulk).await?;
+        let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !wish.preview
             && let Some(before) = once.before(&portal, &actor).await?
         {

@@ -20,8 +20,8 @@ use super::openapi::{
 use crate::clock::os_rng;
 use crate::domain::Invalid;
 use crate::domain::device::DeviceId;
+use crate::services::bulkhead::Change;
 use crate::services::devices::Reveal;
-use crate::services::places::Change;
 use crate::services::{Error, Portal, devices};
 
 /// Longest overlap of two passwords: 30 days, in seconds.
@@ -81,7 +81,7 @@ pub(super) async fn rotate(
 ) -> Result<Response, ApiError> {
     let expected = condition.required()?;
     let (overlap, show) = rotation(fields).map_err(ApiError::InvalidFields)?;
-    let _place = portal.places.take(tenant.id, Change::Other).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Other).await?;
     once.run(&portal, &actor, async |work| {
         let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version).map_err(Error::from)?;
@@ -151,7 +151,7 @@ pub(super) async fn reveal_password(
     IfMatch(expected): IfMatch,
     once: Once,
 ) -> Result<Response, ApiError> {
-    let _place = portal.places.take(tenant.id, Change::Other).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Other).await?;
     once.run(&portal, &actor, async |work| {
         let locked = devices::locked(work, tenant.within, DeviceId(id)).await?;
         expected.check(locked.device.version).map_err(Error::from)?;

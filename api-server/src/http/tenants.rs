@@ -33,7 +33,7 @@ use crate::clock::os_rng;
 use crate::domain::pbx::{PbxId, PbxRef};
 use crate::domain::tenant::{ExtensionRange, NewTenant, Slug, Tenant, TenantPatch};
 use crate::domain::{DisplayName, Metadata};
-use crate::services::places::Change;
+use crate::services::bulkhead::Change;
 use crate::services::tenants::{TenantFilter, TenantSort};
 use crate::services::{Portal, pbxes, tenants, work};
 
@@ -319,7 +319,7 @@ pub(super) async fn change(
     if let Some(named) = pbx {
         patch.pbx = Some(pbxes::find(&portal, &named).await?.id);
     }
-    let _place = portal.places.take(tenant.id, Change::Numbers).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Numbers).await?;
     let tenant = work::run(&portal, &actor, async |work| {
         let locked = tenants::locked(work, tenant.id).await?;
         expected.check(locked.version)?;
@@ -384,7 +384,7 @@ pub(super) async fn delete(
     condition: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let expected = condition.required()?;
-    let _place = portal.places.take(tenant.id, Change::Numbers).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Numbers).await?;
     work::run(&portal, &actor, async |work| {
         let locked = tenants::locked(work, tenant.id).await?;
         expected.check(locked.version)?;

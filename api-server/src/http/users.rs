@@ -30,7 +30,7 @@ use crate::domain::calling::VoicemailPin;
 use crate::domain::tenant::ServiceStatus;
 use crate::domain::user::{NewUser, UserPatch};
 use crate::domain::{Metadata, UserId};
-use crate::services::places::Change;
+use crate::services::bulkhead::Change;
 use crate::services::users::{CreatedUser, UserFilter, UserSort};
 use crate::services::{Portal, pins, users, work};
 
@@ -192,7 +192,7 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let new = new_user(fields).map_err(ApiError::InvalidFields)?;
     let new = pins::of_new(new).await?;
-    let _place = portal.places.take(tenant.id, Change::Numbers).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Numbers).await?;
     once.run(&portal, &actor, async |work| {
         let created = users::create(work, tenant.id, new, &mut os_rng()).await?;
         let location = tenant.path(&format!("/users/{}", created.user.id));
@@ -347,7 +347,7 @@ pub(super) async fn change(
     } else {
         Change::Other
     };
-    let _place = portal.places.take(tenant.id, kind).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, kind).await?;
     let user = work::run(&portal, &actor, async |work| {
         let id = UserId(id);
         let user = if numbers {
@@ -409,7 +409,7 @@ pub(super) async fn delete(
     By(actor): By,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    let _place = portal.places.take(tenant.id, Change::Numbers).await?;
+    let _permit = portal.bulkhead.enter(tenant.id, Change::Numbers).await?;
     work::run(&portal, &actor, async |work| {
         let user = users::locked_with_numbers(work, tenant.within, UserId(id)).await?;
         expected.check(user.version)?;

@@ -10,6 +10,7 @@ mod at_once;
 pub mod audit;
 pub mod authentication;
 pub mod bulk;
+pub mod bulkhead;
 mod compare;
 pub mod counters;
 pub mod deleted_users;
@@ -25,7 +26,6 @@ pub mod password_resets;
 pub mod passwords;
 pub mod pbxes;
 pub mod pins;
-pub mod places;
 pub mod preview;
 pub mod reconcile;
 pub mod restore;
@@ -88,7 +88,7 @@ pub struct Portal {
     /// Who may change very many things in one transaction: one at a time.
     pub bulk: tokio::sync::Semaphore,
     /// How many connections the changes of each tenant may hold.
-    pub places: places::Places,
+    pub bulkhead: bulkhead::Bulkhead,
     /// What sign-in and authentication keep in memory.
     pub gate: authentication::Gate,
 }

@@ -1,4 +1,4 @@
-//! How many connections to the database the changes of one tenant may hold.
+//! A bulkhead around each tenant: how many connections to the database its changes may hold.
 //!
 //! Whoever changes very many things of a tenant locks its numbers and those of its users that it changes.
 //! Others who want to change the same wait in the database, with a connection each, and all connections of a
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Error;
 use crate::domain::TenantId;
 
-/// How long to wait for a place: as long as the database waits for a lock, in seconds.
+/// How long to wait for a permit: as long as the database waits for a lock, in seconds.
 const WAIT_SECONDS: u64 = 5;
 
 /// What is changed. Those who wait for the one are not in the way of the others.
@@ -40,31 +40,31 @@ impl Change {
     }
 }
 
-/// The places of each tenant that was ever changed.
+/// What keeps each tenant that was ever changed from taking the connections of all.
 #[derive(Debug, Default)]
-pub struct Places(Mutex<HashMap<(TenantId, Change), Arc<Semaphore>>>);
+pub struct Bulkhead(Mutex<HashMap<(TenantId, Change), Arc<Semaphore>>>);
 
-/// The place of a change, until it is done.
+/// That a change may be carried out, until it is done.
 #[derive(Debug)]
 #[must_use]
-pub struct Place(#[expect(dead_code, reason = "it is given back")] OwnedSemaphorePermit);
+pub struct Permit(#[expect(dead_code, reason = "it is given back")] OwnedSemaphorePermit);
 
-impl Places {
-    /// A place for a change of a living tenant, once there is one. To be taken before a connection.
+impl Bulkhead {
+    /// Waits until a change of a living tenant may be carried out. To be called before a connection is taken.
     ///
     /// # Errors
     /// [`Error::Overloaded`]: not within five seconds.
-    pub async fn take(&self, tenant: TenantId, change: Change) -> Result<Place, Error> {
-        let places = {
+    pub async fn enter(&self, tenant: TenantId, change: Change) -> Result<Permit, Error> {
+        let permits = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let places = all
+            let permits = all
                 .entry((tenant, change))
                 .or_insert_with(|| Arc::new(Semaphore::new(change.at_once())));
-            Arc::clone(places)
+            Arc::clone(permits)
         };
-        let place = tokio::time::timeout(Duration::from_secs(WAIT_SECONDS), places.acquire_owned());
-        match place.await {
-            Ok(Ok(place)) => Ok(Place(place)),
+        let wait = Duration::from_secs(WAIT_SECONDS);
+        match tokio::time::timeout(wait, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Permit(permit)),
             _ => Err(Error::Overloaded(
                 "other changes of this tenant are under way",
             )),
