@@ -20,6 +20,18 @@ pub async fn fill(
     tenants: u32,
     users: u32,
 ) -> anyhow::Result<()> {
+    add(connection, name, tenants, users).await?;
+    sqlx::query("analyze").execute(connection).await?;
+    Ok(())
+}
+
+/// Likewise, of which PostgreSQL does not know yet how many there are.
+pub async fn add(
+    connection: &mut PgConnection,
+    name: &str,
+    tenants: u32,
+    users: u32,
+) -> anyhow::Result<()> {
     let mut transaction = connection.begin().await?;
     sqlx::query(
         "insert into tenant (
@@ -64,9 +76,7 @@ pub async fn fill(
     .execute(&mut *transaction)
     .await?;
     devices(&mut transaction).await?;
-    transaction.commit().await?;
-    sqlx::query("analyze").execute(connection).await?;
-    Ok(())
+    Ok(transaction.commit().await?)
 }
 
 /// A device for everybody who has none.

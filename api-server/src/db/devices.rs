@@ -262,7 +262,7 @@ pub async fn find(
             d.updated_at
          from device d
          join tenant t on t.tenant_id = d.tenant_id
-         join extension e on e.tenant_id = d.tenant_id and e.user_id = d.user_id
+         join extension e on e.user_id = d.user_id
          where d.tenant_id = $1 and d.device_id = $2",
         tenant.0,
         id.0,
@@ -291,7 +291,7 @@ pub async fn find_many(
             d.updated_at
          from device d
          join tenant t on t.tenant_id = d.tenant_id
-         join extension e on e.tenant_id = d.tenant_id and e.user_id = d.user_id
+         join extension e on e.user_id = d.user_id
          where d.tenant_id = $1 and (d.device_id = any($2) or d.user_id = any($3))
          order by d.user_id, d.slot",
         tenant.0,
@@ -437,7 +437,7 @@ pub async fn list(
          d.digest_algorithm, d.transport, d.rtp_symmetric, d.force_rport, d.rewrite_contact, \
          d.direct_media, d.codecs, d.enabled, d.version, d.created_at, d.updated_at",
         "device d join tenant t on t.tenant_id = d.tenant_id \
-         join extension e on e.tenant_id = d.tenant_id and e.user_id = d.user_id",
+         join extension e on e.user_id = d.user_id",
         page,
         key,
         "d.device_id",

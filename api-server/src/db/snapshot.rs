@@ -85,8 +85,8 @@ pub async fn read_within(
            from pbx p
            join tenant t on t.pbx_id = p.pbx_id
            join "user" u on u.tenant_id = t.tenant_id
-           join extension e on e.tenant_id = u.tenant_id and e.user_id = u.user_id
-           join device d on d.tenant_id = u.tenant_id and d.user_id = u.user_id
+           join extension e on e.user_id = u.user_id
+           join device d on d.user_id = u.user_id
            where p.pbx_id = $1 and t.status = 'active' and t.deleted_at is null
               and u.status = 'active' and u.deleted_at is null and d.enabled
            order by t.number, e.number, d.slot"#,
