@@ -19,6 +19,7 @@ use super::query::Query;
 use crate::clock::os_rng;
 use crate::domain::calling::VoicemailPin;
 use crate::domain::patch::Patch;
+use crate::domain::{DeviceId, UserId};
 use crate::services::bulk::{self, Results};
 use crate::services::bulkhead::Change;
 use crate::services::work::Work;
@@ -97,9 +98,11 @@ pub(super) async fn users(
                 Ok(bulk::users::Wanted { id, patch })
             });
             let wanted = wanted.collect::<Result<Vec<_>, Error>>()?;
+            let unread = std::mem::take(&mut table.unread);
+            let unread: Vec<_> = unread.into_iter().map(UserId).collect();
             let task = async |work: &mut Work<'_>| {
                 let within = tenant.within;
-                bulk::users::reconcile(work, within, &wanted, &mut os_rng()).await
+                bulk::users::reconcile(work, within, &wanted, &unread, &mut os_rng()).await
             };
             answer(&portal, &actor, once, wish, table, task).await
         });
@@ -131,7 +134,7 @@ fn said_pins(body: &CsvBody) -> Result<Vec<VoicemailPin>, ApiError> {
 /// Import devices
 ///
 /// A table with a head: `id`, `user_email`, `label`, `sip_username`, `enabled`, `transport`, `codecs`
-/// (with blanks between them), `digest_algorithm`, `rtp_symmetric`, `force_rport`, `rewrite_contact`,
+/// (with blanks or commas between them), `digest_algorithm`, `rtp_symmetric`, `force_rport`, `rewrite_contact`,
 /// `direct_media`. Otherwise as of users: a line means the device with its `id`, or without one the device
 /// of `user_email` that is called `label`, which is created when there is none; an empty `transport`
 /// says whichever it comes by. `sip_username` follows from the user: a line that names another one is
@@ -177,9 +180,11 @@ pub(super) async fn devices(
         let carried_out = Box::pin(async {
             let mut table = apart(move || Table::of(&body, DEVICES, DEVICE_KEY, device)).await?;
             let wanted = std::mem::take(&mut table.wanted);
+            let unread = std::mem::take(&mut table.unread);
+            let unread: Vec<_> = unread.into_iter().map(DeviceId).collect();
             let task = async |work: &mut Work<'_>| {
                 let within = tenant.within;
-                bulk::devices::reconcile(work, within, &wanted, &mut os_rng()).await
+                bulk::devices::reconcile(work, within, &wanted, &unread, &mut os_rng()).await
             };
             answer(&portal, &actor, once, wish, table, task).await
         });

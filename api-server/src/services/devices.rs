@@ -107,8 +107,7 @@ pub(super) async fn all_of(work: &mut Work<'_>, user: &User) -> Result<Vec<Devic
     Ok(all.items)
 }
 
-/// Creates the first device of a user who has no number yet. Whoever allocates numbers makes others
-/// wait, so that comes last.
+/// Creates the first device of a user who has no number yet.
 pub(super) async fn create_first(
     work: &mut Work<'_>,
     tenant: TenantId,

@@ -9,6 +9,7 @@ use super::tenants::refused_field;
 use super::work::Work;
 use super::{Error, Portal};
 use crate::clock::unix_ms;
+use crate::db::extensions::LockedRange;
 use crate::db::{self, DbError};
 use crate::domain::audit::Entry;
 use crate::domain::calling::CallSettings;
@@ -43,6 +44,10 @@ pub async fn create(
     if let Some(permission) = new.needs() {
         denied::must(work.actor, permission)?;
     }
+    // Before its address is: whoever changes very many users waits for addresses while it holds the range.
+    let range = db::extensions::lock_range(work.connection(), tenant)
+        .await?
+        .ok_or(Error::TenantNotFound)?;
     let now = work.now;
     let id = UserId(uuid_v7(unix_ms(now), rng));
     let mut calls = CallSettings::default();
@@ -52,8 +57,7 @@ pub async fn create(
         .await
         .map_err(email_taken)?;
     let device = devices::create_first(work, tenant, id, rng).await?;
-    // The lock is taken last: creators wait for each other from here to the commit.
-    let extension = allocate(work, tenant, id, new.extension).await?;
+    let extension = allocate(work, range, id, new.extension).await?;
     let device = device.of(extension);
     work.afterwards(
         move || tracing::info!(user = %id, %extension, by = by.as_str(), "user created"),
@@ -87,14 +91,11 @@ fn told(action: &'static str, user: &User) -> Entry {
 
 async fn allocate(
     work: &mut Work<'_>,
-    tenant: TenantId,
+    range: LockedRange,
     user: UserId,
     wanted: Option<ExtensionNumber>,
 ) -> Result<ExtensionNumber, Error> {
     let now = work.now;
-    let range = db::extensions::lock_range(work.connection(), tenant)
-        .await?
-        .ok_or(Error::TenantNotFound)?;
     let Some(number) = wanted else {
         let (first, last) = (range.first, range.last);
         return db::extensions::take_lowest_free(work.connection(), range, user, now)

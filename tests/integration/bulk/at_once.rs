@@ -1,9 +1,12 @@
+use anyhow::Context as _;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
 use tests::lab::{PortalLab, create_user};
+use tests::portal::Reply;
 use tests::process::wait_until;
 use tokio::task::JoinSet;
 
-use super::{DEADLINE, import, people, rows};
+use super::{DEADLINE, import, lines, outcomes, people, rows};
 
 /// Imports, and people who create users by hand meanwhile: no number and no address is given twice, and
 /// nobody hears of a fault of the portal.
@@ -42,6 +45,95 @@ async fn imports_and_single_users_at_once() -> anyhow::Result<()> {
     .await?;
     assert_eq!(users, numbers);
     assert_eq!(i64::from(most), 1000 + users - 1, "without a gap");
+    Ok(())
+}
+
+/// An import that has read whom it means and waits for one of them, until what is done meanwhile is done.
+async fn beside_an_import(
+    table: &'static str,
+    meanwhile: impl AsyncFnOnce(&PortalLab) -> anyhow::Result<()>,
+) -> anyhow::Result<(PortalLab, Reply)> {
+    let lab = PortalLab::start().await?;
+    for name in ["Ann", "Bob"] {
+        let email = format!("{}@example.org", name.to_lowercase());
+        create_user(&lab.client, name, &email).await?;
+    }
+    let mut holder = PgConnection::connect(&lab.database.url).await?;
+    let mut lock = holder.begin().await?;
+    sqlx::query(r#"select from "user" where name = 'Ann' for no key update"#)
+        .execute(&mut *lock)
+        .await?;
+    let client = lab.client.clone();
+    let importing =
+        tokio::spawn(async move { import(&client, "/imports/users?mode=per_line", table).await });
+    waiting(&lab, 1).await?;
+    meanwhile(&lab).await?;
+    lock.rollback().await?;
+    Ok((lab, importing.await??))
+}
+
+/// Waits until so many wait for a lock.
+async fn waiting(lab: &PortalLab, count: i64) -> anyhow::Result<()> {
+    let pool = lab.database.pool().await?;
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    let waits = async || {
+        let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await;
+        waiting.is_ok_and(|waiting| waiting == count)
+    };
+    wait_until("waiting for locks", DEADLINE, waits).await
+}
+
+#[tokio::test]
+async fn whoever_gives_up_an_address_meanwhile_is_not_meant_by_it() -> anyhow::Result<()> {
+    let table = "name,email\nAnna,ann@example.org\nBobby,bob@example.org\n";
+    let (lab, told) = beside_an_import(table, async |lab| {
+        let bob = lab
+            .client
+            .get("/users?email=bob@example.org")
+            .await?
+            .json()?;
+        let path = format!("/users/{}", bob[0]["id"].as_str().unwrap_or_default());
+        let moved = json!({ "email": "moved@example.org" });
+        crate::life::patch(&lab.client, &path, &moved)
+            .await?
+            .expect(200)?;
+        Ok(())
+    })
+    .await?;
+    let told = lines(&told.expect(200)?.json()?);
+    assert_eq!(
+        (&*told[0].1, &*told[1].2),
+        ("changed", &["email outdated".to_owned()][..])
+    );
+    let bob = lab
+        .client
+        .get("/users?email=moved@example.org")
+        .await?
+        .json()?;
+    assert_eq!(bob[0]["name"], "Bob");
+    Ok(())
+}
+
+/// The address of the one who is created is that of the import's last line. Nobody holds it while it waits
+/// for the numbers that the import holds.
+#[tokio::test]
+async fn an_import_and_a_newcomer_of_one_address_do_not_wait_for_each_other() -> anyhow::Result<()>
+{
+    let table = "name,email\nAnna,ann@example.org\nZed,zed@example.org\n";
+    let mut creating = None;
+    let (_lab, told) = beside_an_import(table, async |lab| {
+        let client = lab.client.clone();
+        creating = Some(tokio::spawn(async move {
+            let zed = json!({ "name": "Zed", "email": "zed@example.org" });
+            client.post("/users", &zed).await
+        }));
+        waiting(lab, 2).await
+    })
+    .await?;
+    assert_eq!(outcomes(&told.expect(200)?.json()?), ["changed", "created"]);
+    let created = creating.context("nobody was created")?.await??;
+    assert_eq!(created.problem(409)?, "email_taken");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ async fn devices_are_known_by_owner_and_label_or_by_id() -> anyhow::Result<()> {
     let ann = create_user(&lab.client, "Ann", "ann@example.org").await?;
     create_user(&lab.client, "Bob", "bob@example.org").await?;
     let table = "user_email,label,codecs,direct_media,enabled\n\
-        ann@example.org,Phone,opus g722,yes,\n\
+        ann@example.org,Phone,\"opus, g722\",yes,\n\
         ann@example.org,Mobile,,,\n\
         BOB@example.org,Desk,ulaw,,no\n";
     let told = import(&lab.client, "/imports/devices", table)

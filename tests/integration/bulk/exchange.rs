@@ -118,6 +118,13 @@ async fn addresses_are_exchanged_and_given_to_newcomers() -> anyhow::Result<()> 
         now["ann@example.org"],
         (1000, "Bob".to_owned(), bob.id.parse::<uuid::Uuid>()?)
     );
+    // One address is wanted twice.
+    let table = format!(
+        "id,email\n{},x@example.org\n{},X@example.org\n",
+        ann.id, bob.id
+    );
+    let told = import(&lab.client, "/imports/users?preview=true", &table).await?;
+    assert_eq!(lines(&told.expect(200)?.json()?)[1].2, ["email repeated"]);
     // Somebody new gets the address that another line gives up, before or after it.
     let table = format!(
         "id,email,name\n,ann@example.org,New\n{},bobby@example.org,\n",
@@ -174,6 +181,33 @@ async fn who_counted_on_somebody_refused_is_refused_too() -> anyhow::Result<()> 
             .fetch_one(&pool)
             .await?;
     assert_eq!(trail, 2);
+    Ok(())
+}
+
+/// What cannot be read of a line does not make its user somebody else's line.
+#[tokio::test]
+async fn whom_a_line_names_that_cannot_be_read_is_nobody_else() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let ann = create_user(&lab.client, "Ann", "ann@example.org").await?;
+    let before = users(&lab).await?;
+    let table = format!(
+        "id,name,email,status\n{},Ann,other@example.org,activ\n,Zoe,ann@example.org,\n",
+        ann.id
+    );
+    let told = import(&lab.client, "/imports/users?mode=per_line", &table).await?;
+    let told = lines(&told.expect(200)?.json()?);
+    assert_eq!(told[0].2, ["status unknown_value"]);
+    assert_eq!(told[1].2, ["email repeated"]);
+    assert_eq!(users(&lab).await?, before);
+    let path = format!("/devices?user_id={}", ann.id);
+    let devices = lab.client.get(&path).await?.json()?;
+    let id = devices[0]["id"].as_str().unwrap_or_default();
+    let table =
+        format!("id,user_email,label,enabled\n{id},,Old,maybe\n,ann@example.org,Phone,false\n");
+    let told = import(&lab.client, "/imports/devices?mode=per_line", &table).await?;
+    let told = lines(&told.expect(200)?.json()?);
+    assert_eq!(told[1].2, ["label repeated"]);
+    assert_eq!(lab.client.get(&path).await?.json()?, devices);
     Ok(())
 }
 

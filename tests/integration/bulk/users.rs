@@ -142,6 +142,9 @@ async fn all_or_nothing_refuses_the_whole_table_and_tells_of_every_fault() -> an
         expected.map(|(line, errors)| (line, errors.to_owned()))
     );
     assert_eq!(rows(&lab).await?, before, "nothing was changed");
+    // Of what was undone there is neither an id nor a password.
+    let good = &reply.json()?["import"]["lines"][0];
+    assert!(good["id"].is_null() && good["sip"].is_null(), "{good}");
     // Line by line, the good one counts, alone.
     let reply = import(&lab.client, "/imports/users?mode=per_line", table).await?;
     let told = reply.expect(200)?.json()?;

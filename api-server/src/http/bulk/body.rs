@@ -195,14 +195,14 @@ impl ImportLineBody {
         }
     }
 
-    /// A line that was done, or would be.
+    /// A line that was done, or would be, or was `undone` again.
     pub(in crate::http) fn done(
         line: u64,
         done: Done,
         columns: &'static [Column],
-        preview: bool,
+        undone: bool,
     ) -> Self {
-        let real = !(preview && done.outcome == Outcome::Created);
+        let real = !(undone && done.outcome == Outcome::Created);
         let made = done.credentials.as_ref();
         Self {
             line,
@@ -210,7 +210,7 @@ impl ImportLineBody {
             id: real.then_some(done.id),
             key: Some(done.key),
             extension: done.extension.map(ExtensionNumber::get),
-            sip: made.and_then(|made| CreatedAccountBody::of(made, preview)),
+            sip: made.and_then(|made| CreatedAccountBody::of(made, undone)),
             changes: match done.outcome {
                 Outcome::Changed => changes(done.changes, columns),
                 // The line says it.

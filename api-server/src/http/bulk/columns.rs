@@ -201,6 +201,12 @@ pub(in crate::http) fn body(
     Ok(body)
 }
 
+/// Words with blanks or commas between them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| c.is_whitespace() || c == ',');
+    words.filter(|word| !word.is_empty())
+}
+
 fn value(cell: Cell, text: &str, room: &Room) -> Option<Value> {
     let as_text = || Value::String(text.to_owned());
     Some(match cell {
@@ -213,7 +219,7 @@ fn value(cell: Cell, text: &str, room: &Room) -> Option<Value> {
             "false" | "no" | "0" => Value::Bool(false),
             _ => as_text(),
         },
-        Cell::Words => text.split_whitespace().map(Value::from).collect(),
+        Cell::Words => words(text).map(Value::from).collect(),
         Cell::Json => parse_json_within(room, text.as_bytes()).unwrap_or_else(|_| as_text()),
     })
 }

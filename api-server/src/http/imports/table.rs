@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::domain::Invalid;
 use crate::http::bulk::Wish;
@@ -11,7 +12,7 @@ use crate::http::bulk::body::{ImportBody, ImportLineBody, LineErrorBody};
 use crate::http::bulk::columns::{self, Column};
 use crate::http::bulk::sheet::{self, Sheet};
 use crate::http::error::ApiError;
-use crate::http::extract::read;
+use crate::http::extract::{hyphenated, read};
 use crate::http::fields::{FieldError, Fields, Room};
 use crate::services::bulk::Results;
 
@@ -64,6 +65,8 @@ pub(in crate::http) struct Table<T> {
     columns: &'static [Column],
     /// What each good line wants, in their order.
     pub(in crate::http) wanted: Vec<T>,
+    /// The ids in lines that cannot be read otherwise: what those would have made of theirs nobody knows.
+    pub(in crate::http) unread: Vec<Uuid>,
     /// All lines.
     lines: Vec<ReadLine>,
 }
@@ -88,6 +91,7 @@ impl<T> Table<T> {
         let mut table = Self {
             columns,
             wanted: Vec::new(),
+            unread: Vec::new(),
             lines: Vec::with_capacity(sheet.lines.len()),
         };
         for line in sheet.lines {
@@ -98,13 +102,18 @@ impl<T> Table<T> {
                 return Err(ApiError::InvalidFields(vec![too_much_json(line.number)]));
             }
             let key = body.as_ref().ok().and_then(named);
+            let id = body.as_ref().ok().and_then(|body| body.get("id"));
+            let id = id.and_then(Value::as_str).and_then(hyphenated);
             let read = body.and_then(|body| one(Fields::new(body)));
             let errors = match read {
                 Ok(wanted) => {
                     table.wanted.push(wanted);
                     Vec::new()
                 }
-                Err(errors) => errors,
+                Err(errors) => {
+                    table.unread.extend(id);
+                    errors
+                }
             };
             table.lines.push(ReadLine {
                 number: line.number,
@@ -118,6 +127,10 @@ impl<T> Table<T> {
     /// What became of each line, once it is known what became of the good ones.
     pub(in crate::http) fn told(self, results: Results, wish: Wish) -> ImportBody {
         let columns = self.columns;
+        let refused = self.lines.iter().any(|line| !line.errors.is_empty())
+            || results.iter().any(Result::is_err);
+        // Of what was undone there is no id, and no password.
+        let undone = wish.preview || (refused && !wish.per_line);
         let mut results = results.into_iter();
         let lines = self.lines.into_iter().map(|line| {
             let result = if line.errors.is_empty() {
@@ -126,7 +139,7 @@ impl<T> Table<T> {
                 None
             };
             match result {
-                Some(Ok(done)) => ImportLineBody::done(line.number, done, columns, wish.preview),
+                Some(Ok(done)) => ImportLineBody::done(line.number, done, columns, undone),
                 Some(Err(error)) => {
                     let errors = vec![LineErrorBody::of(error, columns)];
                     ImportLineBody::refused(line.number, line.key, errors)

@@ -172,7 +172,7 @@ async fn reconcile_users(
         remove_users(work, within, &declared, run).await?;
     }
     let wanted: Vec<users::Wanted> = declared.iter().map(|one| one.user.clone()).collect();
-    let results = users::reconcile(work, within, &wanted, rng).await?;
+    let results = users::reconcile(work, within, &wanted, &[], rng).await?;
     let with_devices = note_users(run, declared, results);
     devices::reconcile(work, within, with_devices, removes_devices, run, rng).await
 }

@@ -44,18 +44,20 @@ pub struct Wanted {
 }
 
 /// Makes devices what is wanted of them. Those that are named by their ids come first: a label that one
-/// gives up is free for another one.
+/// gives up is free for another one. `unread` are named by what could not be read: they are what they were,
+/// and no other one is meant by their labels.
 pub async fn reconcile(
     work: &mut Work<'_>,
     within: Within,
     wanted: &[Wanted],
+    unread: &[DeviceId],
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Results, Error> {
     // One after the other in a tenant: each locks devices in an order of its own.
     db::extensions::lock_range(work.connection(), within.tenant()).await?;
     let mut known = Known::of(work, within, wanted).await?;
     work.vault.sealer(work.connection()).await?;
-    let mut seen = HashSet::new();
+    let mut seen: HashSet<DeviceId> = unread.iter().copied().collect();
     let mut results = Vec::new();
     results.resize_with(wanted.len(), || None);
     let by_id = |line: &usize| matches!(wanted[*line].which, Which::Id(_));
@@ -97,7 +99,7 @@ async fn attempt(
     }
     let savepoint = work.savepoint().await?;
     let result = match before {
-        Some(before) => change(work, known, within, before.id, wanted, rng).await,
+        Some(before) => change(work, known, within, before, wanted, rng).await,
         None => create(work, known, within, wanted, rng).await,
     };
     settle(work, savepoint, result).await
@@ -146,11 +148,19 @@ async fn change(
     work: &mut Work<'_>,
     known: &Known,
     within: Within,
-    id: DeviceId,
+    seen: &Device,
     wanted: &Wanted,
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<DoneWith, Error> {
-    let locked = devices::locked(work, within, id).await?;
+    let locked = devices::locked(work, within, seen.id).await?;
+    let same = (locked.device.user, &locked.device.label) == (seen.user, &seen.label);
+    if wanted.which == Which::Labelled && !same {
+        let reason = Invalid {
+            code: "outdated",
+            message: "was given up by its device meanwhile: try again",
+        };
+        return Err(refused_field("label", reason));
+    }
     check_username(&locked.device, wanted)?;
     let before = locked.device.clone();
     let after = devices::change(work, locked, patch(known, wanted)?, rng).await?;

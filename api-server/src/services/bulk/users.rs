@@ -6,12 +6,12 @@ mod known;
 use rand::CryptoRng;
 
 use self::exchange::{Aside, Exchange};
-use self::known::{Known, Seen};
+use self::known::{Known, Seen, folded};
 use super::{Done, Results, differences, missing, repeated, settle};
 use crate::db;
 use crate::domain::bulk::{Outcome, created_fields};
 use crate::domain::user::{NewUser, User, UserPatch};
-use crate::domain::{Metadata, UserId, Within};
+use crate::domain::{Invalid, Metadata, UserId, Within};
 use crate::services::tenants::refused_field;
 use crate::services::work::Work;
 use crate::services::{Error, users};
@@ -32,11 +32,13 @@ pub struct Wanted {
 /// creates or renumbers users of the tenant meanwhile.
 ///
 /// Numbers and addresses that one gives up another one may have, also in a circle. Who has a number, or
-/// names one, comes before those who take the lowest free ones.
+/// names one, comes before those who take the lowest free ones. `unread` are named by what could not be
+/// read: they are what they were, and nobody else is meant by their addresses.
 pub async fn reconcile(
     work: &mut Work<'_>,
     within: Within,
     wanted: &[Wanted],
+    unread: &[UserId],
     rng: &mut (impl CryptoRng + Send),
 ) -> Result<Results, Error> {
     // Locked once, before any savepoint: whoever follows finds the lock in place.
@@ -48,13 +50,13 @@ pub async fn reconcile(
     let mut results = Vec::new();
     results.resize_with(wanted.len(), || None);
     let (mut named, mut unnamed) = (Vec::new(), Vec::new());
-    let mut seen = Seen::default();
+    let mut seen = Seen::of(unread);
     for (index, one) in wanted.iter().enumerate() {
         let before = known.find(one);
         if before.is_none() && one.id.is_some() {
             results[index] = Some(Err(Error::UserNotFound));
-        } else if seen.has(before, one) {
-            results[index] = Some(Err(repeated(if one.id.is_some() { "id" } else { "email" })));
+        } else if let Some(field) = seen.has(before, one) {
+            results[index] = Some(Err(repeated(field)));
         } else if before.is_some() || one.patch.extension.is_some() {
             named.push(index);
         } else {
@@ -153,13 +155,37 @@ async fn attempt(
     let savepoint = work.savepoint().await?;
     let result = match before {
         Before::Nobody => create(work, within, wanted.patch, rng).await,
-        Before::There(user) => match users::locked(work, within, user.id).await {
+        Before::There(user) => match locked(work, within, user.id, &wanted).await {
             Ok(user) => change(work, &user, wanted).await,
             Err(gone) => Err(gone),
         },
         Before::Aside(user) => change(work, user, wanted).await,
     };
     settle(work, savepoint, result).await
+}
+
+/// Locks a user, who may have got another address since it was found by that.
+async fn locked(
+    work: &mut Work<'_>,
+    within: Within,
+    id: UserId,
+    wanted: &Wanted,
+) -> Result<User, Error> {
+    let user = users::locked(work, within, id).await?;
+    let meant = wanted.id.is_some()
+        || wanted
+            .patch
+            .email
+            .as_ref()
+            .is_some_and(|email| folded(email) == folded(&user.email));
+    if meant {
+        return Ok(user);
+    }
+    let reason = Invalid {
+        code: "outdated",
+        message: "was given up by its user meanwhile: try again",
+    };
+    Err(refused_field("email", reason))
 }
 
 /// Without asking the database, because mostly nothing changes.

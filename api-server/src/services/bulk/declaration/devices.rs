@@ -73,7 +73,7 @@ pub(super) async fn reconcile(
         let result = settle(work, savepoint, result).await?;
         run.note(Entity::Device, || key, result);
     }
-    let results = devices::reconcile(work, within, &wanted, rng).await?;
+    let results = devices::reconcile(work, within, &wanted, &[], rng).await?;
     for (one, result) in wanted.into_iter().zip(results) {
         // That a new user's first device got its name is no news beside the user.
         if result

@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Wanted;
 use super::known::{Known, folded};
+use super::{Wanted, locked};
 use crate::db;
 use crate::domain::user::User;
 use crate::domain::{ExtensionNumber, UserId, Within};
+use crate::services::Error;
+use crate::services::bulk::is_refusal;
 use crate::services::work::Work;
-use crate::services::{Error, users};
 
 /// Users who are locked and moved aside, as they were before that.
 pub(super) type Aside = HashMap<UserId, User>;
@@ -109,9 +110,10 @@ impl<'a> Exchange<'a> {
             let (wanted, Some(seen)) = self.line(self.lines[giver]) else {
                 continue;
             };
-            let user = match users::locked(work, within, seen.id).await {
+            let user = match locked(work, within, seen.id, wanted).await {
                 Ok(user) => user,
-                Err(Error::UserNotFound) => continue,
+                // Its line hears of it.
+                Err(error) if is_refusal(&error) => continue,
                 Err(error) => return Err(error),
             };
             let gives = (

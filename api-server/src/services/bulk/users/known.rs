@@ -73,11 +73,24 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn has(&mut self, before: Option<&User>, wanted: &Wanted) -> bool {
+    pub(super) fn of(users: &[UserId]) -> Self {
+        Self {
+            users: users.iter().copied().collect(),
+            emails: HashSet::new(),
+        }
+    }
+
+    /// What of it stood there already.
+    pub(super) fn has(&mut self, before: Option<&User>, wanted: &Wanted) -> Option<&'static str> {
+        let by_id = wanted.id.is_some();
         let user = before.is_some_and(|user| !self.users.insert(user.id));
         let email = wanted.patch.email.as_ref();
         let email = email.is_some_and(|email| !self.emails.insert(folded(email)));
-        user || email
+        match (user, email) {
+            (true, _) if by_id => Some("id"),
+            (false, false) => None,
+            (_, _) => Some("email"),
+        }
     }
 }
 
