@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
+use tests::agent::binary;
 use tests::lab::NewUser;
 use tests::phones::{Call, Online, Phone};
 use tests::portal::Client;
 
-use crate::state::State;
+use crate::state::{ADMINISTRATOR, State};
 use crate::system::System;
 
 /// Who is created on an empty database.
@@ -173,6 +174,8 @@ pub(crate) fn next_commands(state: &State, system: &System, phones: &Phones) {
     let ca = system.portal.https().map(|https| https.ca.display());
     let ca = ca.map(|ca| ca.to_string()).unwrap_or_default();
     let administrator = state.administrator_file();
+    let portalctl = binary("portalctl").unwrap_or_else(|_| "portalctl".into());
+    let portalctl = portalctl.display();
     println!(
         "
 The portal speaks HTTPS with a certificate of its own. curl trusts it by --cacert, a browser when
@@ -191,6 +194,10 @@ Then:
   curl -s -H \"$auth\" -X POST $portal/apply
   curl -s -H \"$auth\" $portal/applies
   curl -s $portal/health/ready
+
+Or at the command line (the password stands in that file):
+  {portalctl} login --url {portal} --ca {ca} {ADMINISTRATOR}
+  {portalctl} user list; {portalctl} --help
 
 Documentation of the API: {portal}/docs
 ",

@@ -20,7 +20,7 @@ const FOR_ROOT: &str = "/var/lib/pbx-portal-demo";
 const FOR_OTHERS: &str = ".local/state/pbx-portal-demo";
 
 /// The login of the first administrator.
-const ADMINISTRATOR: &str = "admin";
+pub(crate) const ADMINISTRATOR: &str = "admin";
 
 const KEY_DEADLINE: Duration = Duration::from_secs(20);
 
