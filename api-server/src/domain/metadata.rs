@@ -7,6 +7,10 @@ use super::Invalid;
 /// Largest metadata, written as JSON without blanks: 4 KiB.
 const METADATA_BYTES_MAX: usize = 4096;
 
+/// Most values in metadata, each member and item being one: small ones need far more memory than text, and
+/// there are very many users.
+const METADATA_VALUES_MAX: usize = 128;
+
 /// Deepest metadata; the object itself is level 1.
 const METADATA_DEPTH_MAX: usize = 8;
 
@@ -82,6 +86,9 @@ impl TryFrom<Value> for Metadata {
                 "must not hold the character U+0000",
             ));
         }
+        if object.values().map(values).sum::<usize>() > METADATA_VALUES_MAX {
+            return Err(Invalid::new("too_many", "must hold at most 128 values"));
+        }
         let metadata = Self(object);
         let written = serde_json::to_vec(&metadata.0).map_or(usize::MAX, |bytes| bytes.len());
         if written > METADATA_BYTES_MAX {
@@ -99,6 +106,15 @@ fn deeper_than(value: &Value, levels: usize) -> bool {
         Value::Array(items) => levels == 0 || items.iter().any(|v| deeper_than(v, levels - 1)),
         Value::Object(map) => levels == 0 || map.values().any(|v| deeper_than(v, levels - 1)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// How many values there are, with those within.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(values).sum::<usize>(),
+        Value::Object(map) => 1 + map.values().map(values).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
     }
 }
 
@@ -234,5 +250,9 @@ mod tests {
         let error = merged(json!({"a": half}), &json!({"b": half})).unwrap_err();
         assert_eq!(error.code, "too_long");
         assert!(merged(json!({"a": half}), &json!({"a": half})).is_ok());
+        // The list is a value as well.
+        let many = |count: usize| json!({ "a": vec![1; count] });
+        assert!(merged(json!({}), &many(127)).is_ok());
+        assert_eq!(merged(json!({}), &many(128)).unwrap_err().code, "too_many");
     }
 }

@@ -7,7 +7,7 @@ pub(super) mod sheet;
 
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
 use super::fields::{FieldError, Fields, boolean_text};
@@ -79,6 +79,18 @@ pub(super) async fn in_turn<T>(
         return Err(Error::Overloaded("another import runs").into());
     };
     task.await
+}
+
+/// Who writes a whole tenant into one answer.
+static WRITING: Semaphore = Semaphore::const_new(1);
+
+/// Waits for its turn to write a whole tenant into one answer: all of it is in memory until then.
+pub(super) async fn writing() -> Result<SemaphorePermit<'static>, ApiError> {
+    let turn = tokio::time::timeout(Duration::from_secs(TURN_SECONDS), WRITING.acquire());
+    match turn.await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Error::Overloaded("another declaration is being written").into()),
+    }
 }
 
 /// Who reads a large body, which takes many times as much memory as it is long: one at a time.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 use shared::bundle::Digest;
 
-use super::bulk::{apart, in_time, in_turn, preview, within};
+use super::bulk::{apart, in_time, in_turn, preview, within, writing};
 use super::devices::{DeviceBody, settings};
 use super::error::{ApiError, Problem};
 use super::extract::{By, InTenant, LargeBody};
@@ -58,6 +58,7 @@ pub(super) async fn show(
     for needed in [Permission::UsersRead, Permission::DevicesRead] {
         denied::must(&actor, needed).map_err(Error::from)?;
     }
+    let _turn = writing().await?;
     let itself = tenants::get(&portal, tenant.id).await?;
     let (users, devices) = export::everything(&portal, tenant.within).await?;
     let mut of_user: HashMap<UserId, Vec<DeclaredDeviceBody>> = HashMap::new();
@@ -112,6 +113,8 @@ pub(super) async fn reconcile(
     body: LargeBody,
 ) -> Result<Response, ApiError> {
     let preview = preview(query)?;
+    // The answer tells what was there.
+    denied::must(&actor, Permission::UsersRead).map_err(Error::from)?;
     in_time(Box::pin(async {
         let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !preview && let Some(before) = once.before(&portal, &actor).await? {
@@ -123,7 +126,9 @@ pub(super) async fn reconcile(
             apart(move || of_devices(&body))
         };
         if read.await? {
-            denied::must(&actor, Permission::DevicesWrite).map_err(Error::from)?;
+            for needed in [Permission::DevicesRead, Permission::DevicesWrite] {
+                denied::must(&actor, needed).map_err(Error::from)?;
+            }
         }
         let carried_out = Box::pin(async {
             let said = apart(move || Said::of(&body)).await?;

@@ -19,11 +19,11 @@ use super::query::Query;
 use crate::clock::os_rng;
 use crate::domain::calling::VoicemailPin;
 use crate::domain::patch::Patch;
-use crate::domain::{DeviceId, UserId};
+use crate::domain::{Actor, DeviceId, Permission, UserId};
 use crate::services::bulk::{self, Results};
 use crate::services::bulkhead::Change;
 use crate::services::work::Work;
-use crate::services::{Error, Portal, pins};
+use crate::services::{Error, Portal, denied, pins};
 
 mod lines;
 mod table;
@@ -44,7 +44,7 @@ use table::{CsvBody, Table};
 /// where it says none. What was exported changes nothing.
 ///
 /// `all_or_nothing` makes every line count or none, `per_line` those that can. With `preview` nothing is
-/// done, and the answer is what would be.
+/// done, and the answer is what would be. It tells what was there before, and so needs `users.read` as well.
 #[utoipa::path(
     post, path = "/imports/users", tag = "imports", operation_id = "import_users",
     params(
@@ -70,6 +70,7 @@ pub(super) async fn users(
     body: CsvBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(query)?;
+    tells(&actor, Permission::UsersRead)?;
     in_time(Box::pin(async {
         let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !wish.preview
@@ -111,6 +112,11 @@ pub(super) async fn users(
     .await
 }
 
+/// The answer tells what was there before: whoever may not read that imports nothing.
+fn tells(actor: &Actor, needed: Permission) -> Result<(), ApiError> {
+    Ok(denied::must(actor, needed).map_err(Error::from)?)
+}
+
 /// By which columns users, and devices, are known.
 const USER_KEY: &[&str] = &["id", "email"];
 const DEVICE_KEY: &[&str] = &["id", "user_email"];
@@ -138,7 +144,7 @@ fn said_pins(body: &CsvBody) -> Result<Vec<VoicemailPin>, ApiError> {
 /// `direct_media`. Otherwise as of users: a line means the device with its `id`, or without one the device
 /// of `user_email` that is called `label`, which is created when there is none; an empty `transport`
 /// says whichever it comes by. `sip_username` follows from the user: a line that names another one is
-/// refused.
+/// refused. Needs `devices.read` as well.
 #[utoipa::path(
     post, path = "/imports/devices", tag = "imports", operation_id = "import_devices",
     params(
@@ -164,6 +170,7 @@ pub(super) async fn devices(
     body: CsvBody,
 ) -> Result<Response, ApiError> {
     let wish = wish(query)?;
+    tells(&actor, Permission::DevicesRead)?;
     in_time(Box::pin(async {
         let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !wish.preview
@@ -195,7 +202,7 @@ pub(super) async fn devices(
 
 async fn answer<T>(
     portal: &Portal,
-    actor: &crate::domain::Actor,
+    actor: &Actor,
     once: Once,
     wish: Wish,
     table: Table<T>,

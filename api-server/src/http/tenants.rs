@@ -57,7 +57,8 @@ struct NewTenantBody {
     /// Its highest, not below the lowest.
     #[schema(example = 1999, minimum = 10, maximum = 99_999_999)]
     ext_max: u32,
-    /// Kept as it is: a JSON object of at most 4096 bytes, nested at most 8 levels deep.
+    /// Kept as it is: a JSON object of at most 4096 bytes and 128 values, nested at most 8
+    /// levels deep.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }

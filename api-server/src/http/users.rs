@@ -68,7 +68,8 @@ struct NewUserBody {
     /// Where calls go that are not taken.
     #[schema(nullable = false)]
     call_forward: Option<CallForwardPatchBody>,
-    /// Kept as it is: a JSON object of at most 4096 bytes, nested at most 8 levels deep.
+    /// Kept as it is: a JSON object of at most 4096 bytes and 128 values, nested at most 8
+    /// levels deep.
     #[schema(value_type = Option<Object>, example = json!({ "department": "sales" }))]
     metadata: Option<serde_json::Map<String, serde_json::Value>>,
 }

@@ -45,7 +45,16 @@ pub(super) async fn token(
 async fn a_token_does_no_more_by_an_import_than_by_a_change() -> anyhow::Result<()> {
     let lab = PortalLab::login().await?;
     let bob = lab.create_user("Bob", "bob@example.org").await?;
-    let (writer, _) = token(&lab.client, "Writer", &["users.write"]).await?;
+    let (blind, _) = token(&lab.client, "Blind", &["users.write", "devices.write"]).await?;
+    for (path, body) in [("users", "email,name"), ("devices", "user_email,label")] {
+        let request = blind.request(
+            reqwest::Method::POST,
+            &format!("/imports/{path}?preview=true"),
+        );
+        let refused = request.body("text/csv", body.to_owned()).send().await?;
+        ensure!(refused.problem(403)? == "forbidden", "{refused}");
+    }
+    let (writer, _) = token(&lab.client, "Writer", &["users.write", "users.read"]).await?;
     let import = async |table: &str| {
         let request = writer.request(reqwest::Method::POST, "/imports/users");
         request.body("text/csv", table.to_owned()).send().await

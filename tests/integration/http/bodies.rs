@@ -125,7 +125,7 @@ async fn metadata_as_large_as_may_be_stays_readable_and_exact() -> anyhow::Resul
         .collect();
     // PostgreSQL writes these in 17 digits.
     numbers.extend([1e16; 320]);
-    for (number, chunk) in numbers.chunks(160).enumerate() {
+    for (number, chunk) in numbers.chunks(120).enumerate() {
         let mut metadata = json!({ "n": chunk, "fill": "" });
         metadata["fill"] = "x".repeat(4096 - metadata.to_string().len()).into();
         let email = format!("user{number}@example.org");
