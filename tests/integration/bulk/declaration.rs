@@ -214,6 +214,49 @@ async fn only_what_is_listed_as_such_is_removed() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Which of several devices of one label is meant follows from what they are, not from their places.
+#[tokio::test]
+async fn devices_of_one_label_stay_who_they_are() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let ann = create_user(&lab.client, "Ann", "ann@example.org").await?;
+    let path = format!("/devices?user_id={}", ann.id);
+    let devices = lab.client.get(&path).await?.json()?;
+    let first = format!("/devices/{}", devices[0]["id"].as_str().unwrap_or_default());
+    crate::life::patch(&lab.client, &first, &json!({ "label": "Old" }))
+        .await?
+        .expect(200)?;
+    let device = json!({ "user_id": ann.id, "label": "Phone" });
+    lab.client.post("/devices", &device).await?.expect(201)?;
+    // The new one gets the place of the one that goes, before the one that is there.
+    for (wanted, disabled) in [
+        (
+            json!([{ "label": "Phone", "enabled": false }, { "label": "Phone" }]),
+            1,
+        ),
+        // Of the first two nothing is said, so the one that is disabled may stay so.
+        (
+            json!([{ "label": "Phone" }, { "label": "Phone" }, { "label": "Phone", "enabled": false }]),
+            2,
+        ),
+    ] {
+        let body = json!({
+            "users": [{ "email": "ann@example.org", "devices": wanted }],
+            "remove_unlisted": ["devices"],
+        });
+        reconcile(&lab.client, "", &body).await?.expect(200)?;
+        let again = reconcile(&lab.client, "", &body)
+            .await?
+            .expect(200)?
+            .json()?;
+        assert_eq!(changes(&again), [""; 0]);
+        let devices = lab.client.get(&path).await?.json()?;
+        let devices = devices.as_array().cloned().unwrap_or_default();
+        let found = devices.iter().filter(|device| device["enabled"] == false);
+        assert_eq!(found.count(), disabled);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn all_of_it_or_nothing() -> anyhow::Result<()> {
     let lab = PortalLab::start().await?;

@@ -41,17 +41,15 @@ pub(super) async fn reconcile(
     }
     let (mut wanted, mut surplus, mut adopted) = (Vec::new(), Vec::new(), HashSet::new());
     for user in users {
-        let mut left = there.remove(&user.id).unwrap_or_default();
-        for declared in user.devices {
-            let same = |device: &Device| device.label == declared.label;
-            let first = |device: &Device| Some(device.id) == user.first;
-            // The device that a user is created with becomes the first one that should be there.
-            let at = left
-                .iter()
-                .position(same)
-                .or_else(|| left.iter().position(first));
-            let device = at.map(|at| left.remove(at));
-            adopted.extend(device.as_ref().filter(|device| first(device)).map(|d| d.id));
+        let left = there.remove(&user.id).unwrap_or_default();
+        let pairs = pairs(&user.devices, &left, user.first);
+        let mut left: Vec<Option<Device>> = left.into_iter().map(Some).collect();
+        for (declared, at) in user.devices.into_iter().zip(pairs) {
+            let device = at.and_then(|at| left[at].take());
+            let first = device
+                .as_ref()
+                .filter(|device| Some(device.id) == user.first);
+            adopted.extend(first.map(|device| device.id));
             wanted.push(devices::Wanted {
                 which: device.map_or(Which::New, |device| Which::Id(device.id)),
                 owner: user.user.patch.email.clone(),
@@ -62,7 +60,7 @@ pub(super) async fn reconcile(
         }
         let owner = user.user.patch.email.as_ref();
         let owner = owner.map_or_else(String::new, |email| email.as_str().to_owned());
-        let left = left.into_iter().filter(|_| removes);
+        let left = left.into_iter().flatten().filter(|_| removes);
         surplus.extend(left.map(|device| (owner.clone(), device)));
     }
     // What goes first leaves its place to what comes.
@@ -88,6 +86,72 @@ pub(super) async fn reconcile(
         run.note(Entity::Device, || label, result);
     }
     Ok(())
+}
+
+/// Which of the devices that are there each declared one is: one with its label, if it can be one that is so
+/// already, so that the same declaration twice changes nothing. The device that a user was created with
+/// becomes the first of those that are left.
+fn pairs(
+    declared: &[DeclaredDevice],
+    there: &[Device],
+    first: Option<DeviceId>,
+) -> Vec<Option<usize>> {
+    let mut of_device = vec![None; there.len()];
+    for one in 0..declared.len() {
+        find_place(one, declared, there, &mut of_device, &mut HashSet::new());
+    }
+    let mut pairs = vec![None; declared.len()];
+    for (at, one) in of_device.iter().enumerate() {
+        if let Some(one) = *one {
+            pairs[one] = Some(at);
+        }
+    }
+    let mut taken: HashSet<usize> = pairs.iter().flatten().copied().collect();
+    for (one, pair) in pairs
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, pair)| pair.is_none())
+    {
+        let mut left = there
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !taken.contains(at));
+        let same = |(_, device): &(usize, &Device)| device.label == declared[one].label;
+        let at = left.clone().find(same);
+        let at = at.or_else(|| left.find(|(_, device)| Some(device.id) == first));
+        *pair = at.map(|(at, _)| at);
+        taken.extend(*pair);
+    }
+    pairs
+}
+
+/// Finds a device that is what this one should be, and moves others to their like for it (an augmenting
+/// path of a bipartite graph).
+fn find_place(
+    one: usize,
+    declared: &[DeclaredDevice],
+    there: &[Device],
+    of_device: &mut [Option<usize>],
+    tried: &mut HashSet<usize>,
+) -> bool {
+    for (at, device) in there.iter().enumerate() {
+        if is_so(&declared[one], device) && tried.insert(at) {
+            let other = of_device[at];
+            let free =
+                other.is_none_or(|other| find_place(other, declared, there, of_device, tried));
+            if free {
+                of_device[at] = Some(one);
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn is_so(declared: &DeclaredDevice, device: &Device) -> bool {
+    let mut settings = device.settings.clone();
+    settings.apply(declared.settings.clone());
+    device.label == declared.label && settings == device.settings
 }
 
 async fn remove_device(
