@@ -173,7 +173,7 @@ async fn whoever_comes_by_a_token_is_shown_without_a_session() -> anyhow::Result
         "password_set_at": null, "last_sign_in_at": null, "created_at": "2026-11-21T03:45:12Z",
         "updated_at": "2026-11-21T03:45:12Z" });
     let needed = Answer::Whole(403, "{}".to_owned());
-    let desk = Desk::new(vec![Answer::Whole(200, account.to_string()), needed]).await?;
+    let desk = Desk::new(vec![Answer::Account(200, account.to_string()), needed]).await?;
     let said = desk.run(&["whoami"]).await?.success()?;
     assert_eq!(said.matches("tenant ").count(), 1, "{said}");
     Ok(())

@@ -1,6 +1,7 @@
 //! Requests to the portal: whose they are, how they are sent, and what comes back.
 
 mod credential;
+mod own_tenant;
 mod reply;
 mod request;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Url, redirect};
+use tokio::sync::OnceCell;
 
 use self::credential::Credential;
 use crate::cli::Global;
@@ -37,6 +39,8 @@ pub(crate) struct Api {
     ca: Option<String>,
     base: Url,
     tenant: Option<String>,
+    /// That of whoever asks, once it was asked for.
+    own_tenant: OnceCell<Option<String>>,
     /// Who says to be asking, where nobody signs in.
     admin_user: Option<HeaderValue>,
     credential: Credential,
@@ -93,6 +97,7 @@ impl Api {
             ca: ca.map(str::to_owned),
             base,
             tenant: None,
+            own_tenant: OnceCell::new(),
             admin_user: None,
             credential,
         })

@@ -67,7 +67,10 @@ pub(crate) async fn login(global: &Global, login: &Login, out: &Output) -> Resul
     };
     let opened = opened(&api, &name, login.password_stdin).await?;
     let (id, until) = (opened.session.id, time(opened.session.expires_at));
-    let session = Session::of(opened, url.into(), ca, name.clone())?;
+    let mut session = Session::of(opened, url.into(), ca, name.clone())?;
+    // When it cannot be asked now, each command that needs it asks.
+    let token = session.access_token.as_str().into();
+    session.account = api.account(&token).await.ok();
     let replaced = {
         let _lock = store.lock()?;
         let replaced = store.replaced();

@@ -80,7 +80,8 @@ pub(crate) struct Global {
         value_name = "FILE"
     )]
     pub(crate) ca: Option<PathBuf>,
-    /// Whose users and devices are meant; the default tenant when absent
+    /// Whose users and devices are meant; when absent your own tenant if your account is of one, or
+    /// else the default tenant
     #[arg(
         long,
         global = true,

@@ -234,6 +234,10 @@ fn tell_unknown(unknown: &Unknown, out: &Output) {
 fn advice(refusal: &Refusal) -> Option<&'static str> {
     match (refusal.status, refusal.code()) {
         (401, "unauthenticated") => Some("Sign in with `portalctl login`, or set PORTAL_TOKEN."),
+        (404, "tenant_not_found") => Some(
+            "Without --tenant the default tenant is meant, unless your account is of one and may be \
+             read: say --tenant, or set PORTAL_TENANT.",
+        ),
         (403, "session_needed") => Some("An API token cannot do this: use `portalctl login`."),
         (412, "precondition_failed") => {
             Some("Somebody changed it meanwhile: look at it again, and try again.")

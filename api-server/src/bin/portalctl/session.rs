@@ -11,11 +11,19 @@ use api_server::clock::{Clock as _, SystemClock};
 use api_server::http::bodies::OpenedBody;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
 use crate::failure::Failure;
 
 /// How long before its end an access token is renewed: as long as a request may be on its way.
 const RENEW_BEFORE: Duration = Duration::seconds(30);
+
+/// What is kept of an account.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// The tenant that it is confined to, if it is.
+    pub(crate) tenant_id: Option<Uuid>,
+}
 
 /// A session, with what continues it. It has no `Debug`: its tokens are secrets.
 #[derive(Clone, Serialize, Deserialize)]
@@ -25,6 +33,9 @@ pub(crate) struct Session {
     /// Whose certificates the portal may show, PEM; the system's when absent.
     pub(crate) ca: Option<String>,
     pub(crate) login: String,
+    /// Whose session it is; not known of one that an earlier version began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<Kept>,
     pub(crate) access_token: String,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) access_until: OffsetDateTime,
@@ -55,6 +66,7 @@ impl Session {
             url,
             ca,
             login,
+            account: None,
             access_token,
             // By this machine's clock: the portal's may stand elsewhere.
             access_until: SystemClock.now() + Duration::seconds(lasts),

@@ -115,6 +115,8 @@ impl Api {
             other => other?,
         };
         let opened: OpenedBody = reply.read("a session")?;
-        Session::of(opened, kept.url, kept.ca, kept.login)
+        let session = Session::of(opened, kept.url, kept.ca, kept.login)?;
+        let account = kept.account;
+        Ok(Session { account, ..session })
     }
 }

@@ -174,6 +174,9 @@ impl Call<'_> {
         &self,
         read: impl AsyncFn(Response) -> reqwest::Result<T>,
     ) -> Result<T, Failure> {
+        if self.operation.of_tenant {
+            self.api.find_own_tenant().await?;
+        }
         let mut lost = false;
         let answered = if self.changes && self.operation.bulk {
             // It takes minutes, and whoever stops waiting must know how to ask what became of it.
@@ -306,7 +309,7 @@ impl Call<'_> {
                 .path_segments_mut()
                 .map_err(|()| Failure::Usage("--url: has no path".to_owned()))?;
             path.pop_if_empty();
-            if let Some(tenant) = self.api.tenant().filter(|_| self.operation.of_tenant) {
+            if let Some(tenant) = self.api.meant().filter(|_| self.operation.of_tenant) {
                 path.extend(["tenants", named(tenant)?]);
             }
             for segment in self.operation.path.split('/').skip(1) {
