@@ -8,6 +8,7 @@ mod entities;
 mod errors;
 mod lost;
 mod output;
+mod own_tenant;
 mod prompt;
 mod session;
 mod words;

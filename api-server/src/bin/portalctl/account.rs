@@ -11,7 +11,8 @@ use crate::operations::{
     CREATE_ACCOUNT, DELETE_ACCOUNT, GET_ACCOUNT, LIST_ACCOUNTS, RESET_PASSWORD, UNLOCK_ACCOUNT,
     UPDATE_ACCOUNT,
 };
-use crate::output::{or_nothing, time, yes_no};
+use crate::output::{clean, or_nothing, time, yes_no};
+use crate::password;
 use crate::resource::{self, Paging};
 use crate::{tenant, user};
 
@@ -41,7 +42,7 @@ pub(crate) enum AccountCommand {
         /// Id, login or `me`
         account: String,
     },
-    /// Create an account; `account reset-password` then makes what sets its password
+    /// Create an account; `account reset-password` then makes a token that sets its password
     #[command(
         after_help = "--tenant says whose it is.\n\nExamples:\n  portalctl account create --login \
                             ann --name 'Ann Meier' --role platform_admin\n  portalctl --tenant acme \
@@ -63,12 +64,15 @@ pub(crate) enum AccountCommand {
         /// Id or login
         account: String,
     },
-    /// Make a token that sets the password of an account once, within a day
+    /// Make a token with which `account set-password` sets the password of an account once, within a
+    /// day
     #[command(after_help = "Examples:\n  portalctl account reset-password ann")]
     ResetPassword {
         /// Id or login
         account: String,
     },
+    /// Set the password of the account that a token of `account reset-password` is for
+    SetPassword(password::Set),
 }
 
 /// What a new account is.
@@ -153,13 +157,14 @@ pub(crate) async fn run(context: &Context, command: AccountCommand) -> Result<()
         AccountCommand::ResetPassword { account } => {
             let id = id_of(context, &account).await?;
             let reply = api.call(&RESET_PASSWORD).at(&id).send().await?;
-            resource::show(context, &reply, |issued: &IssuedBody| {
-                vec![
-                    ("token", issued.token.clone()),
-                    ("good until", time(issued.expires_at)),
-                ]
-            })
+            resource::show(context, &reply, issued)?;
+            hint(
+                context,
+                "`portalctl account set-password` sets the password with it, once.",
+            );
+            Ok(())
         }
+        AccountCommand::SetPassword(wanted) => password::set(context, &wanted).await,
     }
 }
 
@@ -176,7 +181,30 @@ async fn create(context: &Context, new: NewAccount) -> Result<(), Failure> {
         .set("tenant", context.api.tenant().as_ref())
         .body();
     let reply = context.api.call(&CREATE_ACCOUNT).json(&body).send().await?;
-    resource::show(context, &reply, details)
+    resource::show(context, &reply, details)?;
+    let login = clean(&new.login);
+    hint(
+        context,
+        &format!(
+            "It has no password: `portalctl account reset-password {login}` makes a token, with which \
+             `portalctl account set-password` sets one."
+        ),
+    );
+    Ok(())
+}
+
+fn issued(issued: &IssuedBody) -> Vec<(&'static str, String)> {
+    vec![
+        ("token", issued.token.clone()),
+        ("good until", time(issued.expires_at)),
+    ]
+}
+
+/// What to do next, for people.
+fn hint(context: &Context, said: &str) {
+    if !context.out.json() {
+        context.out.line(said);
+    }
 }
 
 async fn edit(context: &Context, change: &AccountChange) -> Result<(), Failure> {

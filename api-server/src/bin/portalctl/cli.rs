@@ -14,6 +14,7 @@ use crate::bulk::declaration::{ExportTenant, Plan};
 use crate::device::DeviceCommand;
 use crate::history::History;
 use crate::output::Output;
+use crate::password;
 use crate::pbx::PbxCommand;
 use crate::preview::Preview;
 use crate::status::Status;
@@ -45,7 +46,8 @@ Environment:
 Examples:
   portalctl login --url https://portal.example.com --ca https-ca.crt ann
   portalctl user create --name 'Ada Lovelace' --email ada@example.org
-  portalctl preview && portalctl apply
+  portalctl preview
+  portalctl apply
   portalctl --tenant acme user list -q 'Smith' --json | jq -r '.[].email'";
 
 /// Administers a control portal for Asterisk
@@ -123,6 +125,8 @@ pub(crate) enum Command {
         after_help = "Examples:\n  portalctl whoami\n  PORTAL_TOKEN=$(cat token) portalctl whoami"
     )]
     Whoami,
+    /// Change your own password
+    Password(password::Change),
     /// Organisations that share a PBX and know nothing of each other
     #[command(subcommand)]
     Tenant(TenantCommand),

@@ -15,6 +15,7 @@ mod fields;
 mod history;
 mod operations;
 mod output;
+mod password;
 mod pbx;
 mod preview;
 mod resource;
@@ -78,6 +79,7 @@ async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Completion { .. } | Command::Login(_) => Ok(()),
         Command::Logout => auth::logout(&context).await,
         Command::Whoami => auth::whoami(&context).await,
+        Command::Password(wanted) => password::change(&context, &wanted).await,
         Command::Tenant(command) => tenant::run(&context, command).await,
         Command::User(command) => user::run(&context, command).await,
         Command::Device(command) => device::run(&context, command).await,

@@ -224,6 +224,14 @@ pub(crate) const UNLOCK_ACCOUNT: Operation =
     Operation::post("unlock_account", "/accounts/{account}/unlock");
 pub(crate) const RESET_PASSWORD: Operation =
     Operation::post("issue_password_reset", "/accounts/{account}/reset");
+pub(crate) const USE_PASSWORD_RESET: Operation =
+    Operation::post("use_password_reset", "/password-resets")
+        .kept_nowhere()
+        .fields(&["token", "password"]);
+pub(crate) const CHANGE_PASSWORD: Operation =
+    Operation::post("change_password", "/accounts/{account}/password")
+        .kept_nowhere()
+        .fields(&["current_password", "new_password"]);
 
 pub(crate) const LIST_AUDIT: Operation = Operation::get("list_audit", "/audit").query(&[
     "limit",

@@ -14,7 +14,7 @@ use crate::output::{Output, clean, one_line, time};
 #[command(
     after_help = "Exit status 6 when something would keep it from coming into force.\n\nExamples:\n  \
                   portalctl preview\n  portalctl preview --pbx branch --color always | less -R\n  portalctl \
-                  preview --brief && portalctl apply"
+                  preview --brief"
 )]
 pub(crate) struct Preview {
     /// The PBX of this id or name; the default one when absent

@@ -40,6 +40,8 @@ const ALL: &[&Operation] = &[
     &DELETE_ACCOUNT,
     &UNLOCK_ACCOUNT,
     &RESET_PASSWORD,
+    &USE_PASSWORD_RESET,
+    &CHANGE_PASSWORD,
     &LIST_AUDIT,
     &GET_AUDIT,
     &LIST_PBXES,
