@@ -19,7 +19,7 @@ pub(super) enum Credential {
     /// The session that is kept.
     Session {
         store: Store,
-        now: RefCell<Session>,
+        now: Box<RefCell<Session>>,
         /// Requests of this process renew it one after another; the lock of the file is for other
         /// processes, and would make one wait for itself.
         renewing: Mutex<()>,
@@ -30,7 +30,7 @@ impl Credential {
     pub(super) fn session(session: Session, store: Store) -> Self {
         Self::Session {
             store,
-            now: RefCell::new(session),
+            now: Box::new(RefCell::new(session)),
             renewing: Mutex::new(()),
         }
     }
