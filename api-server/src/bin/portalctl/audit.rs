@@ -90,6 +90,7 @@ pub(crate) async fn run(context: &Context, command: AuditCommand) -> Result<(), 
             resource::list(context, &LIST_AUDIT, &paging, &filters, (headers, row)).await
         }
         AuditCommand::Show { id } => {
+            let id = resource::id(&id, "audit list")?;
             let reply = context.api.call(&GET_AUDIT).at(&id).send().await?;
             resource::show(context, &reply, details)?;
             if !context.out.json() {

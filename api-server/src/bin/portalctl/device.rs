@@ -211,6 +211,7 @@ pub(crate) async fn run(context: &Context, command: DeviceCommand) -> Result<(),
             resource::list(context, &LIST_DEVICES, &paging, &filters, (headers, row)).await
         }
         DeviceCommand::Show { id } => {
+            let id = id_of(&id)?;
             let reply = api.call(&GET_DEVICE).at(&id).send().await?;
             resource::show(context, &reply, details)
         }
@@ -218,11 +219,13 @@ pub(crate) async fn run(context: &Context, command: DeviceCommand) -> Result<(),
         DeviceCommand::Edit(change) => edit(context, change).await,
         DeviceCommand::Rotate(rotation) => rotate(context, &rotation).await,
         DeviceCommand::Reveal { id, key } => {
+            let id = id_of(&id)?;
             let reveal = api.call(&REVEAL_DEVICE).at(&id);
             let reply = reveal.key(key.given()).send().await?;
             resource::show(context, &reply, credentials)
         }
         DeviceCommand::Delete { id } => {
+            let id = id_of(&id)?;
             let by = (&GET_DEVICE, &DELETE_DEVICE);
             let called =
                 |device: &DeviceBody| format!("device {} ({})", device.label, device.sip_username);
@@ -246,6 +249,7 @@ async fn create(context: &Context, new: NewDevice) -> Result<(), Failure> {
 }
 
 async fn edit(context: &Context, change: DeviceChange) -> Result<(), Failure> {
+    let id = id_of(&change.id)?;
     let user = user_id(context, change.user).await?;
     let mut fields = Fields::default()
         .set("user_id", user.as_ref())
@@ -255,18 +259,23 @@ async fn edit(context: &Context, change: DeviceChange) -> Result<(), Failure> {
     }
     let body = change.settings.fields(fields).changes()?;
     let by = (&GET_DEVICE, &UPDATE_DEVICE);
-    let reply = resource::edit(context, by, &change.id, &body).await?;
+    let reply = resource::edit(context, by, &id, &body).await?;
     resource::show(context, &reply, details)
 }
 
 async fn rotate(context: &Context, rotation: &Rotation) -> Result<(), Failure> {
+    let id = id_of(&rotation.id)?;
     let body = Fields::default()
         .set("overlap_seconds", rotation.overlap.as_ref())
         .set("reveal", rotation.hide_password.then_some(&false))
         .body();
     let by = (&GET_DEVICE, &ROTATE_DEVICE);
-    let reply = resource::edit(context, by, &rotation.id, &body).await?;
+    let reply = resource::edit(context, by, &id, &body).await?;
     resource::show(context, &reply, credentials)
+}
+
+fn id_of(given: &str) -> Result<String, Failure> {
+    resource::id(given, "device list")
 }
 
 async fn user_id(context: &Context, user: Option<String>) -> Result<Option<String>, Failure> {

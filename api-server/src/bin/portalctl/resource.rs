@@ -4,6 +4,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::Context;
 use crate::api::Reply;
@@ -119,6 +120,18 @@ pub(crate) fn show<T: DeserializeOwned>(
         context.out.details(details(&entity));
     }
     Ok(())
+}
+
+/// An id that somebody gave; `shown_by` is the command that shows such ids.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn id(given: &str, shown_by: &str) -> Result<String, Failure> {
+    let id = Uuid::try_parse(given).map(|id| id.to_string());
+    id.map_err(|_| {
+        let said = format!("{given}: must be an id as `portalctl {shown_by}` shows it");
+        Failure::Usage(said)
+    })
 }
 
 /// How one is looked at, and what is then done to it.

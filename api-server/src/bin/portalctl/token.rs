@@ -68,6 +68,7 @@ pub(crate) async fn run(context: &Context, command: TokenCommand) -> Result<(), 
             resource::list(context, &LIST_TOKENS, &paging, &[], (headers, row)).await
         }
         TokenCommand::Show { id } => {
+            let id = resource::id(&id, "token list")?;
             let reply = api.call(&GET_TOKEN).at(&id).send().await?;
             resource::show(context, &reply, details)
         }
@@ -92,6 +93,7 @@ pub(crate) async fn run(context: &Context, command: TokenCommand) -> Result<(), 
             })
         }
         TokenCommand::Revoke { id } => {
+            let id = resource::id(&id, "token list")?;
             let by = (&GET_TOKEN, &REVOKE_TOKEN);
             let called = |token: &ApiTokenBody| format!("API token {}", token.name);
             resource::delete(context, by, &id, ("Revoke", called)).await
