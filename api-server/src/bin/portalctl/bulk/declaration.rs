@@ -173,10 +173,11 @@ pub(crate) async fn export_tenant(context: &Context, wanted: ExportTenant) -> Re
 
 /// What a file says, as the portal takes it.
 fn declared(file: &Path, removal: &Removal) -> Result<Value, Failure> {
+    let unreadable = |said: String| Failure::other(format!("{}: {said}", file.display()));
     let wrong = |said: String| Failure::Input(format!("{}: {said}", file.display()));
     let text = String::from_utf8(super::read(file)?);
-    let text = text.map_err(|_| wrong("is no text (UTF-8)".to_owned()))?;
-    let mut body = yaml::to_json(&text).map_err(wrong)?;
+    let text = text.map_err(|_| unreadable("is no text (UTF-8)".to_owned()))?;
+    let mut body = yaml::to_json(&text).map_err(unreadable)?;
     let Some(fields) = body.as_object_mut() else {
         return Err(wrong(
             "must be a mapping, as `portalctl export -f` writes it".to_owned(),
@@ -270,8 +271,16 @@ mod tests {
             "users": [{"email": "a@b.c", "name": "no"}], "remove_unlisted": ["users"],
         });
         assert_eq!(body, expected);
-        for wrong in ["- a", "user: []", "users: [", "expected_digest: x"] {
-            assert_eq!(read(wrong, &[]).unwrap_err().exit_code(), 5, "{wrong}");
+        for (wrong, status) in [
+            ("- a", 5),
+            ("user: []", 5),
+            ("expected_digest: x", 5),
+            ("users: [", 1),
+            ("users: []\nusers: []", 1),
+        ] {
+            let failure = read(wrong, &[]).unwrap_err();
+            assert_eq!(failure.exit_code(), status, "{wrong}");
+            assert!(!failure.brief().contains("Polic"), "{}", failure.brief());
         }
     }
 

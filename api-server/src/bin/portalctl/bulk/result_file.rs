@@ -160,7 +160,13 @@ fn lock(file: &File) -> io::Result<()> {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::other(format!("--result {}: {error}", path.display()))
+    let path = path.display();
+    Failure::other(match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            format!("--result {path}: is there already: choose another name, or remove it")
+        }
+        _ => format!("--result {path}: {error}"),
+    })
 }
 
 #[cfg(test)]

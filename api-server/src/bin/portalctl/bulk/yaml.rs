@@ -60,8 +60,13 @@ pub(super) fn to_json(text: &str) -> Result<Value, String> {
         underscored_numbers_as_strings: true,
     };
     let root: Spanned<Node> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| said(&error))?;
     value(root, text)
+}
+
+/// What is wrong with it, for whoever wrote the file: nothing about options of the parser.
+fn said(error: &serde_saphyr::Error) -> String {
+    error.render_with_formatter(&serde_saphyr::UserMessageFormatter)
 }
 
 fn value(node: Spanned<Node>, source: &str) -> Result<Value, String> {
