@@ -2,9 +2,11 @@
 
 use anyhow::ensure;
 use serde_json::Value;
+use shared::bundle::Slot;
 use tests::lab::Lab;
 
 use super::{Terminal, ended};
+use crate::status::edit;
 
 #[tokio::test]
 async fn from_a_preview_to_a_restore() -> anyhow::Result<()> {
@@ -36,6 +38,7 @@ async fn from_a_preview_to_a_restore() -> anyhow::Result<()> {
         status.contains("in_sync") && status.contains("pending:  nothing"),
         "{status}"
     );
+    edited_by_hand(&lab, &terminal).await?;
     let first = terminal.json(&["history"]).await?[0]["id"].clone();
     let first = first.as_str().unwrap_or_default();
 
@@ -81,6 +84,23 @@ async fn from_a_preview_to_a_restore() -> anyhow::Result<()> {
     );
     let list = terminal.says(&["history", "--outcome", "applied"]).await?;
     ensure!(list.lines().count() == 4, "{list}");
+    Ok(())
+}
+
+/// The data is in force, and a file on the PBX is not what was applied.
+async fn edited_by_hand(lab: &Lab, terminal: &Terminal) -> anyhow::Result<()> {
+    let said = terminal.says(&["preview"]).await?;
+    ensure!(said.contains("Nothing would change."), "{said}");
+    let slot = Slot::DialplanRouting;
+    let applied = edit(lab, slot, |applied| format!("{applied}; by hand\n"))?;
+    let said = terminal.says(&["preview"]).await?;
+    let expected =
+        "The data is the same; 1 file that was changed on the PBX would be written anew.";
+    ensure!(
+        said.contains(expected) && said.contains("--expected-digest"),
+        "{said}"
+    );
+    edit(lab, slot, |_| applied)?;
     Ok(())
 }
 

@@ -130,6 +130,23 @@ async fn refused_lines(terminal: &Terminal, place: &Scratch) -> anyhow::Result<(
         "{}",
         output.stdout
     );
+    // In the words of this program.
+    let said = &output.stderr;
+    ensure!(
+        said.contains("1 of 2 lines refused") && said.contains("--per-line"),
+        "{said}"
+    );
+    ensure!(!said.contains("mode="), "{said}");
+    // José as Latin-1 writes it.
+    let file = path("latin.csv");
+    let write = format!("printf 'name,email\\nJos\\351,j@example.org\\n' > '{file}'");
+    ended(&terminal.shell(&write).await?, 0)?;
+    let latin = ["user", "import", &file, "--preview"];
+    let said = terminal.fails(5, &latin).await?;
+    ensure!(said.contains("--encoding windows-1252"), "{said}");
+    let unknown = [&latin[..], &["--encoding", "klingon"]].concat();
+    let said = terminal.fails(5, &unknown).await?;
+    ensure!(said.contains("--encoding: is no character"), "{said}");
     let each = ["user", "import", &path("bad.csv"), "--yes", "--per-line"];
     let output = terminal.run(&each).await?;
     ended(&output, 5)?;

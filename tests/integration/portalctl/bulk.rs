@@ -111,6 +111,11 @@ async fn passwords_of_what_is_created_are_written_down_once() -> anyhow::Result<
     // What is there is not replaced, and nothing is sent.
     let again = desk.run(&import).await?;
     ended(&again, 1)?;
+    ensure!(
+        again.stderr.contains("choose another name"),
+        "{}",
+        again.stderr
+    );
     assert_eq!(
         (desk.asked().len(), std::fs::read_to_string(&file)?.as_str()),
         (1, expected)
@@ -137,6 +142,39 @@ async fn passwords_of_what_is_created_are_written_down_once() -> anyhow::Result<
         output.stderr
     );
     ensure!(!desk.place.path().join("other.csv").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_import_that_changes_nothing_is_not_asked_about() -> anyhow::Result<()> {
+    let same = json!({
+        "mode": "all_or_nothing", "preview": true,
+        "counts": { "created": 0, "changed": 0, "unchanged": 1, "refused": 0 },
+        "lines": [{ "line": 2, "outcome": "unchanged", "id": null, "key": "ann@example.org",
+            "extension": 1000, "changes": [], "errors": [], "sip": null }],
+    });
+    let desk = Desk::new((0..4).map(|_| good(&same)).collect()).await?;
+    let import = ["user", "import", "users.csv"];
+    let output = desk.run(&import).await?;
+    ended(&output, 0)?;
+    ensure!(
+        output.stdout.contains("Nothing would change."),
+        "{}",
+        output.stdout
+    );
+    assert_eq!(desk.asked().len(), 1);
+    let output = desk.run(&[&import[..], &["--json"]].concat()).await?;
+    ended(&output, 0)?;
+    assert_eq!(serde_json::from_str::<Value>(&output.stdout)?, same);
+    assert_eq!(desk.asked().len(), 2);
+
+    // Under a key it may have been done before: the answer is asked for.
+    let again = [&import[..], &["--idempotency-key", "k1"]].concat();
+    ended(&desk.run(&again).await?, 0)?;
+    assert_eq!(
+        desk.asked()[3],
+        "POST /imports/users?mode=all_or_nothing&preview=false HTTP/1.1"
+    );
     Ok(())
 }
 

@@ -134,3 +134,104 @@ async fn what_is_carried_out_once_is_sent_again_when_its_answer_is_lost() -> any
     assert_eq!(desk.asked().len(), 3);
     Ok(())
 }
+
+const ID: &str = "01900000-0000-7000-8000-000000000009";
+
+#[tokio::test]
+async fn what_can_be_no_id_is_wrong_usage() -> anyhow::Result<()> {
+    let desk = Desk::new(vec![]).await?;
+    for (command, shown_by) in [
+        (&["history", "foo"][..], "history"),
+        (&["restore", "foo"], "history"),
+        (&["audit", "show", "foo"], "audit list"),
+        (&["device", "show", "foo"], "device list"),
+        (&["device", "edit", "foo", "--label", "x"], "device list"),
+        (&["device", "rotate", "foo"], "device list"),
+        (&["device", "reveal", "foo"], "device list"),
+        (&["device", "delete", "foo"], "device list"),
+        (&["token", "show", "foo"], "token list"),
+        (&["token", "revoke", "foo"], "token list"),
+    ] {
+        let output = desk.run(&[command, &["--yes"]].concat()).await?;
+        ended(&output, 2)?;
+        let expected = format!("foo: must be an id as `portalctl {shown_by}` shows it");
+        ensure!(output.stderr.contains(&expected), "{}", output.stderr);
+    }
+    Ok(())
+}
+
+/// With `--json` a program finds one document on standard error, whoever made it.
+#[tokio::test]
+async fn every_failure_is_a_problem_document() -> anyhow::Result<()> {
+    let device = json!({ "id": ID, "user_id": ID, "tenant_id": ID, "label": "Desk", "enabled": true,
+        "sip_username": "1000", "transport": null, "codecs": ["alaw"], "digest_algorithm": "md5",
+        "nat": { "rtp_symmetric": true, "force_rport": true, "rewrite_contact": true,
+            "direct_media": false },
+        "password_set_at": "2026-11-21T03:45:12Z", "password_revealed": true, "overlap_until": null,
+        "created_at": "2026-11-21T03:45:12Z", "updated_at": "2026-11-21T03:45:12Z" });
+    let refused = json!({ "line": 2, "outcome": "refused", "id": null, "key": "b@example.org",
+        "extension": null, "changes": [], "sip": null,
+        "errors": [{ "field": "email", "code": "email_taken", "message": "is taken" }] });
+    let refused = json!({ "mode": "all_or_nothing", "preview": true, "lines": [refused],
+        "counts": { "created": 0, "changed": 0, "unchanged": 0, "refused": 1 } });
+    let answer = |status: u16, body: &Value| Answer::Whole(status, body.to_string());
+    for (command, answers, status, code) in [
+        (
+            &["user", "show", "1999"][..],
+            vec![answer(200, &json!([]))],
+            4,
+            "not_found",
+        ),
+        (&["user", "show", "foo"], vec![], 2, "wrong_usage"),
+        (
+            &["device", "delete", ID],
+            vec![answer(200, &device)],
+            2,
+            "wrong_usage",
+        ),
+        (
+            &["user", "import", "users.csv"],
+            vec![answer(200, &refused)],
+            5,
+            "refused",
+        ),
+        (
+            &["user", "import", "users.csv", "--preview"],
+            vec![answer(200, &refused)],
+            5,
+            "refused",
+        ),
+        (&["user", "import", "no.csv", "--yes"], vec![], 1, "failed"),
+        (
+            &["pbx", "list"],
+            vec![answer(502, &json!({}))],
+            7,
+            "refused",
+        ),
+        (&["pbx", "list"], vec![], 7, "unreachable"),
+        (
+            &["apply"],
+            vec![Answer::Lost, Answer::Lost],
+            8,
+            "unreachable",
+        ),
+    ] {
+        let desk = Desk::new(answers).await?;
+        let output = desk.run(&[command, &["--json"]].concat()).await?;
+        ended(&output, status)?;
+        let problem: Value = serde_json::from_str(&output.stderr)?;
+        assert_eq!(problem["code"], code, "{problem}");
+        for member in ["type", "title", "detail"] {
+            ensure!(problem[member].is_string(), "{member}: {problem}");
+        }
+        assert_eq!(
+            problem["may_have_been_done"] == true,
+            status == 8,
+            "{problem}"
+        );
+        if status == 5 {
+            assert_eq!(serde_json::from_str::<Value>(&output.stdout)?, refused);
+        }
+    }
+    Ok(())
+}

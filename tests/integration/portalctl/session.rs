@@ -43,6 +43,12 @@ async fn a_session_is_kept_for_its_owner_alone_and_ends() -> anyhow::Result<()> 
         "{said}"
     );
 
+    let whole = terminal.json(&["whoami"]).await?;
+    ensure!(
+        whole["login"] == "admin" && whole["session"]["id"].is_string(),
+        "{whole}"
+    );
+
     let token = terminal.session()?["access_token"].clone();
     let token = lab.client.with_bearer(token.as_str().unwrap_or_default());
     token.get("/sessions/current").await?.expect(200)?;
@@ -91,6 +97,18 @@ async fn wrong_credentials_and_a_second_factor() -> anyhow::Result<()> {
             .await?
             .contains("second factor shown")
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn plain_http_where_https_is_spoken_is_told() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let terminal = Terminal::of(&lab)?;
+    let url = terminal.url.replace("https://", "http://");
+    let login = ["login", "--url", &url, "--password-stdin", "admin"];
+    let output = terminal.run_with(&login, "wrong\n").await?;
+    ended(&output, 5)?;
+    ensure!(output.stderr.contains("use https://"), "{}", output.stderr);
     Ok(())
 }
 

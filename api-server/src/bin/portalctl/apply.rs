@@ -20,6 +20,8 @@ use crate::fields::{Fields, Key};
 use crate::history;
 use crate::operations::{APPLY, GET_APPLY, RESTORE};
 use crate::output::{one_line, time};
+use crate::resource;
+use crate::words;
 
 /// How to apply.
 #[derive(Args, Debug)]
@@ -161,15 +163,21 @@ fn begun(context: &Context, of: PbxApplyBody, failed: &mut Vec<String>) -> Optio
             context.out.line(&one_line(&said));
         }
     } else if let Some(failure) = of.failure {
-        let said = format!("{}: {} ({})", of.pbx, failure.message, failure.code);
-        context.out.note(&one_line(&said));
-        failed.push(of.pbx);
+        let message = words::of_portal(&failure.message);
+        let said = format!("{}: {message} ({})", of.pbx, failure.code);
+        if context.out.json() {
+            failed.push(said);
+        } else {
+            context.out.note(&one_line(&said));
+            failed.push(of.pbx);
+        }
     }
     None
 }
 
 pub(crate) async fn restore(context: &Context, restore: Restore) -> Result<(), Failure> {
-    let source = context.api.call(&GET_APPLY).at(&restore.id).send().await?;
+    let id = resource::id(&restore.id, "history")?;
+    let source = context.api.call(&GET_APPLY).at(&id).send().await?;
     let source: ShownApplyBody = source.read("an apply")?;
     let source = source.apply;
     let question = format!(
@@ -182,7 +190,7 @@ pub(crate) async fn restore(context: &Context, restore: Restore) -> Result<(), F
     context.ask.confirm(&question)?;
     let digest = restore.expected_digest.as_ref();
     let body = restore.policy.fields(Fields::default(), digest).body();
-    let call = context.api.call(&RESTORE).at(&restore.id).json(&body);
+    let call = context.api.call(&RESTORE).at(&id).json(&body);
     let call = call.key(restore.key.given());
     let reply = call.header(PREFER, RESPOND_ASYNC).send().await?;
     let attempt: ApplyBody = reply.read("an apply")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api_server::http::bodies::{OpenedBody, SessionBody};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::Context;
@@ -184,13 +184,16 @@ pub(crate) async fn logout(context: &Context) -> Result<(), Failure> {
 
 pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
     let account = context.api.call(&GET_ACCOUNT).at("me").send().await?;
+    // An API token has none.
+    let session = context.api.call(&GET_SESSION).at("current").send().await;
     if context.out.json() {
-        context.out.reply(&account.body);
+        let session = session.ok().and_then(|reply| reply.read("a session").ok());
+        let mut both: Value = account.read("an account")?;
+        both["session"] = session.unwrap_or(Value::Null);
+        context.out.line(&both.to_string());
         return Ok(());
     }
     resource::show(context, &account, crate::account::details)?;
-    // An API token has none.
-    let session = context.api.call(&GET_SESSION).at("current").send().await;
     if let Ok(reply) = session {
         let session: SessionBody = reply.read("a session")?;
         context.out.details(vec![

@@ -1,9 +1,10 @@
 //! Why a command failed, in words and as an exit status.
 
 use api_server::http::bodies::Problem;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::output::{Output, clean, one_line};
+use crate::words;
 
 /// Why a command failed. The exit statuses stand in the help.
 #[derive(Debug)]
@@ -141,12 +142,13 @@ impl Failure {
         }
     }
 
-    /// Says it on standard error.
+    /// Says it on standard error: with `--json` as one problem document, that of the portal as it came.
     pub(crate) fn tell(&self, out: &Output) {
         match self {
             Self::Refused(refusal) if out.json() && refusal.problem.is_some() => {
                 out.note(&String::from_utf8_lossy(&refusal.body));
             }
+            _ if out.json() => out.note(&Value::Object(self.document()).to_string()),
             Self::Refused(refusal) => tell_refusal(refusal, out),
             Self::Unknown(unknown) => tell_unknown(unknown, out),
             Self::Declined => out.note(&self.brief()),
@@ -156,6 +158,52 @@ impl Failure {
             }
             other => error(out, &other.brief()),
         }
+    }
+
+    /// It as a problem document. Without an answer of the portal there is neither an HTTP status nor
+    /// a request in it.
+    fn document(&self) -> Map<String, Value> {
+        let mut document = match self {
+            Self::Unknown(unknown) => unknown.why.document(),
+            Self::Refused(refusal) => serde_json::from_slice(&refusal.body).unwrap_or_default(),
+            _ => Map::new(),
+        };
+        if let Self::Unknown(unknown) = self {
+            document.insert("may_have_been_done".to_owned(), true.into());
+            document.insert("again_with".to_owned(), json!(unknown.again));
+        } else if !document.contains_key("code") {
+            document = self.own_document();
+        }
+        document
+    }
+
+    /// What the portal has no document about.
+    fn own_document(&self) -> Map<String, Value> {
+        let (code, title) = match self {
+            Self::Other(_) => ("failed", "Failed"),
+            Self::Usage(_) => ("wrong_usage", "Wrong usage"),
+            Self::NotSignedIn(_) => ("not_signed_in", "Not signed in"),
+            Self::NotFound(_) => ("not_found", "Not found"),
+            Self::Refused(_) | Self::Input(_) => ("refused", "Refused"),
+            Self::NotInForce(_) => ("not_in_force", "Not in force"),
+            Self::Unreachable(_) => ("unreachable", "Portal unreachable"),
+            Self::Unknown(_) => ("unknown", "Not known"),
+            Self::Declined => ("declined", "Declined"),
+        };
+        let mut document = Map::new();
+        let mut set = |name: &str, value: Value| document.insert(name.to_owned(), value);
+        set("type", format!("urn:portalctl:problem:{code}").into());
+        set("title", title.into());
+        set("code", code.into());
+        let mut detail = self.brief();
+        if let Self::Refused(refusal) = self {
+            set("status", refusal.status.into());
+            if let Some(advice) = words::advice(refusal) {
+                detail = format!("{detail}. {advice}");
+            }
+        }
+        set("detail", detail.into());
+        document
     }
 }
 
@@ -183,40 +231,36 @@ fn error(out: &Output, said: &str) {
 
 fn tell_refusal(refusal: &Refusal, out: &Output) {
     error(out, &refusal.brief());
+    let advice = words::advice(refusal).map(|advice| format!("  {advice}"));
     let Some(problem) = &refusal.problem else {
+        if let Some(advice) = advice {
+            out.note(&advice);
+        }
         return;
     };
-    out.note(&format!("  {}", clean(&problem.detail)));
+    out.note(&format!("  {}", clean(&words::detail(problem))));
     for field in problem.errors.iter().flatten() {
-        let name = out.err_paint("1", &clean(&field.field));
-        out.note(&format!("  {name}: {}", clean(&field.message)));
+        let (name, message) = words::field(&field.field, &field.message);
+        let name = out.err_paint("1", &clean(&name));
+        out.note(&format!("  {name}: {}", clean(&message)));
     }
     for told in problem.applies.iter().flatten() {
         if let Some(failure) = &told.failure {
-            let said = format!("{}: {} ({})", told.pbx, failure.message, failure.code);
+            let message = words::of_portal(&failure.message);
+            let said = format!("{}: {message} ({})", told.pbx, failure.code);
             out.note(&format!("  {}", one_line(&said)));
         }
     }
     if let Some(seconds) = &refusal.retry_after {
         out.note(&format!("  Try again in {} s.", clean(seconds)));
     }
-    if let Some(advice) = advice(refusal) {
-        out.note(&format!("  {advice}"));
+    if let Some(advice) = advice {
+        out.note(&advice);
     }
     out.note(&format!("  request id: {}", clean(&problem.request_id)));
 }
 
-/// With `--json` a problem stays one document: what else there is to say are members of it.
 fn tell_unknown(unknown: &Unknown, out: &Output) {
-    if let Failure::Refused(refusal) = &unknown.why
-        && out.json()
-        && let Ok(Value::Object(mut problem)) = serde_json::from_slice(&refusal.body)
-    {
-        problem.insert("may_have_been_done".to_owned(), true.into());
-        problem.insert("again_with".to_owned(), unknown.again.clone().into());
-        out.note(&Value::Object(problem).to_string());
-        return;
-    }
     unknown.why.tell(out);
     out.note(&match &unknown.again {
         Some(again) => format!(
@@ -228,22 +272,6 @@ fn tell_unknown(unknown: &Unknown, out: &Output) {
             "  It may have been done: look at what became of it before you do it again.".to_owned()
         }
     });
-}
-
-/// What to do here about what was refused there.
-fn advice(refusal: &Refusal) -> Option<&'static str> {
-    match (refusal.status, refusal.code()) {
-        (401, "unauthenticated") => Some("Sign in with `portalctl login`, or set PORTAL_TOKEN."),
-        (404, "tenant_not_found") => Some(
-            "Without --tenant the default tenant is meant, unless your account is of one and may be \
-             read: say --tenant, or set PORTAL_TENANT.",
-        ),
-        (403, "session_needed") => Some("An API token cannot do this: use `portalctl login`."),
-        (412, "precondition_failed") => {
-            Some("Somebody changed it meanwhile: look at it again, and try again.")
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::operations::{GET_APPLY, LIST_APPLIES};
 use crate::output::{Output, clean, one_line, or_nothing, time, yes_no};
 use crate::resource::{self, Paging};
+use crate::words;
 
 /// Which attempts.
 #[derive(Args, Debug)]
@@ -37,7 +38,8 @@ pub(crate) struct History {
 
 pub(crate) async fn run(context: &Context, history: History) -> Result<(), Failure> {
     if let Some(id) = &history.id {
-        let reply = context.api.call(&GET_APPLY).at(id).send().await?;
+        let id = resource::id(id, "history")?;
+        let reply = context.api.call(&GET_APPLY).at(&id).send().await?;
         resource::show(context, &reply, details)?;
         if !context.out.json() {
             whole(&context.out, &reply.read("an apply")?);
@@ -102,7 +104,7 @@ fn details(shown: &ShownApplyBody) -> Vec<(&'static str, String)> {
         (
             "failure",
             failure
-                .map(|failure| failure.message.clone())
+                .map(|failure| words::of_portal(&failure.message))
                 .unwrap_or_default(),
         ),
         ("PBX", apply.pbx.clone()),
@@ -213,7 +215,7 @@ pub(crate) fn outcome(out: &Output, apply: &ApplyBody) {
         changes.unwrap_or_default()
     ));
     if let Some(failure) = &apply.failure {
-        let said = format!("{} ({})", failure.message, failure.code);
+        let said = format!("{} ({})", words::of_portal(&failure.message), failure.code);
         out.line(&format!("  {}", one_line(&said)));
     }
     remarks(out, apply);
@@ -233,6 +235,10 @@ fn remarks(out: &Output, apply: &ApplyBody) {
         out.line(&out.paint("31", &format!("  {said}")));
     }
     for note in &apply.notes {
-        out.line(&format!("  {} {}", out.paint("33", "note:"), clean(note)));
+        out.line(&format!(
+            "  {} {}",
+            out.paint("33", "note:"),
+            clean(&words::of_portal(note))
+        ));
     }
 }

@@ -24,6 +24,7 @@ mod status;
 mod tenant;
 mod token;
 mod user;
+mod words;
 
 use std::process::ExitCode;
 

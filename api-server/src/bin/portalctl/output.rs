@@ -107,10 +107,12 @@ impl Output {
     }
 
     /// Something that is said before a question: on standard error where that for programs goes to
-    /// standard output.
+    /// standard output, and then only to somebody who can be asked. A program reads a problem there.
     pub(crate) fn aside(&self, text: &str) {
         if self.json {
-            self.note(text);
+            if io::stdin().is_terminal() {
+                self.note(text);
+            }
         } else {
             self.line(text);
         }

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::history::counts;
 use crate::operations::PREVIEW;
 use crate::output::{Output, clean, one_line, time};
+use crate::words;
 
 /// Of which PBX.
 #[derive(Args, Debug)]
@@ -74,7 +75,10 @@ fn compared(out: &Output, preview: &PreviewBody) {
     let title = format!("PBX {}, against {against}", clean(&preview.pbx));
     out.line(&out.paint("1", &title));
     if let Some(why) = &preview.changes_unknown {
-        out.line(&format!("The two cannot be compared: {}", clean(why)));
+        out.line(&format!(
+            "The two cannot be compared: {}",
+            clean(&words::of_portal(why))
+        ));
     }
 }
 
@@ -166,25 +170,39 @@ fn remarks(out: &Output, preview: &PreviewBody) {
         out.line(&out.paint("31", &said));
     }
     for warning in &preview.warnings {
-        let said = one_line(&format!("warning: {} ({})", warning.message, warning.code));
+        let said = one_line(&format!(
+            "warning: {} ({})",
+            words::of_portal(&warning.message),
+            warning.code
+        ));
         out.line(&out.paint("33", &said));
     }
     for note in &preview.notes {
-        out.line(&format!("note: {}", clean(note)));
+        out.line(&format!("note: {}", clean(&words::of_portal(note))));
     }
 }
 
 fn verdict(out: &Output, preview: &PreviewBody) {
     out.line("");
-    let detail = clean(&preview.check.detail);
+    let detail = clean(&words::of_portal(&preview.check.detail));
+    let drifted = preview.warnings.iter();
+    let drifted = drifted.filter(|warning| warning.code == "drift").count();
+    let nothing = preview.changes_nothing && drifted == 0;
     let said = match preview.would_apply {
-        Some(true) if preview.changes_nothing => "Nothing would change.".to_owned(),
+        Some(true) if nothing => "Nothing would change.".to_owned(),
+        Some(true) if preview.changes_nothing => {
+            let files = match drifted {
+                1 => "1 file that was".to_owned(),
+                count => format!("{count} files that were"),
+            };
+            format!("The data is the same; {files} changed on the PBX would be written anew.")
+        }
         Some(true) => out.paint("1;32", "It would come into force."),
         Some(false) => out.paint("1;31", "It would not come into force."),
         None => format!("Whether it would come into force is not known: {detail}"),
     };
     out.line(&said);
-    if let Some(digest) = preview.digest.as_ref().filter(|_| !preview.changes_nothing) {
+    if let Some(digest) = preview.digest.as_ref().filter(|_| !nothing) {
         let pbx = &preview.pbx;
         let said = format!("Exactly this: portalctl apply --pbx {pbx} --expected-digest {digest}");
         out.line(&one_line(&said));

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::history::counts;
 use crate::operations::STATUS;
 use crate::output::{Output, clean, one_line, time};
+use crate::words;
 
 /// Digits of a SHA-256 that are shown.
 const SHORT: usize = 12;
@@ -60,10 +61,17 @@ fn tell(out: &Output, pbx: &PbxStatusBody) {
     let name = out.paint("1", &format!("PBX {}", clean(&pbx.name)));
     out.line(&format!("{name}: {health}"));
     for reason in &pbx.reasons {
-        out.line(&format!("  {}", out.paint("31", &clean(reason))));
+        out.line(&format!(
+            "  {}",
+            out.paint("31", &clean(&words::of_portal(reason)))
+        ));
     }
     for warning in &pbx.warnings {
-        let said = one_line(&format!("warning: {} ({})", warning.message, warning.code));
+        let said = one_line(&format!(
+            "warning: {} ({})",
+            words::of_portal(&warning.message),
+            warning.code
+        ));
         out.line(&format!("  {}", out.paint("33", &said)));
     }
     let asterisk = pbx

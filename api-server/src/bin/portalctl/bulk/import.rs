@@ -13,6 +13,7 @@ use crate::failure::{Failure, Refusal};
 use crate::fields::Key;
 use crate::operations::Operation;
 use crate::output::{Output, or_nothing};
+use crate::words;
 
 /// Lines of a preview that are shown before the question; refused ones always are.
 const SHOWN_BEFORE_QUESTION: usize = 40;
@@ -66,17 +67,29 @@ pub(crate) async fn run(
         }
         return refused(&outcome);
     }
+    let key = import.key.given();
     if !context.ask.yes {
         let reply = previewed(context, operation, &import, &csv).await?;
         let outcome: ImportBody = reply.read("an import")?;
         table(out, &outcome, SHOWN_BEFORE_QUESTION);
-        out.aside(&summary(&outcome.counts, true));
-        if outcome.counts.refused > 0 && !import.per_line {
+        let nothing = changes_nothing(&outcome);
+        out.aside(&if nothing && outcome.counts.refused == 0 {
+            "Nothing would change.".to_owned()
+        } else {
+            summary(&outcome.counts, true)
+        });
+        let stopped = outcome.counts.refused > 0 && !import.per_line;
+        // Under a key it may have been done before, and the answer is asked for.
+        if stopped || (nothing && key.is_none()) {
+            if out.json() {
+                out.reply(&reply.body);
+            }
             return refused(&outcome);
         }
-        context.ask.confirm("Do it?")?;
+        if !nothing {
+            context.ask.confirm("Do it?")?;
+        }
     }
-    let key = import.key.given();
     let file = ResultFile::create(import.result.as_deref(), key)?;
     let call = call(context, operation, &import, &csv).query("preview", "false");
     match call.key(key).send().await {
@@ -176,6 +189,12 @@ fn table(out: &Output, outcome: &ImportBody, most: usize) {
     }
 }
 
+/// Whether no line creates or changes anything, or does what this version does not know.
+fn changes_nothing(outcome: &ImportBody) -> bool {
+    let mut lines = outcome.lines.iter();
+    lines.all(|line| ["unchanged", "refused"].contains(&line.outcome.as_ref()))
+}
+
 fn summary(counts: &ImportCountsBody, preview: bool) -> String {
     let would = if preview { "would be " } else { "" };
     format!(
@@ -188,7 +207,7 @@ fn summary(counts: &ImportCountsBody, preview: bool) -> String {
 fn refused(outcome: &ImportBody) -> Result<(), Failure> {
     match outcome.counts.refused {
         0 => Ok(()),
-        count => Err(Failure::Input(format!("{count} lines are refused"))),
+        count => Err(Failure::Input(format!("{} refused", words::lines(count)))),
     }
 }
 
