@@ -160,15 +160,19 @@ async fn what_can_be_no_id_is_wrong_usage() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With `--json` a program finds one document on standard error, whoever made it.
-#[tokio::test]
-async fn every_failure_is_a_problem_document() -> anyhow::Result<()> {
-    let device = json!({ "id": ID, "user_id": ID, "tenant_id": ID, "label": "Desk", "enabled": true,
+fn device() -> Value {
+    json!({ "id": ID, "user_id": ID, "tenant_id": ID, "label": "Desk", "enabled": true,
         "sip_username": "1000", "transport": null, "codecs": ["alaw"], "digest_algorithm": "md5",
         "nat": { "rtp_symmetric": true, "force_rport": true, "rewrite_contact": true,
             "direct_media": false },
         "password_set_at": "2026-11-21T03:45:12Z", "password_revealed": true, "overlap_until": null,
-        "created_at": "2026-11-21T03:45:12Z", "updated_at": "2026-11-21T03:45:12Z" });
+        "created_at": "2026-11-21T03:45:12Z", "updated_at": "2026-11-21T03:45:12Z" })
+}
+
+/// With `--json` a program finds one document on standard error, whoever made it.
+#[tokio::test]
+async fn every_failure_is_a_problem_document() -> anyhow::Result<()> {
+    let device = device();
     let refused = json!({ "line": 2, "outcome": "refused", "id": null, "key": "b@example.org",
         "extension": null, "changes": [], "sip": null,
         "errors": [{ "field": "email", "code": "email_taken", "message": "is taken" }] });
