@@ -81,15 +81,25 @@ impl Screen {
 
     /// Starts `portalctl login` here and waits until it asks.
     async fn login(&self, terminal: &Terminal) -> anyhow::Result<Process> {
-        let ca = terminal.ca.display().to_string();
-        let login = ["login", "--url", &terminal.url, "--ca", &ca, "admin"];
-        let program = Program::new("/bin/sh").args(["-c", AT_TERMINAL]);
-        let program = program.arg(binary("portalctl")?).args(login);
-        let program = terminal.set(program.env("TTY", &self.tty));
-        let mut process = program.start(&terminal.home.path().join("log"))?;
-        let asked = async || self.shown().contains("Password: ") && self.hides();
-        process.wait_until("the question", DEADLINE, asked).await?;
+        let mut process = self.start(terminal, &["login", "admin"])?;
+        self.asks(&mut process, "Password: ").await?;
         Ok(process)
+    }
+
+    /// Starts a command here.
+    fn start(&self, terminal: &Terminal, command: &[&str]) -> anyhow::Result<Process> {
+        let ca = terminal.ca.display().to_string();
+        let program = Program::new("/bin/sh").args(["-c", AT_TERMINAL]);
+        let program = program.arg(binary("portalctl")?).args(command);
+        let program = program.args(["--url", &terminal.url, "--ca", &ca]);
+        let program = terminal.set(program.env("TTY", &self.tty));
+        program.start(&terminal.home.path().join("log"))
+    }
+
+    /// Waits until something is asked whose answer is not shown.
+    async fn asks(&self, process: &mut Process, question: &str) -> anyhow::Result<()> {
+        let asked = async || self.shown().ends_with(question) && self.hides();
+        process.wait_until(question, DEADLINE, asked).await
     }
 }
 
@@ -125,5 +135,41 @@ async fn ctrl_c_leaves_the_terminal_as_it_was() -> anyhow::Result<()> {
     ensure!(!screen.shown().contains("half of it"), "{}", screen.shown());
     ensure!(screen.is_as_usual(), "it was left hidden");
     ensure!(!terminal.session_file().exists());
+    Ok(())
+}
+
+/// Such as sets a password, and nobody was given it.
+const TOKEN: &str = "pbxp_Yn2u0yJ3n8w1b5kqv4T7mZc6xR9sD2fGhJkLpQaWeEr";
+
+#[tokio::test]
+async fn a_new_password_is_typed_twice() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let terminal = Terminal::of(&lab)?;
+    for (again, status, told) in [
+        ("Wiege Ampel 8", 2, "differ"),
+        // Only now it is sent, and the portal knows no such token.
+        ("Wiege Ampel 7", 3, "reset_refused"),
+    ] {
+        let screen = Screen::new()?;
+        let mut set = screen.start(&terminal, &["account", "set-password"])?;
+        for (question, answer) in [
+            ("Token: ", TOKEN),
+            ("New password: ", "Wiege Ampel 7"),
+            ("New password again: ", again),
+        ] {
+            screen.asks(&mut set, question).await?;
+            screen.type_in(&format!("{answer}\n"))?;
+        }
+        let ended = set.exited(DEADLINE).await?;
+        assert_eq!(ended.code(), Some(status), "{}", screen.shown());
+        let said = async || screen.shown().contains(told);
+        wait_until("what is told", DEADLINE, said).await?;
+        let shown = screen.shown();
+        ensure!(
+            !shown.contains("Ampel") && !shown.contains(TOKEN),
+            "{shown}"
+        );
+        ensure!(screen.is_as_usual());
+    }
     Ok(())
 }

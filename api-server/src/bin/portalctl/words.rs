@@ -24,6 +24,9 @@ const COMMANDS: [(&str, &str); 10] = [
 /// How a table says its encoding to the portal.
 const CHARSET: &str = "Content-Type: text/csv; charset=";
 
+/// The option in place of that.
+const ENCODING: &str = "--encoding";
+
 /// Text of the portal in which operations are commands.
 pub(crate) fn of_portal(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
@@ -85,18 +88,22 @@ pub(crate) fn detail(problem: &Problem) -> String {
                                        as shown above."
                 .to_owned()
         }
+        _ if problem
+            .errors
+            .iter()
+            .flatten()
+            .any(|error| error.field == "charset") =>
+        {
+            problem.detail.replace("charset", ENCODING)
+        }
         _ => of_portal(&problem.detail),
     }
 }
 
 /// A field of a request by what sets it, with what is wrong with it.
 pub(crate) fn field(name: &str, message: &str) -> (String, String) {
-    let name = if name == "charset" {
-        "--encoding"
-    } else {
-        name
-    };
-    let message = message.replace(CHARSET, "--encoding ");
+    let name = if name == "charset" { ENCODING } else { name };
+    let message = message.replace(CHARSET, &format!("{ENCODING} "));
     (name.to_owned(), of_portal(&message))
 }
 
