@@ -34,6 +34,18 @@ async fn a_problem_names_each_field_and_what_to_do() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn plain_http_where_https_is_spoken_is_told() -> anyhow::Result<()> {
+    let lab = PortalLab::login().await?;
+    let terminal = Terminal::of(&lab)?;
+    let url = terminal.url.replace("https://", "http://");
+    let login = ["login", "--url", &url, "--password-stdin", "admin"];
+    let output = terminal.run_with(&login, "wrong\n").await?;
+    ended(&output, 5)?;
+    ensure!(output.stderr.contains("use https://"), "{}", output.stderr);
+    Ok(())
+}
+
+#[tokio::test]
 async fn exit_statuses() -> anyhow::Result<()> {
     let mut lab = PortalLab::login().await?;
     let terminal = Terminal::signed_in(&lab).await?;

@@ -101,18 +101,6 @@ async fn wrong_credentials_and_a_second_factor() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn plain_http_where_https_is_spoken_is_told() -> anyhow::Result<()> {
-    let lab = PortalLab::login().await?;
-    let terminal = Terminal::of(&lab)?;
-    let url = terminal.url.replace("https://", "http://");
-    let login = ["login", "--url", &url, "--password-stdin", "admin"];
-    let output = terminal.run_with(&login, "wrong\n").await?;
-    ended(&output, 5)?;
-    ensure!(output.stderr.contains("use https://"), "{}", output.stderr);
-    Ok(())
-}
-
-#[tokio::test]
 async fn what_others_can_read_is_not_used() -> anyhow::Result<()> {
     let lab = PortalLab::login().await?;
     let terminal = Terminal::signed_in(&lab).await?;
