@@ -5,12 +5,17 @@ pub(super) mod columns;
 mod shape;
 pub(super) mod sheet;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
+use super::extract::InTenant;
 use super::fields::{FieldError, Fields, boolean_text};
+use crate::services::bulkhead::{Change, Permit};
 use crate::services::{Error, Portal};
 
 /// Largest body of an import or a declaration: 16 MiB.
@@ -55,6 +60,24 @@ pub(super) fn wish(mut query: Fields) -> Result<Wish, ApiError> {
         .zip(per_line)
         .map(|(preview, per_line)| Wish { preview, per_line });
     query.finish(wish).map_err(ApiError::InvalidFields)
+}
+
+/// The tenant of an import or a declaration, of which no more than a few are under way there. That is asked
+/// before a body is read, so that slow bodies of one tenant leave the others their room.
+pub(super) struct InBulk {
+    pub(super) tenant: InTenant,
+    /// Kept until the answer.
+    pub(super) permit: Permit,
+}
+
+impl FromRequestParts<Arc<Portal>> for InBulk {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, ApiError> {
+        let tenant = InTenant::from_request_parts(parts, portal).await?;
+        let permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
+        Ok(Self { tenant, permit })
+    }
 }
 
 /// Carries out an import or a declaration within the time for it.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 use shared::bundle::Digest;
 
-use super::bulk::{apart, in_time, in_turn, preview, within, writing};
+use super::bulk::{InBulk, apart, in_time, in_turn, preview, within, writing};
 use super::devices::{DeviceBody, settings};
 use super::error::{ApiError, Problem};
 use super::extract::{By, InTenant, LargeBody};
@@ -28,7 +28,6 @@ use crate::services::bulk::declaration::{
     self, Declaration, DeclaredDevice, DeclaredTenant, DeclaredUser,
 };
 use crate::services::bulk::{self, export};
-use crate::services::bulkhead::Change;
 use crate::services::work::Work;
 use crate::services::{Error, Portal, denied, tenants};
 
@@ -106,7 +105,10 @@ pub(super) async fn show(
 )]
 pub(super) async fn reconcile(
     State(portal): State<Arc<Portal>>,
-    tenant: InTenant,
+    InBulk {
+        tenant,
+        permit: _permit,
+    }: InBulk,
     By(actor): By,
     Query(query): Query,
     once: Once,
@@ -116,7 +118,6 @@ pub(super) async fn reconcile(
     // The answer tells what was there.
     denied::must(&actor, Permission::UsersRead).map_err(Error::from)?;
     in_time(Box::pin(async {
-        let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !preview && let Some(before) = once.before(&portal, &actor).await? {
             return Ok(before);
         }

@@ -10,9 +10,9 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::bulk::body::ImportBody;
 use super::bulk::columns::{DEVICES, USERS};
-use super::bulk::{Wish, apart, in_time, in_turn, wish};
+use super::bulk::{InBulk, Wish, apart, in_time, in_turn, wish};
 use super::error::{ApiError, Problem};
-use super::extract::{By, InTenant};
+use super::extract::By;
 use super::once::{Answer, Once};
 use super::openapi::{ByHeader, ImportProblems, OnceHeader};
 use super::query::Query;
@@ -21,7 +21,6 @@ use crate::domain::calling::VoicemailPin;
 use crate::domain::patch::Patch;
 use crate::domain::{Actor, DeviceId, Permission, UserId};
 use crate::services::bulk::{self, Results};
-use crate::services::bulkhead::Change;
 use crate::services::work::Work;
 use crate::services::{Error, Portal, denied, pins};
 
@@ -63,7 +62,10 @@ use table::{CsvBody, Table};
 )]
 pub(super) async fn users(
     State(portal): State<Arc<Portal>>,
-    tenant: InTenant,
+    InBulk {
+        tenant,
+        permit: _permit,
+    }: InBulk,
     By(actor): By,
     Query(query): Query,
     once: Once,
@@ -72,7 +74,6 @@ pub(super) async fn users(
     let wish = wish(query)?;
     tells(&actor, Permission::UsersRead)?;
     in_time(Box::pin(async {
-        let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !wish.preview
             && let Some(before) = once.before(&portal, &actor).await?
         {
@@ -163,7 +164,10 @@ fn said_pins(body: &CsvBody) -> Result<Vec<VoicemailPin>, ApiError> {
 )]
 pub(super) async fn devices(
     State(portal): State<Arc<Portal>>,
-    tenant: InTenant,
+    InBulk {
+        tenant,
+        permit: _permit,
+    }: InBulk,
     By(actor): By,
     Query(query): Query,
     once: Once,
@@ -172,7 +176,6 @@ pub(super) async fn devices(
     let wish = wish(query)?;
     tells(&actor, Permission::DevicesRead)?;
     in_time(Box::pin(async {
-        let _permit = portal.bulkhead.enter(tenant.id, Change::Bulk).await?;
         if !wish.preview
             && let Some(before) = once.before(&portal, &actor).await?
         {

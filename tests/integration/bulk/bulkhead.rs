@@ -4,9 +4,14 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tests::lab::{PortalLab, create_user};
 use tests::process::wait_until;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{DEADLINE, import, people};
+
+/// Of an import.
+const LARGEST: usize = 16 * 1024 * 1024;
 
 /// More than the portal has connections.
 const WAITING: usize = 40;
@@ -74,5 +79,33 @@ async fn who_waits_for_one_tenant_takes_no_connection_from_others() -> anyhow::R
     }
     lock.rollback().await?;
     create_user(&lab.client, "Bob", "bob@example.org").await?;
+    Ok(())
+}
+
+/// Bodies that are never sent to their end take the room of their tenant, not that of others.
+#[tokio::test]
+async fn slow_imports_of_one_tenant_leave_others_their_room() -> anyhow::Result<()> {
+    let lab = PortalLab::start().await?;
+    let tenant = json!({ "slug": "other", "name": "Other", "ext_min": 2000, "ext_max": 2999 });
+    lab.client.post("/tenants", &tenant).await?.expect(201)?;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(lab.portal.address()).await?;
+        let head = format!(
+            "POST /imports/users HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n\
+             Content-Length: {LARGEST}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        // More than there is room for on the way: the portal reads it.
+        stream.write_all(&vec![b'\n'; LARGEST - 100]).await?;
+        slow.push(stream);
+    }
+    let table = format!("name,email\n{}", people(0..2));
+    let refused = import(&lab.client, "/imports/users", &table).await?;
+    assert_eq!(refused.problem(503)?, "overloaded");
+    let table = format!("{table}{}", "\n".repeat(LARGEST - table.len()));
+    let made = import(&lab.client, "/tenants/other/imports/users", &table).await?;
+    made.expect(200)?;
+    drop(slow);
     Ok(())
 }

@@ -38,11 +38,11 @@ pub struct Declaration {
 /// What is said of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct DeclaredTenant {
-    /// As of [`Tenant`].
+    /// As of [`Tenant`](crate::domain::tenant::Tenant).
     pub name: Option<DisplayName>,
-    /// As of [`Tenant`].
+    /// As of [`Tenant`](crate::domain::tenant::Tenant).
     pub ext_min: Option<ExtensionNumber>,
-    /// As of [`Tenant`].
+    /// As of [`Tenant`](crate::domain::tenant::Tenant).
     pub ext_max: Option<ExtensionNumber>,
     /// The whole.
     pub metadata: Option<Metadata>,
