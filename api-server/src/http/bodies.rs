@@ -12,6 +12,7 @@ pub use super::bulk::body::{
     ChangedFieldBody, CreatedAccountBody, ImportBody, ImportCountsBody, ImportLineBody,
     LineErrorBody,
 };
+pub use super::bulk::columns::guarded;
 pub use super::changes::{
     CountsBody, FieldChangeBody, NamedObjectBody, ObjectChangeBody, RestoredFromBody, SummaryBody,
     UserChangeBody,

@@ -87,6 +87,9 @@ pub(super) async fn show(
 ///
 /// With `preview` nothing is done, and the answer is what would be. Its `digest`, sent as
 /// `expected_digest`, makes sure that it is still that which is done.
+///
+/// The answer tells what was there before: it needs `users.read` as well, and `devices.read` and
+/// `devices.write` where devices are named.
 #[utoipa::path(
     post, path = "/declaration/reconcile", tag = "imports", operation_id = "reconcile_declaration",
     params(

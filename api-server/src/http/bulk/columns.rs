@@ -276,7 +276,7 @@ const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 /// What spreadsheets take for a formula, which may do more than show something, begins with an
 /// apostrophe; a telephone number is none.
-fn guarded(text: &str) -> String {
+pub fn guarded(text: &str) -> String {
     if is_formula(text) {
         format!("'{text}")
     } else {

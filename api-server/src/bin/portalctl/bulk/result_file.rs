@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use api_server::http::bodies::CreatedAccountBody;
+use api_server::http::bodies::{CreatedAccountBody, guarded};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -88,12 +88,23 @@ impl ResultFile {
 
     /// Adds what phones register with, on the disk.
     fn finish(mut self, accounts: &Accounts) -> Result<(), Failure> {
-        let devices = accounts.iter().map(|(_, sip)| sip.device_id.to_string());
-        let devices: Vec<_> = devices.collect();
-        let lines = accounts.iter().zip(&devices).map(|((key, sip), device)| {
-            let (username, password) = (sip.username.as_str(), sip.password.as_str());
-            [*key, device.as_str(), username, password, &sip.realm]
-        });
+        // Whoever was imported chose the key, and a spreadsheet may open the file: as exports have it.
+        let texts = accounts.iter();
+        let texts = texts.map(|(key, sip)| (guarded(key), sip.device_id.to_string()));
+        let texts: Vec<_> = texts.collect();
+        let lines = accounts
+            .iter()
+            .zip(&texts)
+            .map(|((_, sip), (key, device))| {
+                let (username, password) = (sip.username.as_str(), sip.password.as_str());
+                [
+                    key.as_str(),
+                    device.as_str(),
+                    username,
+                    password,
+                    &sip.realm,
+                ]
+            });
         let lines: Vec<_> = lines.collect();
         self.write(&lines)
             .map_err(|error| failed(&self.path, &error))
@@ -196,10 +207,12 @@ mod tests {
         let path = dir.path().join("result.csv");
         let file = create(&path, None).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), HEAD_LINE);
-        file.finish(&[("ann@example.com", &sip())]).unwrap();
+        file.finish(&[("ann@example.com", &sip()), ("=1+1@example.com", &sip())])
+            .unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        let line = "ann@example.com,00000000-0000-0000-0000-000000000000,1000,\"a\"\"b,c\",r\n";
-        assert_eq!(text, format!("{HEAD_LINE}{line}"));
+        let rest = "00000000-0000-0000-0000-000000000000,1000,\"a\"\"b,c\",r\n";
+        let lines = format!("ann@example.com,{rest}'=1+1@example.com,{rest}");
+        assert_eq!(text, format!("{HEAD_LINE}{lines}"));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         for key in [None, Some("k")] {
             assert!(create(&path, key).is_err());
